@@ -1,0 +1,31 @@
+//! The exit codes of the master: one meaning each, documented here and shown by `--help`.
+
+use std::process;
+
+/// How the master's life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Asked to stop, and every process left by itself.
+    Clean = 0,
+    /// Something in the master itself failed.
+    Internal = 1,
+    /// A flag, the configuration or the program is wrong; nothing was started.
+    Usage = 2,
+    /// A worker failed to start.
+    WorkerStart = 3,
+    /// The agent failed to start.
+    AgentStart = 4,
+    /// Gave up on a crash loop: no worker is left to serve.
+    CrashLoop = 5,
+    /// A listener could not be bound; nothing was started.
+    Bind = 6,
+    /// At stop, a process had to be killed because it did not leave in time.
+    ForcedKill = 7,
+}
+
+impl From<ExitCode> for process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        process::ExitCode::from(code as u8)
+    }
+}

@@ -1,0 +1,94 @@
+//! What the supervisor is told. Bare facts; who found them out is not its business.
+
+use worker_proto::ids::WorkerId;
+
+/// A fact that may change what has to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The listeners are bound: start the cluster. Given once.
+    Start,
+    /// The process exists.
+    Spawned {
+        /// Whose `Spawn` succeeded.
+        worker: WorkerId,
+        /// Its pid, for notices.
+        pid: u32,
+    },
+    /// There is no process.
+    SpawnFailed {
+        /// Whose `Spawn` failed.
+        worker: WorkerId,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Its `Hello` was welcome.
+    Online {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// It can serve.
+    Ready {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// It is about to exit of its own accord.
+    Goodbye {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Its control channel is over, after everything on it was read.
+    Disconnected {
+        /// Who.
+        worker: WorkerId,
+        /// How that came.
+        cause: Disconnect,
+    },
+    /// The process is gone and reaped.
+    Exited {
+        /// Who.
+        worker: WorkerId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// Everything in the listen backlogs was accepted and handed off, and the listeners are closed.
+    ListenersClosed,
+    /// The cluster must end.
+    Stop(Stop),
+    /// Time has passed.
+    Tick,
+}
+
+/// How a control channel ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The process closed it.
+    Closed,
+    /// The process broke the protocol; the master closed it.
+    Violation {
+        /// What it did, for a person.
+        what: String,
+    },
+}
+
+/// How a process ended, see `wait(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It called `exit`.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether it left a core file.
+        core_dumped: bool,
+    },
+}
+
+/// How the cluster ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Serve what was accepted, then leave. Asked for again, it becomes fast.
+    Graceful,
+    /// SIGTERM at once, SIGKILL soon after.
+    Fast,
+}

@@ -1,0 +1,5 @@
+//! The supervisor.
+pub mod action;
+pub mod event;
+pub mod notice;
+pub mod plan;

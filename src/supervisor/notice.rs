@@ -1,0 +1,5 @@
+//! Notices.
+
+/// placeholder
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {}

@@ -1,0 +1,73 @@
+//! The codec: frames to bytes and back. The only file that names bincode.
+//!
+//! What arrives is never trusted: no more is allocated than [`MAX_FRAME_BYTES`] allows, and bytes
+//! left over after a frame are an error, so that every byte sequence has at most one reading.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// The largest frame in bytes. A larger one is refused by both sides.
+pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+
+/// A frame that cannot be written.
+#[derive(Debug, Error)]
+#[error("encode a frame: {0}")]
+pub struct EncodeError(#[from] bincode::error::EncodeError);
+
+/// Bytes that are not a frame.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// Not the encoding of any frame that this version knows.
+    #[error("decode a frame of {len} bytes: {source}")]
+    Malformed {
+        /// How many bytes there were.
+        len: usize,
+        /// What the decoder said.
+        source: bincode::error::DecodeError,
+    },
+    /// A frame, and then more.
+    #[error("decode a frame: {excess} bytes left over")]
+    Trailing {
+        /// How many bytes followed the frame.
+        excess: usize,
+    },
+}
+
+/// Appends the frame's bytes to `buffer`, which is cleared first.
+///
+/// # Errors
+/// When the frame is larger than [`MAX_FRAME_BYTES`].
+pub fn encode<F: Serialize>(frame: &F, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
+    buffer.clear();
+    bincode::serde::encode_into_std_write(frame, buffer, CONFIG)?;
+    if buffer.len() > MAX_FRAME_BYTES {
+        return Err(EncodeError(bincode::error::EncodeError::Other(
+            "frame exceeds 64 KiB",
+        )));
+    }
+    Ok(())
+}
+
+/// Reads exactly one frame.
+///
+/// # Errors
+/// When the bytes are not exactly one frame.
+pub fn decode<F: DeserializeOwned>(bytes: &[u8]) -> Result<F, DecodeError> {
+    let (frame, used) = bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|source| {
+        DecodeError::Malformed {
+            len: bytes.len(),
+            source,
+        }
+    })?;
+    match bytes.len() - used {
+        0 => Ok(frame),
+        excess => Err(DecodeError::Trailing { excess }),
+    }
+}
+
+const CONFIG: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<MAX_FRAME_BYTES>,
+> = bincode::config::standard().with_limit::<MAX_FRAME_BYTES>();

@@ -1,0 +1,201 @@
+//! The frames: everything that a master and its processes say to each other. Data only.
+//!
+//! The order of variants and fields is the wire format. It is append-only: a new variant goes to
+//! the end of its enum, and `Hello` and its `protocol` stay first for ever, so that two versions
+//! that do not understand each other can at least say so.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
+
+/// What a worker or an agent sends on its control channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToMaster {
+    /// The first frame, sent once.
+    Hello(Hello),
+    /// Asks for a listener; answered by `Listening` or `NotListening` with the same request.
+    Listen(Listen),
+    /// Wants no more connections of this listener; answered by `Unlistened`.
+    Unlisten {
+        /// The listener to leave.
+        listener: ListenerId,
+    },
+    /// Can serve; sent once, after the listeners it needs are there.
+    Ready,
+    /// Answers `Ping`.
+    Pong {
+        /// The number of the `Ping`.
+        token: u64,
+    },
+    /// The last frame: this process is about to exit of its own accord. Answered by `Farewell`.
+    Goodbye,
+}
+
+/// What the master sends on a control channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromMaster {
+    /// Answers `Hello`.
+    Welcome(Welcome),
+    /// Answers `Hello` when the two cannot work together; the channel is closed after it.
+    Rejected {
+        /// What is wrong, for a person.
+        reason: String,
+    },
+    /// Answers `Listen`; carries exactly one descriptor.
+    Listening(Listening),
+    /// Answers `Listen` when it cannot be had.
+    NotListening {
+        /// The question's number.
+        request: RequestId,
+        /// The error number of `bind(2)` or of the master's policy, such as `EADDRINUSE`.
+        errno: i32,
+        /// What is wrong, for a person.
+        reason: String,
+    },
+    /// Answers `Unlisten`: nothing more will come; the worker may close its end.
+    Unlistened {
+        /// The listener that was left.
+        listener: ListenerId,
+    },
+    /// All processes of the cluster are ready. A newcomer gets it on its own.
+    ClusterReady,
+    /// Take nothing new, finish, exit. Every accept queue ends after what is still in it.
+    Drain {
+        /// How long until the master sends SIGTERM.
+        within: Duration,
+    },
+    /// Asks for a sign of life.
+    Ping {
+        /// To be sent back.
+        token: u64,
+    },
+    /// Answers `Goodbye`: everything sent before it was read.
+    Farewell,
+}
+
+/// Who a process is and what it speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`crate::handshake::PROTOCOL`] of the sender.
+    pub protocol: u16,
+    /// The sender's pid; the master checks it against `SCM_CREDENTIALS`.
+    pub pid: u32,
+    /// Name and version of the library that speaks, for the log: `worker-proto 0.1.0`.
+    pub sdk: String,
+}
+
+/// Who a process is in the cluster, and what there is to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// [`crate::handshake::PROTOCOL`] of the master.
+    pub protocol: u16,
+    /// This incarnation.
+    pub worker: WorkerId,
+    /// Its position.
+    pub slot: Slot,
+    /// The version of the program that it belongs to.
+    pub generation: Generation,
+    /// What it is for.
+    pub role: Role,
+    /// How many slots its role has: slots are `0..count`.
+    pub count: u32,
+    /// The listeners declared with `--listen`, in the order of the command line.
+    pub listeners: Vec<DeclaredListener>,
+    /// What the process has to keep to.
+    pub limits: Limits,
+}
+
+/// A listener that the master bound before any worker asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredListener {
+    /// The name given with `--listen NAME=ADDRESS`, otherwise the address as it was given.
+    pub name: String,
+    /// The address really bound (port 0 is already replaced).
+    pub address: Address,
+}
+
+/// What a process has to keep to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How long a process may go on after it lost its master.
+    pub orphan_grace: Duration,
+}
+
+/// Asks for a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Chosen by the worker; comes back with the answer.
+    pub request: RequestId,
+    /// A declared listener's name, or an address such as `127.0.0.1:8000` or `unix:/run/app.sock`.
+    pub target: String,
+    /// What the worker needs.
+    pub options: ListenOptions,
+}
+
+/// What a worker needs of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenOptions {
+    /// Connections arrive with `O_NONBLOCK` set: the flag belongs to the open file description
+    /// and travels with a passed descriptor, so the master must accept with the right one.
+    pub nonblocking: bool,
+    /// How many connections one packet may carry, 1 to [`MAX_BATCH`]. What was received counts as
+    /// started and cannot be taken back, so ask only for what can be started at once; 1 for a
+    /// queue that is polled like a listening socket.
+    pub max_batch: u8,
+    /// `listen(2)`'s backlog, for a listener that is bound by this request.
+    pub backlog: Option<u32>,
+    /// `IPV6_V6ONLY`, for a listener that is bound by this request.
+    pub v6only: Option<bool>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions {
+            nonblocking: false,
+            max_batch: 1,
+            backlog: None,
+            v6only: None,
+        }
+    }
+}
+
+/// A listener as the worker has it from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// The question's number.
+    pub request: RequestId,
+    /// The listener's identity, for `Unlisten`.
+    pub listener: ListenerId,
+    /// The listener's name.
+    pub name: String,
+    /// The address really bound.
+    pub address: Address,
+    /// How connections come; says what the descriptor is.
+    pub mode: DispatchMode,
+}
+
+/// How connections reach the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DispatchMode {
+    /// The master accepts; the descriptor is the receiving end of an accept queue.
+    HandOff,
+}
+
+/// One packet of an accept queue. Carries exactly `peers.len()` descriptors, in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Counts the packets of this queue from 0.
+    pub sequence: u64,
+    /// The address of each connection's client.
+    pub peers: Vec<Address>,
+}
+
+/// The most connections that one packet may carry.
+pub const MAX_BATCH: u8 = 64;
+
+/// Room for the largest `Connections` frame in bytes: [`MAX_BATCH`] peers, each with the longest
+/// address there is.
+pub const MAX_CONNECTIONS_BYTES: usize = 16 * 1024;

@@ -1,0 +1,11 @@
+//! What a worker of rr-master speaks: frames, descriptor passing, and the SDK.
+
+pub mod address;
+pub mod codec;
+pub mod env;
+pub mod frame;
+pub mod handshake;
+pub mod ids;
+#[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]
+pub mod scm;
+pub mod socket;
