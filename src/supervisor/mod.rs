@@ -1,5 +1,369 @@
-//! The supervisor.
-pub mod action;
-pub mod event;
-pub mod notice;
-pub mod plan;
+//! The supervisor: which processes there should be, and what to do about the difference.
+//!
+//! A pure state machine. [`handle`](Supervisor::handle) takes in what happened,
+//! [`poll_action`](Supervisor::poll_action) gives out what to do about it,
+//! [`next_deadline`](Supervisor::next_deadline) says when time itself becomes an event. It performs
+//! no I/O, reads no clock, and knows processes by id only; descriptors live in the reactor.
+//!
+//! Every event is handled in two strokes. First it is *noted*: one process changes its phase, its
+//! seat may fall vacant. Then the whole is *reconciled*: deadlines that have passed are acted upon,
+//! whom the stage does not want is asked to leave, vacant seats are filled, and the stage moves on
+//! when its work is done. So a crash, a stop, and whatever changes the plan are one code.
+//!
+//! The reactor's side of the bargain: each `Spawn` is answered by `Spawned` or `SpawnFailed`, and
+//! `Spawned` comes before any other event of that worker. Events that break the order, or that are
+//! about a worker already forgotten, change nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+
+pub use self::action::{Action, Signal};
+pub use self::event::{Disconnect, Event, ExitStatus, Stop};
+pub use self::notice::{Next, Notice, StopCause, Who, Why};
+pub use self::plan::{BackoffPlan, OnCrashLoop, Plan, Restart, RestartLimit};
+pub use self::stage::Stage;
+pub use self::view::{WorkerState, WorkerView};
+
+use self::deadline::after;
+use self::intensity::{Intensity, Room};
+use self::phase::{Departure, Phase, Step};
+use self::process::{Channel, Process};
+use self::seat::{Occupancy, Seat};
+use self::stage::Wish;
+use self::verdict::Verdict;
+
+mod action;
+mod backoff;
+mod boot;
+mod deadline;
+mod event;
+mod intensity;
+mod leave;
+mod notice;
+mod phase;
+mod plan;
+mod process;
+mod restart;
+mod seat;
+mod stage;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod view;
+
+/// The state machine that keeps a cluster as planned.
+#[derive(Debug)]
+pub struct Supervisor {
+    plan: Plan,
+    stage: Stage,
+    /// Every process from its `Spawn` to its `Forget`.
+    processes: BTreeMap<WorkerId, Process>,
+    /// The seats of the agents, then those of the workers, both by slot.
+    seats: Vec<Seat>,
+    intensity: Intensity,
+    verdict: Verdict,
+    generation: Generation,
+    latest: WorkerId,
+    actions: VecDeque<Action>,
+    /// The earliest deadline of all, so that a `Tick` before it costs nothing.
+    alarm: Option<Instant>,
+}
+
+impl Supervisor {
+    /// A cluster in which nothing has been started.
+    #[must_use]
+    pub fn new(plan: Plan) -> Supervisor {
+        let agents = (0..plan.agents).map(|slot| Seat::fresh(Role::Agent, Slot(slot)));
+        let workers = (0..plan.workers).map(|slot| Seat::fresh(Role::Worker, Slot(slot)));
+        Supervisor {
+            stage: Stage::Idle,
+            processes: BTreeMap::new(),
+            seats: agents.chain(workers).collect(),
+            intensity: Intensity::default(),
+            verdict: Verdict::clean(),
+            generation: Generation(1),
+            latest: WorkerId(0),
+            actions: VecDeque::new(),
+            alarm: None,
+            plan,
+        }
+    }
+
+    /// Takes in what happened at `now`, which never goes backwards.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        if event == Event::Tick && !self.is_due(now) {
+            return;
+        }
+        self.note(now, event);
+        self.reconcile(now);
+        self.alarm = self.earliest_deadline();
+    }
+
+    /// The next thing to do, in order; `None` when all is done.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::Tick`] is needed at the latest, if nothing else happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.alarm
+    }
+
+    /// How far the cluster has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Every process, worker or agent, in the order in which they were spawned.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView> + '_ {
+        self.processes.values().map(WorkerView::from)
+    }
+
+    /// One process; `None` once it is forgotten.
+    #[must_use]
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
+        self.processes.get(&worker).map(WorkerView::from)
+    }
+
+    /// Whether it is ready and has not begun to leave.
+    #[must_use]
+    pub fn is_serving(&self, worker: WorkerId) -> bool {
+        self.processes.get(&worker).is_some_and(Process::is_serving)
+    }
+
+    /// How many processes of this role are serving.
+    #[must_use]
+    pub fn serving(&self, role: Role) -> usize {
+        self.of_role(role)
+            .filter(|process| process.is_serving())
+            .count()
+    }
+}
+
+/// First stroke: what happened to whom.
+impl Supervisor {
+    fn note(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Start => self.start(now),
+            Event::Spawned { worker, pid } => self.spawned(now, worker, pid),
+            Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
+            Event::Online { worker } => self.online(worker),
+            Event::Ready { worker } => self.ready(now, worker),
+            Event::Goodbye { worker } => self.goodbye(now, worker),
+            Event::Disconnected { worker, cause } => self.disconnected(now, worker, cause),
+            Event::Exited { worker, status } => self.exited(now, worker, status),
+            Event::ListenersClosed => self.listeners_closed(),
+            Event::Stop(how) => self.stop(now, how),
+            Event::Tick => {}
+        }
+    }
+
+    fn spawned(&mut self, now: Instant, worker: WorkerId, pid: u32) {
+        let deadline = after(now, self.plan.ready_timeout);
+        let Some(process) = self.in_phase(worker, |phase| phase == Phase::Spawning) else {
+            return;
+        };
+        process.pid = Some(pid);
+        process.born = now;
+        process.turn(now, Phase::Starting { deadline });
+        let who = process.who();
+        self.notify(Notice::Spawned { who });
+    }
+
+    fn spawn_failed(&mut self, now: Instant, worker: WorkerId, reason: String) {
+        let Some(process) = self.in_phase(worker, |phase| phase == Phase::Spawning) else {
+            return;
+        };
+        let who = process.who();
+        let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+        self.notify(Notice::SpawnFailed { who, reason, next });
+        self.forget(worker);
+    }
+
+    fn online(&mut self, worker: WorkerId) {
+        if let Some(process) = self.in_phase(worker, is_starting) {
+            let who = process.who();
+            self.notify(Notice::Online { who });
+        }
+    }
+
+    fn ready(&mut self, now: Instant, worker: WorkerId) {
+        let Some(process) = self.in_phase(worker, is_starting) else {
+            return;
+        };
+        process.turn(now, Phase::Serving);
+        let (who, took) = (process.who(), process.uptime(now));
+        if who.role == Role::Worker {
+            self.order(Action::Enter { worker });
+        }
+        self.notify(Notice::Ready { who, took });
+        if self.stage == Stage::Serving {
+            self.order(Action::AnnounceReady { worker });
+        }
+    }
+
+    fn goodbye(&mut self, now: Instant, worker: WorkerId) {
+        let Some(process) = self.in_phase(worker, is_starting_or_serving) else {
+            return;
+        };
+        let who = process.who();
+        let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+        self.let_go(now, worker, Departure::Unasked, self.plan.stop_timeout);
+        self.notify(Notice::Goodbye { who, next });
+    }
+
+    fn disconnected(&mut self, now: Instant, worker: WorkerId, cause: Disconnect) {
+        let Some(process) = self.in_phase(worker, |phase| phase != Phase::Spawning) else {
+            return;
+        };
+        if process.channel == Channel::Over {
+            return;
+        }
+        process.channel = Channel::Over;
+        let who = process.who();
+        let next = self.vacate(now, worker);
+        match cause {
+            Disconnect::Closed => self.let_go(now, worker, Departure::Unasked, DISCONNECT_GRACE),
+            Disconnect::Violation { .. } => self.terminate(now, worker, Departure::Unasked),
+        }
+        self.notify(Notice::Disconnected { who, cause, next });
+    }
+
+    fn exited(&mut self, now: Instant, worker: WorkerId, status: ExitStatus) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        let (who, uptime) = (process.who(), process.uptime(now));
+        let expected = process.was_told_to_leave();
+        let next = self.vacate(now, worker);
+        self.leave_rotation(worker);
+        self.notify(Notice::Exited {
+            who,
+            status,
+            uptime,
+            expected,
+            next,
+        });
+        self.forget(worker);
+    }
+}
+
+/// Second stroke: what should be against what is.
+impl Supervisor {
+    fn reconcile(&mut self, now: Instant) {
+        loop {
+            self.dismiss_unwanted(now);
+            self.enforce_deadlines(now);
+            self.fill_seats(now);
+            // A stage is never entered twice, so this ends.
+            if !self.move_on(now) {
+                break;
+            }
+        }
+    }
+
+    /// Enters the next stage if the work of this one is done.
+    fn move_on(&mut self, now: Instant) -> bool {
+        match self.stage {
+            Stage::Booting { .. } | Stage::Serving if self.verdict.is_failure() => {
+                self.begin_stop(now, Stop::Graceful);
+            }
+            Stage::Booting { role, since } if self.is_complete(role) => match role {
+                Role::Agent => {
+                    let role = Role::Worker;
+                    self.stage = Stage::Booting { role, since };
+                }
+                Role::Worker => self.cluster_ready(now, since),
+            },
+            Stage::Serving if self.is_deserted() => self.verdict.fail(StopCause::CrashLoop),
+            Stage::Closing { deadline } if deadline <= now => {
+                self.order(Action::AbandonListeners);
+                self.stop_workers(deadline, Stop::Graceful);
+            }
+            Stage::Stopping { role, how, .. } if self.of_role(role).next().is_none() => {
+                match role {
+                    Role::Worker => self.stop_agents(now, how),
+                    Role::Agent => self.finish(),
+                }
+            }
+            Stage::Idle
+            | Stage::Booting { .. }
+            | Stage::Serving
+            | Stage::Closing { .. }
+            | Stage::Stopping { .. }
+            | Stage::Finished => return false,
+        }
+        true
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.alarm.is_some_and(|alarm| alarm <= now)
+    }
+
+    fn earliest_deadline(&self) -> Option<Instant> {
+        let phases = self
+            .processes
+            .values()
+            .filter_map(|process| process.phase.deadline());
+        phases
+            .chain(self.stage.deadline())
+            .chain(self.next_restart())
+            .min()
+    }
+}
+
+/// Small tools.
+impl Supervisor {
+    /// The process, if there is one and its phase is right.
+    fn in_phase(&mut self, worker: WorkerId, is_right: fn(Phase) -> bool) -> Option<&mut Process> {
+        self.processes
+            .get_mut(&worker)
+            .filter(|process| is_right(process.phase))
+    }
+
+    fn of_role(&self, role: Role) -> impl Iterator<Item = &Process> {
+        self.processes
+            .values()
+            .filter(move |process| process.role == role)
+    }
+
+    fn leave_rotation(&mut self, worker: WorkerId) {
+        if self
+            .processes
+            .get(&worker)
+            .is_some_and(Process::is_in_rotation)
+        {
+            self.order(Action::Leave { worker });
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        self.processes.remove(&worker);
+        self.order(Action::Forget { worker });
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.order(Action::Notify(notice));
+    }
+
+    fn order(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+}
+
+fn is_starting(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting { .. })
+}
+
+fn is_starting_or_serving(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting { .. } | Phase::Serving)
+}
+
+/// How long a process that closed its control channel may take to exit by itself. It can hear
+/// nothing any more, so there is nothing to wait for but the end of its `main`.
+const DISCONNECT_GRACE: Duration = Duration::from_secs(1);

@@ -1,5 +1,392 @@
-//! Notices.
+//! Notices: what the supervisor has to tell. `Display` writes the log line, `level` says how loud.
 
-/// placeholder
+use std::fmt;
+use std::time::Duration;
+
+use log::Level;
+use nix::sys::signal;
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+
+use super::event::{Disconnect, ExitStatus, Stop};
+use super::plan::{OnCrashLoop, RestartLimit};
+
+/// Something worth telling: to the log, to whoever listens to the cluster's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {}
+pub enum Notice {
+    /// A process exists.
+    Spawned {
+        /// Which.
+        who: Who,
+    },
+    /// A process could not be started.
+    SpawnFailed {
+        /// Which.
+        who: Who,
+        /// Why.
+        reason: String,
+        /// What becomes of its slot.
+        next: Next,
+    },
+    /// It said `Hello`.
+    Online {
+        /// Which.
+        who: Who,
+    },
+    /// It can serve.
+    Ready {
+        /// Which.
+        who: Who,
+        /// Since it exists.
+        took: Duration,
+    },
+    /// Every process was ready; told once.
+    ClusterReady {
+        /// How many workers.
+        workers: u32,
+        /// How many agents.
+        agents: u32,
+        /// Since the start.
+        took: Duration,
+    },
+    /// It was not ready in time, and gets SIGTERM.
+    ReadyTimeout {
+        /// Which.
+        who: Who,
+        /// How long it had.
+        after: Duration,
+        /// What becomes of its slot.
+        next: Next,
+    },
+    /// It said that it leaves, and nobody had asked it to.
+    Goodbye {
+        /// Which.
+        who: Who,
+        /// What becomes of its slot.
+        next: Next,
+    },
+    /// Its control channel is over; told at most once, and before its `Exited`.
+    Disconnected {
+        /// Which.
+        who: Who,
+        /// How that came.
+        cause: Disconnect,
+        /// What becomes of its slot; `None` if that was told before.
+        next: Option<Next>,
+    },
+    /// The process is gone; told once.
+    Exited {
+        /// Which.
+        who: Who,
+        /// How it ended.
+        status: ExitStatus,
+        /// How long it existed.
+        uptime: Duration,
+        /// Whether it was told to leave.
+        expected: bool,
+        /// What becomes of its slot; `None` if that was told before.
+        next: Option<Next>,
+    },
+    /// It gets SIGTERM.
+    Terminating {
+        /// Which.
+        who: Who,
+        /// Why not something kinder.
+        why: Why,
+    },
+    /// It gets SIGKILL: SIGTERM was of no use.
+    Killing {
+        /// Which.
+        who: Who,
+        /// How long SIGTERM had.
+        after: Duration,
+    },
+    /// A restart was due, but there were too many; told once until restarts flow again.
+    RestartLimitReached {
+        /// The limit.
+        limit: RestartLimit,
+        /// What happens now.
+        policy: OnCrashLoop,
+    },
+    /// A slot is not filled again, since the restart limit was reached.
+    Parked {
+        /// Of which role.
+        role: Role,
+        /// Which.
+        slot: Slot,
+    },
+    /// The cluster stops.
+    Stopping {
+        /// How.
+        how: Stop,
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Whom a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Its identity.
+    pub worker: WorkerId,
+    /// Its position.
+    pub slot: Slot,
+    /// The version of the program.
+    pub generation: Generation,
+    /// What it is for.
+    pub role: Role,
+    /// `None` if it never existed.
+    pub pid: Option<u32>,
+}
+
+/// What becomes of a slot whose incumbent is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is filled again after this delay, as far as the restart limit allows.
+    RestartIn(Duration),
+    /// It stays empty.
+    Parked,
+    /// The cluster is about to end.
+    NotReplaced,
+}
+
+/// Why a process gets SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It had time to leave by itself and did not.
+    Overstayed,
+    /// The cluster stops, and it has nothing to finish since it was not ready.
+    NotReady,
+    /// The cluster has to stop fast.
+    Hurry,
+}
+
+/// Why the cluster stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// Somebody wants it.
+    Asked,
+    /// An agent failed to start.
+    AgentStart,
+    /// A worker failed to start.
+    WorkerStart,
+    /// Too many restarts, or no worker left that could be restarted.
+    CrashLoop,
+}
+
+impl Notice {
+    /// How loud to say it: `error` if an operator must act, `warn` if something was lost or
+    /// retried, `info` for the ordinary course of life.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Notice::SpawnFailed { .. }
+            | Notice::RestartLimitReached { .. }
+            | Notice::Parked { .. } => Level::Error,
+            Notice::Stopping { cause, .. } => match cause {
+                StopCause::Asked => Level::Info,
+                StopCause::AgentStart | StopCause::WorkerStart | StopCause::CrashLoop => {
+                    Level::Error
+                }
+            },
+            Notice::ReadyTimeout { .. } | Notice::Goodbye { .. } | Notice::Killing { .. } => {
+                Level::Warn
+            }
+            Notice::Terminating { why, .. } => match why {
+                Why::Overstayed => Level::Warn,
+                Why::NotReady | Why::Hurry => Level::Info,
+            },
+            Notice::Exited { expected, .. } => {
+                if *expected {
+                    Level::Info
+                } else {
+                    Level::Warn
+                }
+            }
+            Notice::Disconnected { cause, next, .. } => match (cause, next) {
+                (Disconnect::Violation { .. }, _) | (Disconnect::Closed, Some(_)) => Level::Warn,
+                (Disconnect::Closed, None) => Level::Debug,
+            },
+            Notice::Online { .. } => Level::Debug,
+            Notice::Spawned { .. } | Notice::Ready { .. } | Notice::ClusterReady { .. } => {
+                Level::Info
+            }
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Spawned { who } => write!(f, "{who} spawned"),
+            Notice::SpawnFailed { who, reason, next } => {
+                write!(f, "{who} failed to spawn: {reason}, {next}")
+            }
+            Notice::Online { who } => write!(f, "{who} online"),
+            Notice::Ready { who, took } => write!(f, "{who} ready after {}", Span(*took)),
+            Notice::ClusterReady {
+                workers,
+                agents,
+                took,
+            } => write!(
+                f,
+                "cluster ready: {}, {} after {}",
+                Count(*workers, Role::Worker),
+                Count(*agents, Role::Agent),
+                Span(*took)
+            ),
+            Notice::ReadyTimeout { who, after, next } => {
+                write!(f, "{who} not ready after {}: SIGTERM, {next}", Span(*after))
+            }
+            Notice::Goodbye { who, next } => write!(f, "{who} leaves unasked, {next}"),
+            Notice::Disconnected { who, cause, next } => {
+                match cause {
+                    Disconnect::Closed => write!(f, "{who} closed its control channel")?,
+                    Disconnect::Violation { what } => {
+                        write!(f, "{who} broke the protocol: {what}: SIGTERM")?;
+                    }
+                }
+                write_next(f, *next)
+            }
+            Notice::Exited {
+                who,
+                status,
+                uptime,
+                expected: _,
+                next,
+            } => {
+                write!(f, "{who} exited after {}: {status}", Span(*uptime))?;
+                write_next(f, *next)
+            }
+            Notice::Terminating { who, why } => write!(f, "{who} {why}: SIGTERM"),
+            Notice::Killing { who, after } => {
+                write!(f, "{who} alive {} after SIGTERM: SIGKILL", Span(*after))
+            }
+            Notice::RestartLimitReached { limit, policy } => write!(
+                f,
+                "restart limit reached: {} in {}, {policy}",
+                limit.count,
+                Span(limit.window)
+            ),
+            Notice::Parked { role, slot } => write!(f, "{role} slot={slot} parked"),
+            Notice::Stopping { how, cause } => write!(f, "stopping {how}: {cause}"),
+        }
+    }
+}
+
+fn write_next(f: &mut fmt::Formatter<'_>, next: Option<Next>) -> fmt::Result {
+    match next {
+        Some(next) => write!(f, ", {next}"),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.role {
+            Role::Worker => write!(f, "{}", self.worker)?,
+            Role::Agent => f.write_str("agent")?,
+        }
+        write!(f, " slot={} gen={}", self.slot, self.generation)?;
+        match self.pid {
+            Some(pid) => write!(f, " pid={pid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Next::RestartIn(delay) => write!(f, "restart in {}", Span(*delay)),
+            Next::Parked => f.write_str("slot parked"),
+            Next::NotReplaced => f.write_str("not replaced"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Overstayed => "did not leave in time",
+            Why::NotReady => "not ready yet",
+            Why::Hurry => "has to leave at once",
+        })
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopCause::Asked => "asked to",
+            StopCause::AgentStart => "an agent failed to start",
+            StopCause::WorkerStart => "a worker failed to start",
+            StopCause::CrashLoop => "gave up on a crash loop",
+        })
+    }
+}
+
+impl fmt::Display for OnCrashLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnCrashLoop::Hold => "restarts wait",
+            OnCrashLoop::Park => "slots are parked",
+            OnCrashLoop::Exit => "giving up",
+        })
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stop::Graceful => "gracefully",
+            Stop::Fast => "fast",
+        })
+    }
+}
+
+/// `code 1`, `signal SIGSEGV (core dumped)`.
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ExitStatus::Code(code) => write!(f, "code {code}"),
+            ExitStatus::Signal {
+                signal,
+                core_dumped,
+            } => {
+                match signal::Signal::try_from(signal) {
+                    Ok(signal) => write!(f, "signal {signal}")?,
+                    Err(_) => write!(f, "signal {signal}")?, // A real-time signal has no name.
+                }
+                f.write_str(if core_dumped { " (core dumped)" } else { "" })
+            }
+        }
+    }
+}
+
+/// A duration as a person reads it: `250 ms`, `1.5 s`, `3600 s`.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Span(span) = self;
+        if *span < Duration::from_secs(1) {
+            return write!(f, "{} ms", span.as_millis());
+        }
+        write!(f, "{}", span.as_secs())?;
+        match span.subsec_millis() / 10 {
+            0 => f.write_str(" s"),
+            tenths if tenths % 10 == 0 => write!(f, ".{} s", tenths / 10),
+            hundredths => write!(f, ".{hundredths:02} s"),
+        }
+    }
+}
+
+/// `1 agent`, `4 workers`.
+struct Count(u32, Role);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count(count, role) = self;
+        write!(f, "{count} {role}{}", if *count == 1 { "" } else { "s" })
+    }
+}

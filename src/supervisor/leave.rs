@@ -1,0 +1,100 @@
+//! How a process is made to leave: free to go by itself, then SIGTERM, then SIGKILL, each step with
+//! a deadline. Nothing here decides who leaves.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+impl Supervisor {
+    /// It serves no more, and has that long to leave by itself. Changes nothing for a process that
+    /// is leaving already.
+    pub(super) fn let_go(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        departure: Departure,
+        patience: Duration,
+    ) {
+        self.leave_rotation(worker);
+        if let Some(process) = self.in_phase(worker, is_starting_or_serving) {
+            let until = after(now, patience);
+            let step = Step::Free { until };
+            process.turn(now, Phase::Leaving { departure, step });
+        }
+    }
+
+    /// It gets SIGTERM, unless it got it before.
+    pub(super) fn terminate(&mut self, now: Instant, worker: WorkerId, departure: Departure) {
+        self.leave_rotation(worker);
+        let until = after(now, self.plan.kill_timeout);
+        let step = Step::Terminated { until };
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        match &mut process.phase {
+            Phase::Starting { .. } | Phase::Serving => {
+                process.turn(now, Phase::Leaving { departure, step });
+            }
+            Phase::Leaving { step: taken, .. } => match taken {
+                Step::Free { .. } => *taken = step,
+                Step::Terminated { .. } | Step::Killed => return,
+            },
+            Phase::Spawning => return,
+        }
+        self.signal(worker, Signal::Terminate);
+    }
+
+    /// Acts on every deadline of a process that has passed.
+    pub(super) fn enforce_deadlines(&mut self, now: Instant) {
+        let overdue = |process: &Process| process.phase.deadline().is_some_and(|it| it <= now);
+        // Each round takes a process one step further, and there are three steps at most.
+        while let Some(process) = self.processes.values().find(|process| overdue(process)) {
+            self.press(now, process.who(), process.phase);
+        }
+    }
+
+    /// Takes a process whose deadline has passed one step further.
+    fn press(&mut self, now: Instant, who: Who, phase: Phase) {
+        let worker = who.worker;
+        match phase {
+            Phase::Starting { .. } => {
+                let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+                self.terminate(now, worker, Departure::Unasked);
+                let after = self.plan.ready_timeout;
+                self.notify(Notice::ReadyTimeout { who, after, next });
+            }
+            Phase::Leaving { departure, step } => match step {
+                Step::Free { .. } => {
+                    self.terminate(now, worker, departure);
+                    let why = Why::Overstayed;
+                    self.notify(Notice::Terminating { who, why });
+                    if self.stage.stopping() == Some(Stop::Graceful) {
+                        self.verdict.force();
+                    }
+                }
+                Step::Terminated { .. } => {
+                    self.kill(worker, departure);
+                    let after = self.plan.kill_timeout;
+                    self.notify(Notice::Killing { who, after });
+                    if self.stage.stopping().is_some() {
+                        self.verdict.force();
+                    }
+                }
+                Step::Killed => {}
+            },
+            Phase::Spawning | Phase::Serving => {}
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId, departure: Departure) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            let step = Step::Killed;
+            process.phase = Phase::Leaving { departure, step };
+            self.signal(worker, Signal::Kill);
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        self.order(Action::Signal { worker, signal });
+    }
+}

@@ -1,0 +1,59 @@
+//! The phase of one process: where it is between its `Spawn` and its `Forget`.
+//!
+//! A phase that waits for the process itself carries its deadline. Two do not: `Spawning` waits
+//! for the reactor's answer and `Killed` for the kernel's, and both are promised.
+
+use std::time::Instant;
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its start was ordered; whether there is a process is not known yet.
+    Spawning,
+    /// It exists and must be ready by the deadline.
+    Starting { deadline: Instant },
+    /// It was ready and has not begun to leave.
+    Serving,
+    /// It has to be gone.
+    Leaving { departure: Departure, step: Step },
+}
+
+/// Whether somebody wanted it to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// The supervisor.
+    Ordered,
+    /// Nobody: it failed, or leaves of its own accord.
+    Unasked,
+}
+
+/// How much force was used to make it leave; grows with each deadline that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It leaves by itself until then.
+    Free { until: Instant },
+    /// It got SIGTERM and has until then.
+    Terminated { until: Instant },
+    /// It got SIGKILL: the kernel does the rest.
+    Killed,
+}
+
+impl Phase {
+    /// When the supervisor has to act if nothing happens.
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Phase::Starting { deadline } => Some(deadline),
+            Phase::Leaving { step, .. } => step.until(),
+            Phase::Spawning | Phase::Serving => None,
+        }
+    }
+}
+
+impl Step {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Step::Free { until } | Step::Terminated { until } => Some(until),
+            Step::Killed => None,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! One process that the supervisor knows, worker or agent, from its `Spawn` to its `Forget`.
+
+use std::time::{Duration, Instant};
+
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+
+use super::notice::Who;
+use super::phase::{Departure, Phase};
+
+/// A process, alive or about to be.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) worker: WorkerId,
+    pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    pub(super) role: Role,
+    pub(super) pid: Option<u32>,
+    /// Since when there is a process; until then, since when it was ordered.
+    pub(super) born: Instant,
+    pub(super) channel: Channel,
+    pub(super) phase: Phase,
+    /// Since when it is in that phase.
+    pub(super) since: Instant,
+}
+
+/// The state of its control channel, as far as it was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    Open,
+    Over,
+}
+
+impl Process {
+    /// A process whose `Spawn` is ordered now.
+    pub(super) fn ordered(
+        now: Instant,
+        worker: WorkerId,
+        (role, slot): (Role, Slot),
+        generation: Generation,
+    ) -> Process {
+        Process {
+            worker,
+            slot,
+            generation,
+            role,
+            pid: None,
+            born: now,
+            channel: Channel::Open,
+            phase: Phase::Spawning,
+            since: now,
+        }
+    }
+
+    pub(super) fn turn(&mut self, now: Instant, phase: Phase) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// Ready, and not leaving.
+    pub(super) fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving
+    }
+
+    /// In the rotation: a serving worker. Agents never are.
+    pub(super) fn is_in_rotation(&self) -> bool {
+        self.role == Role::Worker && self.is_serving()
+    }
+
+    /// Whether somebody wants it to leave, so that its exit is no failure.
+    pub(super) fn was_told_to_leave(&self) -> bool {
+        match self.phase {
+            Phase::Leaving { departure, .. } => departure == Departure::Ordered,
+            Phase::Spawning | Phase::Starting { .. } | Phase::Serving => false,
+        }
+    }
+
+    /// For how long it has been serving.
+    pub(super) fn served(&self, now: Instant) -> Duration {
+        if self.is_serving() {
+            now.saturating_duration_since(self.since)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    pub(super) fn uptime(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+
+    pub(super) fn who(&self) -> Who {
+        Who {
+            worker: self.worker,
+            slot: self.slot,
+            generation: self.generation,
+            role: self.role,
+            pid: self.pid,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Stories about the supervisor, told in scripts: what happens, and exactly what it does about it.
+
+mod boot;
+mod script;

@@ -1,0 +1,304 @@
+//! The language of the stories. Time is advanced, not waited for.
+
+use std::time::{Duration, Instant};
+use std::{mem, thread};
+
+use nix::libc;
+
+use crate::ExitCode;
+use crate::supervisor::*;
+
+/// A supervisor, a clock that stands still until advanced, and what was done but not yet expected.
+pub(super) struct Script {
+    pub(super) supervisor: Supervisor,
+    now: Instant,
+    actions: Vec<Action>,
+    notices: Vec<Notice>,
+}
+
+/// Ten seconds to be ready, thirty to stop, five from SIGTERM to SIGKILL; the first restart after
+/// one second, 60 restarts in 60 seconds.
+pub(super) fn plan(agents: u32, workers: u32) -> Plan {
+    Plan {
+        workers,
+        agents,
+        ready_timeout: secs(10),
+        stop_timeout: secs(30),
+        kill_timeout: secs(5),
+        restart: always(60, OnCrashLoop::Hold),
+    }
+}
+
+/// So many restarts in 60 seconds.
+pub(super) fn always(count: u32, on_crash_loop: OnCrashLoop) -> Restart {
+    Restart::Always {
+        backoff: BackoffPlan {
+            first: secs(1),
+            max: secs(4),
+            healthy_after: secs(20),
+        },
+        limit: RestartLimit {
+            count,
+            window: secs(60),
+        },
+        on_crash_loop,
+    }
+}
+
+impl Script {
+    /// Not even started.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any moment will do as the beginning"
+    )]
+    pub(super) fn of(plan: Plan) -> Script {
+        Script {
+            supervisor: Supervisor::new(plan),
+            now: Instant::now(),
+            actions: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Started, everybody serving: agents are the first ids, workers the next.
+    pub(super) fn serving(plan: Plan) -> Script {
+        let (agents, all) = (plan.agents, plan.agents + plan.workers);
+        let mut s = Script::of(plan);
+        s.happens(Event::Start);
+        for id in 1..=u64::from(agents) {
+            s.spawned(id);
+            s.ready(id);
+        }
+        for id in u64::from(agents) + 1..=u64::from(all) {
+            s.spawned(id);
+            s.ready(id);
+        }
+        assert_eq!(s.supervisor.stage(), Stage::Serving);
+        s.forget_the_past()
+    }
+
+    /// No agent, so many workers, all of them serving.
+    pub(super) fn with_workers(workers: u32) -> Script {
+        Script::serving(plan(0, workers))
+    }
+
+    pub(super) fn happens(&mut self, event: Event) -> &mut Script {
+        self.supervisor.handle(self.now, event);
+        self.collect();
+        // Time that does not pass changes nothing.
+        let done = (self.actions.len(), self.notices.len());
+        self.supervisor.handle(self.now, Event::Tick);
+        self.collect();
+        assert_eq!((self.actions.len(), self.notices.len()), done);
+        self
+    }
+
+    /// Lets time pass as the reactor does: a `Tick` at each deadline on the way.
+    pub(super) fn advance(&mut self, time: Duration) -> &mut Script {
+        let end = self.now + time;
+        while let Some(deadline) = self.supervisor.next_deadline()
+            && deadline <= end
+        {
+            self.now = self.now.max(deadline);
+            self.happens(Event::Tick);
+        }
+        self.now = end;
+        self.happens(Event::Tick)
+    }
+
+    pub(super) fn starts(&mut self) -> &mut Script {
+        self.happens(Event::Start)
+    }
+
+    /// It exists; its pid is its id plus 100.
+    pub(super) fn spawned(&mut self, id: u64) -> &mut Script {
+        let pid = 100 + u32::try_from(id).unwrap();
+        let worker = w(id);
+        self.happens(Event::Spawned { worker, pid })
+    }
+
+    pub(super) fn spawn_fails(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::SpawnFailed {
+            worker: w(id),
+            reason: "no such file".to_owned(),
+        })
+    }
+
+    pub(super) fn online(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Online { worker: w(id) })
+    }
+
+    pub(super) fn ready(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Ready { worker: w(id) })
+    }
+
+    pub(super) fn goodbye(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Goodbye { worker: w(id) })
+    }
+
+    pub(super) fn closes_its_channel(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Disconnected {
+            worker: w(id),
+            cause: Disconnect::Closed,
+        })
+    }
+
+    pub(super) fn breaks_the_protocol(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Disconnected {
+            worker: w(id),
+            cause: Disconnect::Violation {
+                what: "unknown frame".to_owned(),
+            },
+        })
+    }
+
+    pub(super) fn exits(&mut self, id: u64, status: ExitStatus) -> &mut Script {
+        let worker = w(id);
+        self.happens(Event::Exited { worker, status })
+    }
+
+    pub(super) fn listeners_closed(&mut self) -> &mut Script {
+        self.happens(Event::ListenersClosed)
+    }
+
+    pub(super) fn stop(&mut self, how: Stop) -> &mut Script {
+        self.happens(Event::Stop(how))
+    }
+
+    /// Exactly this was done since the last expectation, apart from notices.
+    #[track_caller]
+    pub(super) fn expect<const N: usize>(&mut self, expected: [Action; N]) -> &mut Script {
+        assert_eq!(mem::take(&mut self.actions), expected);
+        self
+    }
+
+    #[track_caller]
+    pub(super) fn expect_nothing(&mut self) -> &mut Script {
+        self.expect([])
+    }
+
+    /// Exactly this was told since the last time somebody listened.
+    #[track_caller]
+    pub(super) fn tells<const N: usize>(&mut self, expected: [&str; N]) -> &mut Script {
+        let lines: Vec<String> = mem::take(&mut self.notices)
+            .iter()
+            .map(Notice::to_string)
+            .collect();
+        assert_eq!(lines, expected);
+        self
+    }
+
+    /// The story begins here.
+    pub(super) fn forget_the_past(mut self) -> Script {
+        self.actions.clear();
+        self.notices.clear();
+        self
+    }
+
+    /// When the supervisor wants to be woken, from now.
+    pub(super) fn alarm(&self) -> Option<Duration> {
+        let deadline = self.supervisor.next_deadline()?;
+        Some(deadline.saturating_duration_since(self.now))
+    }
+
+    fn collect(&mut self) {
+        while let Some(action) = self.supervisor.poll_action() {
+            match action {
+                Action::Notify(notice) => self.notices.push(notice),
+                action => self.actions.push(action),
+            }
+        }
+    }
+}
+
+/// A story that ends with something unexpected is not told to its end.
+impl Drop for Script {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(self.actions, []);
+        }
+    }
+}
+
+pub(super) const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(super) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) const fn w(id: u64) -> WorkerId {
+    WorkerId(id)
+}
+
+pub(super) const fn code(code: i32) -> ExitStatus {
+    ExitStatus::Code(code)
+}
+
+pub(super) const fn killed(signal: i32) -> ExitStatus {
+    ExitStatus::Signal {
+        signal,
+        core_dumped: false,
+    }
+}
+
+pub(super) const SIGTERM: i32 = libc::SIGTERM;
+pub(super) const SIGKILL: i32 = libc::SIGKILL;
+pub(super) const SIGSEGV: i32 = libc::SIGSEGV;
+
+/// Into slot `slot` of the workers.
+pub(super) fn spawn(id: u64, slot: u32) -> Action {
+    spawn_as(Role::Worker, id, slot)
+}
+
+/// Into slot `slot` of the agents.
+pub(super) fn spawn_agent(id: u64, slot: u32) -> Action {
+    spawn_as(Role::Agent, id, slot)
+}
+
+fn spawn_as(role: Role, id: u64, slot: u32) -> Action {
+    Action::Spawn {
+        worker: w(id),
+        slot: Slot(slot),
+        generation: Generation(1),
+        role,
+    }
+}
+
+pub(super) fn enter(id: u64) -> Action {
+    Action::Enter { worker: w(id) }
+}
+
+pub(super) fn leave(id: u64) -> Action {
+    Action::Leave { worker: w(id) }
+}
+
+pub(super) fn announce(id: u64) -> Action {
+    Action::AnnounceReady { worker: w(id) }
+}
+
+pub(super) fn drain(id: u64, within: Duration) -> Action {
+    let worker = w(id);
+    Action::Drain { worker, within }
+}
+
+pub(super) fn terminate(id: u64) -> Action {
+    let (worker, signal) = (w(id), Signal::Terminate);
+    Action::Signal { worker, signal }
+}
+
+pub(super) fn kill(id: u64) -> Action {
+    let (worker, signal) = (w(id), Signal::Kill);
+    Action::Signal { worker, signal }
+}
+
+pub(super) fn forget(id: u64) -> Action {
+    Action::Forget { worker: w(id) }
+}
+
+pub(super) fn finish(code: ExitCode) -> Action {
+    Action::Finish { code }
+}
+
+pub(super) use Action::CloseListeners;

@@ -1,0 +1,65 @@
+//! What the supervisor shows of a process to those who ask.
+
+use std::time::Instant;
+
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+
+use super::phase::Phase;
+use super::process::Process;
+
+/// A process as the supervisor knows it, worker or agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Its identity.
+    pub worker: WorkerId,
+    /// Its position among those of its role.
+    pub slot: Slot,
+    /// The version of the program.
+    pub generation: Generation,
+    /// What it is for.
+    pub role: Role,
+    /// `None` until it exists.
+    pub pid: Option<u32>,
+    /// How far it has come.
+    pub state: WorkerState,
+    /// Since when it is in that state.
+    pub since: Instant,
+}
+
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkerState {
+    /// It was ordered.
+    Spawning,
+    /// It exists and is not ready.
+    Starting,
+    /// It is ready.
+    Serving,
+    /// It has to be gone.
+    Leaving,
+}
+
+impl From<&Process> for WorkerView {
+    fn from(process: &Process) -> Self {
+        WorkerView {
+            worker: process.worker,
+            slot: process.slot,
+            generation: process.generation,
+            role: process.role,
+            pid: process.pid,
+            state: process.phase.into(),
+            since: process.since,
+        }
+    }
+}
+
+impl From<Phase> for WorkerState {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Spawning => WorkerState::Spawning,
+            Phase::Starting { .. } => WorkerState::Starting,
+            Phase::Serving => WorkerState::Serving,
+            Phase::Leaving { .. } => WorkerState::Leaving,
+        }
+    }
+}
