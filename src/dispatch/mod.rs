@@ -1,1 +1,11 @@
-//! Dispatch.
+//! Dispatch: which worker gets the next connection of a listener.
+//!
+//! Pure. It sees worker ids, slots, loads and peer addresses, never a descriptor.
+
+pub use self::rotation::Rotation;
+pub use self::round_robin::RoundRobin;
+pub use self::strategy::{Member, Strategy};
+
+mod rotation;
+mod round_robin;
+mod strategy;
