@@ -99,7 +99,7 @@ impl Supervisor {
         }
         self.note(now, event);
         self.reconcile(now);
-        self.alarm = self.earliest_deadline();
+        self.alarm = self.earliest_deadline(now);
     }
 
     /// The next thing to do, in order; `None` when all is done.
@@ -305,14 +305,14 @@ impl Supervisor {
         self.alarm.is_some_and(|alarm| alarm <= now)
     }
 
-    fn earliest_deadline(&self) -> Option<Instant> {
+    fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
         let phases = self
             .processes
             .values()
             .filter_map(|process| process.phase.deadline());
         phases
             .chain(self.stage.deadline())
-            .chain(self.next_restart())
+            .chain(self.next_restart(now))
             .min()
     }
 }

@@ -70,7 +70,7 @@ pub enum Notice {
         who: Who,
         /// How that came.
         cause: Disconnect,
-        /// What becomes of its slot; `None` if that was told before.
+        /// What becomes of its slot; `None` if that was told before or is plain.
         next: Option<Next>,
     },
     /// The process is gone; told once.
@@ -83,7 +83,7 @@ pub enum Notice {
         uptime: Duration,
         /// Whether it was told to leave.
         expected: bool,
-        /// What becomes of its slot; `None` if that was told before.
+        /// What becomes of its slot; `None` if that was told before or is plain.
         next: Option<Next>,
     },
     /// It gets SIGTERM.

@@ -5,13 +5,15 @@ use std::time::Instant;
 use super::*;
 
 impl Supervisor {
-    /// The process failed; if it is the incumbent of its seat, what becomes of that?
+    /// The process serves its seat no more: what becomes of that? `None` if there is nothing to
+    /// say, since it lost its seat before, or was told to leave.
     ///
     /// Asked before the process leaves its phase, since it matters for how long it served. The seat
     /// is free from now on, even if the process takes its time to leave.
     pub(super) fn vacate(&mut self, now: Instant, worker: WorkerId) -> Option<Next> {
         let process = self.processes.get(&worker)?;
         let (role, served) = (process.role, process.served(now));
+        let was_told = process.was_told_to_leave();
         let taken = Occupancy::Taken { by: worker };
         let seat = self.seats.iter_mut().find(|seat| seat.occupancy == taken)?;
         let (occupancy, next) = match &self.plan.restart {
@@ -30,7 +32,7 @@ impl Supervisor {
                 Role::Worker => StopCause::WorkerStart,
             });
         }
-        Some(next)
+        (!was_told).then_some(next)
     }
 
     /// Spawns whom the stage wants and who is not there.
@@ -103,8 +105,8 @@ impl Supervisor {
         self.notify(Notice::Parked { role, slot });
     }
 
-    /// When time alone will make a restart possible.
-    pub(super) fn next_restart(&self) -> Option<Instant> {
+    /// When a restart is due, or if it was and has to wait, when the window allows it.
+    pub(super) fn next_restart(&self, now: Instant) -> Option<Instant> {
         let Restart::Always { limit, .. } = self.plan.restart else {
             return None;
         };
@@ -113,8 +115,8 @@ impl Supervisor {
         }
         let (due, _) = self.first_vacancy()?;
         match self.intensity.room(limit) {
-            Room::At(moment) => Some(due.max(moment)),
-            Room::Now | Room::Never => Some(due),
+            Room::At(moment) if due <= now => Some(moment),
+            Room::At(_) | Room::Now | Room::Never => Some(due),
         }
     }
 

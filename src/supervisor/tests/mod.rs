@@ -1,4 +1,9 @@
 //! Stories about the supervisor, told in scripts: what happens, and exactly what it does about it.
 
 mod boot;
+mod disorder;
+mod leave;
+mod notices;
+mod restart;
 mod script;
+mod stop;

@@ -201,11 +201,21 @@ impl Script {
         Some(deadline.saturating_duration_since(self.now))
     }
 
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// What was told and not yet heard.
+    pub(super) fn notices(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.iter()
+    }
+
     fn collect(&mut self) {
         while let Some(action) = self.supervisor.poll_action() {
-            match action {
-                Action::Notify(notice) => self.notices.push(notice),
-                action => self.actions.push(action),
+            if let Action::Notify(notice) = action {
+                self.notices.push(notice);
+            } else {
+                self.actions.push(action);
             }
         }
     }
@@ -301,4 +311,4 @@ pub(super) fn finish(code: ExitCode) -> Action {
     Action::Finish { code }
 }
 
-pub(super) use Action::CloseListeners;
+pub(super) use Action::{AbandonListeners, CloseListeners};
