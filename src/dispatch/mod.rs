@@ -9,3 +9,5 @@ pub use self::strategy::{Member, Strategy};
 mod rotation;
 mod round_robin;
 mod strategy;
+#[cfg(test)]
+mod tests;

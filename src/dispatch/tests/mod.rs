@@ -1,0 +1,163 @@
+//! What a rotation promises, as tables; `fairness` has it as a property.
+
+use worker_proto::address::Address;
+use worker_proto::ids::{Slot, WorkerId};
+
+use super::*;
+
+mod fairness;
+
+pub(super) fn w(id: u64) -> WorkerId {
+    WorkerId(id)
+}
+
+/// A rotation of workers `1..=n` in slots `0..n`.
+pub(super) fn rotation(workers: u32) -> Rotation {
+    let mut rotation = Rotation::new(Box::new(RoundRobin::default()));
+    for slot in 0..workers {
+        rotation.enter(w(u64::from(slot) + 1), Slot(slot));
+    }
+    rotation
+}
+
+#[track_caller]
+fn expect_picks<const N: usize>(rotation: &mut Rotation, expected: [u64; N]) {
+    let picks = expected.map(|_| rotation.pick(&Address::Unnamed));
+    assert_eq!(picks, expected.map(|id| Some(w(id))));
+}
+
+#[test]
+fn everybody_in_turn_by_slot() {
+    let mut rotation = Rotation::new(Box::new(RoundRobin::default()));
+    for (worker, slot) in [(7, 2), (3, 1), (9, 0)] {
+        rotation.enter(w(worker), Slot(slot));
+    }
+    expect_picks(&mut rotation, [9, 3, 7, 9, 3, 7, 9]);
+}
+
+#[test]
+fn nobody_is_there_to_be_picked() {
+    let mut rotation = rotation(0);
+    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert!(rotation.is_empty());
+    assert!(!rotation.has_room());
+}
+
+#[test]
+fn nobody_is_skipped_or_served_twice_when_another_comes_or_goes() {
+    type Change = fn(&mut Rotation);
+    let table: [(&str, Change, [u64; 5]); 8] = [
+        ("nothing", |_| (), [3, 4, 1, 2, 3]),
+        ("the latest leaves", |r| r.leave(w(2)), [3, 4, 1, 3, 4]),
+        ("an earlier one leaves", |r| r.leave(w(1)), [3, 4, 2, 3, 4]),
+        ("the next one leaves", |r| r.leave(w(3)), [4, 1, 2, 4, 1]),
+        (
+            "one comes first",
+            |r| r.enter(w(9), Slot(0)),
+            [3, 4, 1, 9, 2],
+        ),
+        (
+            "one comes next",
+            |r| r.enter(w(9), Slot(1)),
+            [9, 3, 4, 1, 2],
+        ),
+        (
+            "the latest is saturated",
+            |r| r.saturate(w(2)),
+            [3, 4, 1, 3, 4],
+        ),
+        (
+            "the next one is saturated",
+            |r| r.saturate(w(3)),
+            [4, 1, 2, 4, 1],
+        ),
+    ];
+    for (name, change, expected) in table {
+        let mut rotation = rotation(4);
+        expect_picks(&mut rotation, [1, 2]);
+        change(&mut rotation);
+        println!("{name}");
+        expect_picks(&mut rotation, expected);
+    }
+}
+
+#[test]
+fn a_saturated_worker_is_a_member_without_a_turn() {
+    let mut rotation = rotation(2);
+    rotation.saturate(w(1));
+    expect_picks(&mut rotation, [2, 2]);
+    rotation.saturate(w(2));
+    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert!(!rotation.has_room());
+    assert_eq!(rotation.len(), 2);
+    assert!(rotation.contains(w(1)));
+    rotation.relieve(w(1));
+    assert!(rotation.has_room());
+    expect_picks(&mut rotation, [1, 1]);
+}
+
+#[test]
+fn a_saturated_worker_may_leave() {
+    let mut rotation = rotation(1);
+    rotation.saturate(w(1));
+    rotation.leave(w(1));
+    rotation.relieve(w(1));
+    assert!(rotation.is_empty());
+    assert_eq!(rotation.pick(&Address::Unnamed), None);
+}
+
+#[test]
+fn what_is_said_twice_or_of_strangers_changes_nothing() {
+    let mut rotation = rotation(2);
+    rotation.enter(w(1), Slot(1));
+    for stranger in [w(0), w(3)] {
+        rotation.leave(stranger);
+        rotation.saturate(stranger);
+        rotation.relieve(stranger);
+        rotation.report(stranger, 1);
+    }
+    rotation.relieve(w(1));
+    rotation.saturate(w(2));
+    rotation.saturate(w(2));
+    rotation.enter(w(2), Slot(1));
+    assert_eq!(rotation.len(), 2);
+    expect_picks(&mut rotation, [1, 1]);
+}
+
+#[test]
+fn a_strategy_sees_the_load_of_those_with_room() {
+    #[derive(Debug)]
+    struct LeastLoaded;
+    impl Strategy for LeastLoaded {
+        fn choose(&mut self, members: &[Member], _peer: &Address) -> usize {
+            let indices = 0..members.len();
+            indices.min_by_key(|&it| members[it].load).unwrap()
+        }
+    }
+    let mut rotation = Rotation::new(Box::new(LeastLoaded));
+    for id in 1..=3 {
+        rotation.enter(w(id), Slot(0));
+        rotation.report(w(id), 10 - u32::try_from(id).unwrap());
+    }
+    expect_picks(&mut rotation, [3]);
+    rotation.saturate(w(3));
+    rotation.report(w(3), 0);
+    expect_picks(&mut rotation, [2]);
+    rotation.relieve(w(3));
+    rotation.report(w(2), 100);
+    expect_picks(&mut rotation, [3]);
+}
+
+#[test]
+fn a_strategy_that_chooses_nobody_breaks_nothing() {
+    #[derive(Debug)]
+    struct Lost;
+    impl Strategy for Lost {
+        fn choose(&mut self, members: &[Member], _peer: &Address) -> usize {
+            members.len()
+        }
+    }
+    let mut rotation = Rotation::new(Box::new(Lost));
+    rotation.enter(w(1), Slot(0));
+    assert_eq!(rotation.pick(&Address::Unnamed), None);
+}
