@@ -144,9 +144,12 @@ impl FromStr for Address {
         Err(refused(
             if text.starts_with('/') || text.starts_with("./") {
                 Problem::BarePath
+            } else if text.parse::<IpAddr>().is_ok() || text.ends_with(']') {
+                // Before the next question: "::1" begins with a colon, too.
+                Problem::NoPort
             } else if text.parse::<u16>().is_ok() || text.starts_with(':') {
                 Problem::NoHost
-            } else if text.parse::<IpAddr>().is_ok() || !text.contains(':') {
+            } else if !text.contains(':') {
                 Problem::NoPort
             } else {
                 match text.rsplit_once(':') {
@@ -169,7 +172,7 @@ pub struct AddressError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Problem {
-    #[error("the port is missing: write HOST:PORT, for instance 127.0.0.1:8000")]
+    #[error("the port is missing: write HOST:PORT, for instance 127.0.0.1:8000 or [::1]:8000")]
     NoPort,
     #[error(
         "the host is missing: write 127.0.0.1:PORT for this machine only, 0.0.0.0:PORT for every IPv4 interface, [::]:PORT for all"
@@ -243,6 +246,7 @@ mod tests {
         for (text, problem) in [
             ("127.0.0.1", Problem::NoPort),
             ("::1", Problem::NoPort),
+            ("[::1]", Problem::NoPort),
             ("localhost", Problem::NoPort),
             ("", Problem::NoPort),
             ("8000", Problem::NoHost),

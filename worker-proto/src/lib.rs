@@ -8,4 +8,12 @@ pub mod handshake;
 pub mod ids;
 #[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]
 pub mod scm;
+pub mod sdk;
 pub mod socket;
+
+pub use sdk::{
+    ConnectError, Connection, Draining, Event, Identity, Incoming, ListenError, Listener, Served,
+    Server, Stream, Worker,
+};
+
+pub use frame::ListenOptions;

@@ -1,0 +1,27 @@
+//! The SDK: what the author of a worker uses.
+//!
+//! A [`Worker`] joins the cluster, a [`Listener`] brings connections, a [`Server`] serves them.
+//! The program is the same under a master and on its own. One thread, `rr-control`, reads the
+//! control channel; everything else happens in the caller's threads.
+
+mod connection;
+mod control;
+mod draining;
+mod event;
+#[allow(
+    unsafe_code,
+    reason = "takes an inherited descriptor, clears the environment, ends the process"
+)]
+mod inherit;
+mod listener;
+mod server;
+mod standalone;
+mod wait;
+mod worker;
+
+pub use connection::{Connection, Stream};
+pub use draining::Draining;
+pub use event::Event;
+pub use listener::{Incoming, ListenError, Listener};
+pub use server::{Served, Server};
+pub use worker::{ConnectError, Identity, Worker};

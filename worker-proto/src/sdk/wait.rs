@@ -1,0 +1,41 @@
+//! Waiting for descriptors: `poll(2)` with a deadline.
+//!
+//! The one file of the SDK that reads a clock: a signal interrupts `poll`, and without the clock
+//! a program that gets one every second would wait for ever.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Waits until one of `fds` is readable, at its end or broken, at most `within`; says which are.
+pub(crate) fn readable<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    within: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let deadline = within.map(|within| now() + within);
+    let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    loop {
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
+            round_up(deadline.saturating_duration_since(now()))
+        });
+        match poll(&mut polled, timeout) {
+            Ok(_) => return Ok(polled.map(|fd| fd.any().unwrap_or(true))),
+            Err(Errno::EINTR) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the SDK's one clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Up, because a poll that returns a little too early would be repeated with a timeout of 0.
+fn round_up(wait: Duration) -> PollTimeout {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}
