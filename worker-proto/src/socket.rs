@@ -214,8 +214,14 @@ impl Inbox {
     /// An empty inbox with room for the largest frame.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_room(MAX_FRAME_BYTES)
+    }
+
+    /// An empty inbox with room for frames of `bytes`.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
         Inbox {
-            buffer: vec![0; MAX_FRAME_BYTES].into_boxed_slice(),
+            buffer: vec![0; bytes].into_boxed_slice(),
             descriptors: Vec::new(),
         }
     }
