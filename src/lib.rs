@@ -1,7 +1,31 @@
-//! A process cluster for Linux servers.
+//! A process cluster for Linux servers: a master owns the listening sockets, accepts every
+//! connection, and hands it to the next worker process in rotation.
 
+pub mod cli;
+pub mod config;
 pub mod dispatch;
 mod exit_code;
+#[path = "../examples/hello_http.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "an example, compiled in as the built-in worker"
+)]
+mod hello_http;
+mod master;
+mod preflight;
+mod reactor;
 pub mod supervisor;
+mod sys;
 
+pub use config::listener::ListenerSpec;
+pub use config::program::Program;
+pub use config::{Config, OnDemand};
 pub use exit_code::ExitCode;
+pub use master::{Ended, Handle, Master, StartError};
+pub use preflight::PreflightError;
+pub use reactor::acceptor::ListenerStatus;
+pub use reactor::command::Status;
+pub use reactor::counters::Counters;
+pub use supervisor::Stop;
+pub use sys::listening::BindError;
+pub use sys::program::ProgramError;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `rr-master` program.
+
+fn main() -> std::process::ExitCode {
+    rr_master::cli::main()
+}

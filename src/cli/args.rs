@@ -1,0 +1,342 @@
+//! The flags, and what they mean for the configuration.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use log::LevelFilter;
+use worker_proto::address::Address;
+
+use super::{Failure, usage};
+use crate::config::listener::ListenerSpec;
+use crate::config::program::Program;
+use crate::config::{Config, OnDemand, restart};
+use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit};
+use crate::sys::cpu::CpuCount;
+use crate::sys::inherited;
+
+/// Turn one program into a cluster of processes on one host.
+///
+/// The master owns the listening sockets, accepts every connection, and hands it to the next
+/// worker in rotation. Workers that die are replaced; no connection is lost on the way.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rr-master",
+    version,
+    override_usage = "rr-master [OPTIONS] [PROGRAM [ARGS]...]",
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+)]
+pub(super) struct Args {
+    /// The program that every worker runs, and its arguments. Without one: a built-in HTTP server
+    /// that says hello on 127.0.0.1:8000
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PROGRAM"
+    )]
+    command: Vec<OsString>,
+
+    /// How many workers: a number, or `auto` for as many as there are CPUs to use
+    #[arg(
+        short,
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        help_heading = "Processes"
+    )]
+    workers: Workers,
+
+    /// A process that starts before the workers and gets no connections; may be repeated
+    #[arg(long, value_name = "'CMD ARGS'", help_heading = "Processes")]
+    agent: Vec<String>,
+
+    /// Add a variable to the environment of every process; may be repeated
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_variable, help_heading = "Processes")]
+    env: Vec<(OsString, OsString)>,
+
+    /// The directory that processes run in
+    #[arg(long, value_name = "DIR", help_heading = "Processes")]
+    cwd: Option<PathBuf>,
+
+    /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
+    /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP. Sockets passed by
+    /// systemd are taken without being named here
+    #[arg(
+        short,
+        long,
+        value_name = "[NAME=]ADDRESS[,OPTION]...",
+        help_heading = "Listening"
+    )]
+    listen: Vec<ListenerSpec>,
+
+    /// Let workers listen on ADDRESS when they ask for it, beside what --listen names. Without
+    /// either flag they may listen on anything
+    #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
+    allow_listen: Vec<Address>,
+
+    /// How long to wait for an address that is in use
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, help_heading = "Listening")]
+    bind_retry: Duration,
+
+    /// How long a process may take from its start to ready
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, help_heading = "Life")]
+    ready_timeout: Duration,
+
+    /// How long processes may take to finish when they are asked to leave; then SIGTERM, and a
+    /// second later SIGKILL
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, help_heading = "Life")]
+    stop_timeout: Duration,
+
+    /// How long a process may go on after its master was killed
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration, help_heading = "Life")]
+    orphan_grace: Duration,
+
+    /// Do not replace a process that dies
+    #[arg(long, help_heading = "Life")]
+    no_refork: bool,
+
+    /// The delay before a process that died is replaced: it grows by half with every failure in a
+    /// row
+    #[arg(long, value_name = "FIRST..MAX", default_value = "100ms..15s", value_parser = restart::parse_backoff, help_heading = "Life")]
+    backoff: BackoffPlan,
+
+    /// How many replacements, of all slots together, are too many
+    #[arg(long, value_name = "COUNT/WINDOW", default_value = "60/60s", value_parser = restart::parse_limit, help_heading = "Life")]
+    restart_limit: RestartLimit,
+
+    /// What to do then: `hold` goes on as soon as the window allows, `park` leaves the slot empty,
+    /// `exit` stops with code 5
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "hold",
+        help_heading = "Life"
+    )]
+    on_crash_loop: CrashLoop,
+
+    /// Write the master's pid to FILE, locked while it runs
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(super) pidfile: Option<PathBuf>,
+
+    /// What to log: error, warn, info, debug, trace, off. RUST_LOG can say more
+    #[arg(long, value_name = "LEVEL", help_heading = "Running")]
+    pub(super) log_level: Option<LevelFilter>,
+
+    /// How the built-in worker is started
+    #[arg(long, hide = true)]
+    pub(super) builtin: Option<Builtin>,
+}
+
+/// A program that is part of this one.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Builtin {
+    Hello,
+}
+
+/// `--workers`.
+#[derive(Clone, Copy, Debug)]
+enum Workers {
+    Auto,
+    Count(u32),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CrashLoop {
+    Hold,
+    Park,
+    Exit,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rr-master                                        say hello on http://127.0.0.1:8000/
+  rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
+  rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 -l unix:/run/app.sock ./worker-bin --its-own --flags
+  rr-master --agent './logrotate --daily' -w auto ./worker-bin
+
+Signals:
+  SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
+  SIGQUIT                  stop at once
+
+Exit codes:
+  0  stopped, every process left by itself
+  1  something in the master itself failed
+  2  a flag or the program is wrong; nothing was started
+  3  a worker failed to start
+  4  an agent failed to start
+  5  gave up on a crash loop: no worker is left to serve
+  6  a listener could not be bound; nothing was started
+  7  at stop, a process had to be killed because it did not leave in time";
+
+impl Args {
+    /// The configuration that the flags describe, and how the workers were counted.
+    pub(super) fn config(&self) -> Result<(Config, String), Failure> {
+        let mut config = Config::new(self.program()?);
+        let (workers, count) = self.workers.resolve();
+        config.workers = workers;
+        config.agents = self.agents()?;
+        config.listeners = self.listeners();
+        config.on_demand = match (&self.listen[..], &self.allow_listen[..]) {
+            ([], []) if config.listeners.is_empty() => OnDemand::Any,
+            (_, allowed) => OnDemand::Only(allowed.to_vec()),
+        };
+        config.bind_retry = self.bind_retry;
+        config.ready_timeout = self.ready_timeout;
+        config.stop_timeout = self.stop_timeout;
+        config.orphan_grace = self.orphan_grace;
+        config.restart = self.restart();
+        Ok((config, count))
+    }
+
+    fn program(&self) -> Result<Program, Failure> {
+        let program = match self.command.split_first() {
+            Some((path, args)) => Program::new(path).args(args),
+            None => {
+                let own = std::env::current_exe()
+                    .map_err(|err| usage(format!("find this program's own file: {err}")))?;
+                Program::new(own).args(["--builtin", "hello"])
+            }
+        };
+        Ok(self.with_surroundings(program))
+    }
+
+    fn agents(&self) -> Result<Vec<Program>, Failure> {
+        let parse = |command: &String| {
+            let words = shell_words::split(command)
+                .map_err(|err| usage(format!("agent {command:?}: {err}")))?;
+            match words.split_first() {
+                Some((path, args)) => Ok(self.with_surroundings(Program::new(path).args(args))),
+                None => Err(usage("agent: the command is empty")),
+            }
+        };
+        self.agent.iter().map(parse).collect()
+    }
+
+    fn with_surroundings(&self, mut program: Program) -> Program {
+        program.env.clone_from(&self.env);
+        program.cwd.clone_from(&self.cwd);
+        program
+    }
+
+    /// What --listen names, what systemd passed, and the built-in worker's own address.
+    fn listeners(&self) -> Vec<ListenerSpec> {
+        let mut listeners = self.listen.clone();
+        listeners.extend(inherited::from_systemd());
+        if self.command.is_empty() && listeners.is_empty() {
+            let address = BUILTIN_ADDRESS.parse().expect("a valid address");
+            listeners.push(ListenerSpec::bind(address));
+        }
+        listeners
+    }
+
+    fn restart(&self) -> Restart {
+        if self.no_refork {
+            return Restart::Never;
+        }
+        let on_crash_loop = match self.on_crash_loop {
+            CrashLoop::Hold => OnCrashLoop::Hold,
+            CrashLoop::Park => OnCrashLoop::Park,
+            CrashLoop::Exit => OnCrashLoop::Exit,
+        };
+        Restart::Always {
+            backoff: self.backoff,
+            limit: self.restart_limit,
+            on_crash_loop,
+        }
+    }
+}
+
+impl Workers {
+    fn resolve(self) -> (u32, String) {
+        match self {
+            Workers::Count(count) => (count, "--workers".to_owned()),
+            Workers::Auto => {
+                let cpus = CpuCount::detect();
+                (cpus.workers(), cpus.to_string())
+            }
+        }
+    }
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Workers::Auto),
+            _ => text
+                .parse()
+                .map(Workers::Count)
+                .map_err(|_| "write a number such as 4, or auto".to_owned()),
+        }
+    }
+}
+
+/// A deadline of nothing would kill every process at once.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(timeout) if timeout.is_zero() => Err("must be more than nothing".to_owned()),
+        Ok(timeout) if timeout > LONGEST_TIMEOUT => Err("must be at most a year".to_owned()),
+        Ok(timeout) => Ok(timeout),
+        Err(err) => Err(format!("{err}: write a time such as 500ms, 30s or 5m")),
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name before '=' is empty".to_owned()),
+        Some((name, _)) if name.starts_with("RR_") => {
+            Err("names that begin with RR_ are the master's own".to_owned())
+        }
+        Some((name, value)) => Ok((name.into(), value.into())),
+        None => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+/// Where the built-in worker serves when nothing else is said.
+const BUILTIN_ADDRESS: &str = "127.0.0.1:8000";
+
+/// Keeps the sum of a time and a timeout away from the clock's end.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        let args = Args::parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"]);
+        let (config, count) = args.config().ok().unwrap();
+        assert_eq!((config.workers, count.as_str()), (2, "--workers"));
+        assert_eq!(config.program.args, ["--workers", "9", "-l"]);
+    }
+
+    #[test]
+    fn listeners_decide_what_workers_may_bind() {
+        for (flags, expected) in [
+            (&["x"][..], OnDemand::Any),
+            (&["-l", "127.0.0.1:1", "x"], OnDemand::Only(vec![])),
+            (
+                &["--allow-listen", "127.0.0.1:2", "x"],
+                OnDemand::Only(vec!["127.0.0.1:2".parse().unwrap()]),
+            ),
+        ] {
+            let args = Args::parse_from(["rr-master"].iter().chain(flags));
+            assert_eq!(
+                args.config().ok().unwrap().0.on_demand,
+                expected,
+                "{flags:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The command line: from arguments to a running master, and from its end to an exit code.
+//!
+//! Nothing is bound, written or started before everything that was given is known to be right.
+
+mod args;
+mod banner;
+mod logging;
+
+use std::io::{self, Write};
+use std::process;
+
+use clap::Parser;
+
+use self::args::{Args, Builtin};
+use self::banner::Banner;
+use self::logging::Logging;
+use crate::exit_code::ExitCode;
+use crate::hello_http;
+use crate::master::{Master, StartError};
+use crate::preflight;
+use crate::reactor::Host;
+use crate::sys::limits::NofileLimit;
+use crate::sys::pidfile::PidFile;
+use crate::sys::signals::Signals;
+
+/// Runs `rr-master` with the arguments of this process.
+pub fn main() -> process::ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(err) if err.use_stderr() => return in_one_line(&err).report().into(),
+        // --help and --version are printed whole, on standard output.
+        Err(err) => err.exit(),
+    };
+    match args.builtin {
+        Some(Builtin::Hello) => hello_http::main(),
+        None => run(&args).unwrap_or_else(Failure::report).into(),
+    }
+}
+
+/// Why the master did not come to run, for the person at the terminal.
+struct Failure {
+    code: ExitCode,
+    reason: String,
+}
+
+fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let (config, count) = args.config()?;
+    let config = preflight::check(config).map_err(StartError::from)?;
+    // Before the first thread, so that every thread has them blocked.
+    let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
+    let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
+    let logging = Logging::start(args.log_level).map_err(|err| internal("start the log", &err))?;
+    let _pidfile = args
+        .pidfile
+        .as_deref()
+        .map(PidFile::create)
+        .transpose()
+        .map_err(usage)?;
+
+    let program = config.program.clone();
+    let workers = config.workers;
+    let host = Host {
+        signals: Some(signals),
+        nofile: Some(nofile),
+    };
+    let master = Master::bind_in(config, host)?;
+    let banner = Banner {
+        program: &program,
+        workers,
+        count: &count,
+        listeners: master.listeners(),
+    };
+    logging.print(&banner.to_string());
+    let code = master.run().map_err(|err| internal("run the loop", &err))?;
+    log::info!("stopped: exit code {}", code as u8);
+    Ok(code)
+}
+
+impl Failure {
+    /// One line on standard error, before there is a log or after it.
+    fn report(self) -> ExitCode {
+        let _ = writeln!(io::stderr(), "rr-master: {}", self.reason);
+        self.code
+    }
+}
+
+/// What is wrong, what may have been meant, and where to read more.
+fn in_one_line(err: &clap::Error) -> Failure {
+    let text = err.render().to_string();
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let problem = lines
+        .iter()
+        .take_while(|line| !line.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let tip = lines.iter().find_map(|line| line.strip_prefix("tip: "));
+    let tip = tip.map(|tip| format!("; {tip}")).unwrap_or_default();
+    usage(format!(
+        "{}{tip}; see rr-master --help",
+        problem.trim_start_matches("error: ")
+    ))
+}
+
+fn usage(err: impl ToString) -> Failure {
+    Failure {
+        code: ExitCode::Usage,
+        reason: err.to_string(),
+    }
+}
+
+fn internal(what: &str, err: &io::Error) -> Failure {
+    Failure {
+        code: ExitCode::Internal,
+        reason: format!("{what}: {err}"),
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(err: StartError) -> Self {
+        Failure {
+            code: err.exit_code(),
+            reason: err.to_string(),
+        }
+    }
+}

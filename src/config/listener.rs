@@ -1,0 +1,270 @@
+//! A listener to be had at the start, as `--listen` writes it:
+//! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]`.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::str::FromStr;
+
+use nix::unistd::{Group, User};
+use thiserror::Error;
+use worker_proto::address::{Address, AddressError};
+
+/// A listener to be had at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSpec {
+    /// What workers ask for; the address as it was given, if nothing else was said.
+    name: String,
+    /// Where the socket comes from.
+    pub source: Source,
+    /// `listen(2)`'s backlog; `min(4096, somaxconn)` if nothing is said.
+    pub backlog: Option<u32>,
+    /// `IPV6_V6ONLY`; the system's default (`/proc/sys/net/ipv6/bindv6only`) if nothing is said.
+    pub v6only: Option<bool>,
+    /// The permissions of a Unix socket's file.
+    pub mode: Option<u32>,
+    /// The owner of a Unix socket's file.
+    pub owner: Option<Owner>,
+}
+
+/// Where a listening socket comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is bound to this address.
+    Bind(Address),
+    /// The parent process left it open under this number.
+    Inherited(RawFd),
+}
+
+/// Whom a file belongs to, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user, if it shall change.
+    pub uid: Option<u32>,
+    /// The group, if it shall change.
+    pub gid: Option<u32>,
+}
+
+/// A text that is no listener.
+#[derive(Debug, Error)]
+pub enum ListenerError {
+    /// No address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// `fd:` without a number.
+    #[error("{text:?}: write fd:N with the number of an open listening socket")]
+    Descriptor {
+        /// As it was given.
+        text: String,
+    },
+    /// A name that nobody could ask for.
+    #[error("{text:?}: the name before '=' is empty")]
+    EmptyName {
+        /// As it was given.
+        text: String,
+    },
+    /// An option that is unknown, or whose value is wrong.
+    #[error("option {option:?}: {reason}")]
+    Option {
+        /// As it was given.
+        option: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ListenerSpec {
+    /// A listener bound to `address`, named by it.
+    #[must_use]
+    pub fn bind(address: Address) -> Self {
+        Self::new(address.to_string(), Source::Bind(address))
+    }
+
+    /// A listener that the parent process left open.
+    #[must_use]
+    pub fn inherited(fd: RawFd) -> Self {
+        Self::new(format!("fd:{fd}"), Source::Inherited(fd))
+    }
+
+    /// The same listener under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// What workers ask for.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn new(name: String, source: Source) -> Self {
+        ListenerSpec {
+            name,
+            source,
+            backlog: None,
+            v6only: None,
+            mode: None,
+            owner: None,
+        }
+    }
+
+    fn set(&mut self, option: &str) -> Result<(), ListenerError> {
+        let refused = |reason: &str| ListenerError::Option {
+            option: option.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let (key, value) = option.split_once('=').unwrap_or((option, "yes"));
+        let is_path = matches!(self.source, Source::Bind(Address::Path(_)));
+        match key {
+            "backlog" => {
+                let backlog = value.parse().ok().filter(|&backlog| backlog > 0);
+                self.backlog = Some(backlog.ok_or_else(|| refused("not a number above 0"))?);
+            }
+            "v6only" => {
+                if !matches!(self.source, Source::Bind(Address::V6 { .. })) {
+                    return Err(refused("only an IPv6 address has it"));
+                }
+                self.v6only = Some(match value {
+                    "yes" | "true" | "1" => true,
+                    "no" | "false" | "0" => false,
+                    _ => return Err(refused("write v6only=yes or v6only=no")),
+                });
+            }
+            "mode" | "owner" if !is_path => {
+                return Err(refused("only a Unix socket with a path has it"));
+            }
+            "mode" => {
+                let mode = u32::from_str_radix(value, 8)
+                    .ok()
+                    .filter(|&mode| mode <= 0o777);
+                self.mode =
+                    Some(mode.ok_or_else(|| refused("write it in octal, for instance 660"))?);
+            }
+            "owner" => self.owner = Some(parse_owner(value).map_err(|reason| refused(&reason))?),
+            _ => {
+                return Err(refused(
+                    "unknown: there are backlog, v6only, mode and owner",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ListenerSpec {
+    type Err = ListenerError;
+
+    fn from_str(text: &str) -> Result<Self, ListenerError> {
+        let mut parts = text.split(',');
+        let head = parts.next().unwrap_or_default();
+        let (name, address) = match head.split_once('=') {
+            Some(("", _)) => {
+                return Err(ListenerError::EmptyName {
+                    text: text.to_owned(),
+                });
+            }
+            Some((name, address)) => (Some(name), address),
+            None => (None, head),
+        };
+        let mut spec = match address.strip_prefix("fd:") {
+            Some(number) => {
+                let fd = number.parse().ok().filter(|&fd: &RawFd| fd >= 0);
+                Self::inherited(fd.ok_or_else(|| ListenerError::Descriptor {
+                    text: address.to_owned(),
+                })?)
+            }
+            None => Self::new(address.to_owned(), Source::Bind(address.parse()?)),
+        };
+        if let Some(name) = name {
+            spec = spec.named(name);
+        }
+        for option in parts {
+            spec.set(option)?;
+        }
+        Ok(spec)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Bind(address) => address.fmt(f),
+            Source::Inherited(fd) => write!(f, "fd:{fd}"),
+        }
+    }
+}
+
+fn parse_owner(text: &str) -> Result<Owner, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    let uid = match (user, user.parse::<u32>()) {
+        ("", _) => None,
+        (_, Ok(uid)) => Some(uid),
+        (name, Err(_)) => match User::from_name(name) {
+            Ok(Some(user)) => Some(user.uid.as_raw()),
+            Ok(None) | Err(_) => return Err(format!("there is no user {name:?}")),
+        },
+    };
+    let gid = match (group, group.parse::<u32>()) {
+        ("", _) => None,
+        (_, Ok(gid)) => Some(gid),
+        (name, Err(_)) => match Group::from_name(name) {
+            Ok(Some(group)) => Some(group.gid.as_raw()),
+            Ok(None) | Err(_) => return Err(format!("there is no group {name:?}")),
+        },
+    };
+    match (uid, gid) {
+        (None, None) => Err("write USER, USER:GROUP or :GROUP".to_owned()),
+        _ => Ok(Owner { uid, gid }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_read_with_their_names_and_options() {
+        let spec: ListenerSpec = "admin=127.0.0.1:9000,backlog=64".parse().unwrap();
+        assert_eq!(spec.name(), "admin");
+        assert_eq!(spec.source.to_string(), "127.0.0.1:9000");
+        assert_eq!(spec.backlog, Some(64));
+
+        let spec: ListenerSpec = "unix:/run/app.sock,mode=660,owner=root:0".parse().unwrap();
+        assert_eq!(spec.name(), "unix:/run/app.sock");
+        assert_eq!(spec.mode, Some(0o660));
+        assert_eq!(
+            spec.owner,
+            Some(Owner {
+                uid: Some(0),
+                gid: Some(0)
+            })
+        );
+
+        let spec: ListenerSpec = "[::]:8000,v6only=no".parse().unwrap();
+        assert_eq!(spec.v6only, Some(false));
+        assert_eq!(
+            "fd:3".parse::<ListenerSpec>().unwrap().source,
+            Source::Inherited(3)
+        );
+    }
+
+    #[test]
+    fn a_bad_listener_says_what_is_wrong_with_it() {
+        for (text, says) in [
+            ("8000", "the host is missing"),
+            ("=127.0.0.1:80", "name before '=' is empty"),
+            ("fd:x", "write fd:N"),
+            ("127.0.0.1:80,backlog=0", "not a number above 0"),
+            ("127.0.0.1:80,v6only", "only an IPv6 address"),
+            ("127.0.0.1:80,mode=660", "only a Unix socket"),
+            ("unix:/x,mode=999", "octal"),
+            ("unix:/x,owner=no-such-user-here", "there is no user"),
+            ("unix:/x,owner=", "write USER"),
+            ("127.0.0.1:80,speed=9", "unknown"),
+        ] {
+            let err = text.parse::<ListenerSpec>().unwrap_err().to_string();
+            assert!(err.contains(says), "{text}: {err}");
+        }
+    }
+}

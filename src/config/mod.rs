@@ -1,0 +1,114 @@
+//! The configuration: everything that a master needs to know before it starts. Data only; whether
+//! this machine can run it is for `preflight` to find out.
+
+pub mod listener;
+pub mod program;
+pub mod restart;
+
+use std::time::Duration;
+
+use worker_proto::ids::{Role, Slot};
+
+use crate::config::listener::ListenerSpec;
+use crate::config::program::Program;
+use crate::supervisor::{Plan, Restart};
+
+/// What a master runs, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many workers; 0 only with an agent.
+    pub workers: u32,
+    /// What every worker runs.
+    pub program: Program,
+    /// What the agents run, in the order in which they start.
+    pub agents: Vec<Program>,
+    /// The listeners bound at the start.
+    pub listeners: Vec<ListenerSpec>,
+    /// What a worker may have bound that is not among `listeners`.
+    pub on_demand: OnDemand,
+    /// How long an address that is in use is tried again.
+    pub bind_retry: Duration,
+    /// From a process's start to its `Ready`.
+    pub ready_timeout: Duration,
+    /// From the order to leave to SIGTERM.
+    pub stop_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub kill_timeout: Duration,
+    /// How long a process may go on after it lost its master.
+    pub orphan_grace: Duration,
+    /// What happens after an exit that nobody asked for.
+    pub restart: Restart,
+}
+
+/// What a worker may have bound that was not declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnDemand {
+    /// Any address: the default when no listener is declared.
+    Any,
+    /// These and no others: the default, with none, when a listener is declared.
+    Only(Vec<worker_proto::address::Address>),
+}
+
+impl Config {
+    /// A configuration with every default, no listener declared, and one worker.
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Config {
+            workers: 1,
+            program,
+            agents: Vec::new(),
+            listeners: Vec::new(),
+            on_demand: OnDemand::Any,
+            bind_retry: Duration::ZERO,
+            ready_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(30),
+            kill_timeout: Duration::from_secs(1),
+            orphan_grace: Duration::from_millis(500),
+            restart: restart::default(),
+        }
+    }
+
+    /// The same configuration with this many workers.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The same configuration with one more listener. Workers may then have nothing bound on
+    /// their own, unless `on_demand` says so afterwards.
+    #[must_use]
+    pub fn listen(mut self, listener: ListenerSpec) -> Self {
+        self.listeners.push(listener);
+        self.on_demand = OnDemand::Only(Vec::new());
+        self
+    }
+
+    /// How many slots a role has.
+    pub(crate) fn count(&self, role: Role) -> u32 {
+        match role {
+            Role::Worker => self.workers,
+            Role::Agent => u32::try_from(self.agents.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What a slot of a role runs.
+    pub(crate) fn program(&self, role: Role, slot: Slot) -> &Program {
+        match role {
+            Role::Worker => &self.program,
+            Role::Agent => &self.agents[slot.0 as usize],
+        }
+    }
+
+    /// What the supervisor has to keep alive.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            workers: self.workers,
+            agents: self.count(Role::Agent),
+            ready_timeout: self.ready_timeout,
+            stop_timeout: self.stop_timeout,
+            kill_timeout: self.kill_timeout,
+            restart: self.restart.clone(),
+        }
+    }
+}

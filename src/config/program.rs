@@ -1,0 +1,44 @@
+//! A program to run: path, arguments, environment, directory.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A program to run. It gets the master's environment, plus `env`, plus the `RR_*` variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The file, or a name to be searched for in `PATH`.
+    pub path: PathBuf,
+    /// Its arguments, without the program's own name.
+    pub args: Vec<OsString>,
+    /// Added to the environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where it runs, if not where the master does.
+    pub cwd: Option<PathBuf>,
+}
+
+impl Program {
+    /// A program without arguments.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Program {
+            path: path.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+        }
+    }
+
+    /// The same program with these arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same program with one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+}

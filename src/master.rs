@@ -1,0 +1,179 @@
+//! The master as a library: bind it, run it, and talk to it through a [`Handle`].
+//!
+//! A master touches nothing of the process it lives in: no signal, no limit, no foreign child.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::Waker;
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::preflight::{self, PreflightError};
+use crate::reactor::acceptor::ListenerStatus;
+use crate::reactor::command::{Command, Status};
+use crate::reactor::{Host, Reactor};
+use crate::supervisor::Stop;
+use crate::sys::listening::{BindError, ListeningSocket};
+
+/// A master whose listeners are bound, ready to [`run`](Master::run).
+pub struct Master {
+    reactor: Reactor,
+    handle: Handle,
+    listeners: Vec<ListenerStatus>,
+}
+
+/// The way to talk to a running master, from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+/// A master that could not start. Nothing was started and nothing is left behind.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration cannot be run.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// A listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A signal came before the listeners were bound.
+    #[error("asked to stop while waiting for an address")]
+    Interrupted,
+    /// The system refused something that every master needs.
+    #[error("prepare the loop")]
+    Io(#[from] io::Error),
+}
+
+/// A master that is no longer there to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the master has ended")]
+pub struct Ended;
+
+impl StartError {
+    /// What the binary exits with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            StartError::Preflight(_) => ExitCode::Usage,
+            StartError::Bind(_) => ExitCode::Bind,
+            StartError::Interrupted => ExitCode::Clean,
+            StartError::Io(_) => ExitCode::Internal,
+        }
+    }
+}
+
+impl Master {
+    /// Checks the configuration and binds its listeners. No process is started yet.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_in(config, Host::default())
+    }
+
+    /// As [`bind`](Self::bind), in a process that gives the master its signals.
+    pub(crate) fn bind_in(config: Config, host: Host) -> Result<Self, StartError> {
+        let config = preflight::check(config)?;
+        let sockets = bind_listeners(&config, &host)?;
+        let (commands, inbox): (_, Receiver<Command>) = bounded(COMMANDS);
+        let (reactor, waker) = Reactor::new(config, sockets, host, inbox)?;
+        let listeners = reactor.listeners();
+        Ok(Master {
+            reactor,
+            handle: Handle { commands, waker },
+            listeners,
+        })
+    }
+
+    /// The listeners, with the addresses really bound.
+    #[must_use]
+    pub fn listeners(&self) -> &[ListenerStatus] {
+        &self.listeners
+    }
+
+    /// A handle, to be given to other threads before [`run`](Self::run).
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Starts the cluster and runs it until it has stopped. Blocks; every process is gone when it
+    /// returns.
+    ///
+    /// # Errors
+    /// When the kernel's event queue fails. The processes then see their master gone.
+    pub fn run(self) -> io::Result<ExitCode> {
+        self.reactor.run()
+    }
+}
+
+impl Handle {
+    /// Asks the cluster to end; [`Master::run`] returns when it has.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn stop(&self, how: Stop) -> Result<(), Ended> {
+        self.command(Command::Stop(how))
+    }
+
+    /// The cluster now.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn status(&self) -> Result<Status, Ended> {
+        let (reply, answer) = bounded(1);
+        self.command(Command::Status(reply))?;
+        answer.recv().map_err(|_| Ended)
+    }
+
+    /// Waits until every process is ready; answers whether it came to that within `timeout`.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn await_ready(&self, timeout: Duration) -> Result<bool, Ended> {
+        let (reply, answer) = bounded(1);
+        self.command(Command::AwaitReady(reply))?;
+        match answer.recv_timeout(timeout) {
+            Ok(()) => Ok(true),
+            Err(err) if err.is_timeout() => Ok(false),
+            Err(_) => Err(Ended),
+        }
+    }
+
+    fn command(&self, command: Command) -> Result<(), Ended> {
+        self.commands.send(command).map_err(|_| Ended)?;
+        self.waker.wake().map_err(|_| Ended)
+    }
+}
+
+/// Binds every listener, or none.
+fn bind_listeners(config: &Config, host: &Host) -> Result<Vec<ListeningSocket>, StartError> {
+    let mut patience = config.bind_retry;
+    loop {
+        let bound: Result<Vec<_>, _> = config.listeners.iter().map(ListeningSocket::open).collect();
+        match bound {
+            Ok(sockets) => return Ok(sockets),
+            Err(err) if err.is_in_use() && !patience.is_zero() => {
+                log::info!("{err}; trying again");
+                let pause = patience.min(BIND_RETRY_EVERY);
+                patience -= pause;
+                if host.wait(pause)? {
+                    return Err(StartError::Interrupted);
+                }
+            }
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+/// How many commands may wait for the loop; who sends one more waits too.
+const COMMANDS: usize = 64;
+
+/// How often an address that is in use is tried.
+const BIND_RETRY_EVERY: Duration = Duration::from_millis(100);

@@ -1,0 +1,130 @@
+//! The last look before the start: can this machine run this configuration?
+//!
+//! What is refused here is refused before anything is bound or started, with the value and the
+//! remedy.
+
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::config::listener::ListenerSpec;
+use crate::config::program::Program;
+use crate::sys::limits::NofileLimit;
+use crate::sys::program::{ProgramError, locate};
+
+/// A configuration that cannot be run.
+#[derive(Debug, Error)]
+pub enum PreflightError {
+    /// No process at all.
+    #[error("workers 0: at least 1 worker or an agent is needed (--workers 4, or --workers auto)")]
+    NoProcess,
+    /// More workers than one master is made for.
+    #[error("workers {workers}: at most {MAX_WORKERS} are possible")]
+    TooManyWorkers {
+        /// How many were asked for.
+        workers: u32,
+    },
+    /// More workers than the limit on open descriptors allows.
+    #[error(
+        "workers {workers}: they need {needed} descriptors, but the limit is {limit}: use at most {possible} workers, or raise it (ulimit -n {needed}, LimitNOFILE={needed})"
+    )]
+    TooFewDescriptors {
+        /// How many were asked for.
+        workers: u32,
+        /// How many descriptors that takes.
+        needed: u64,
+        /// How many there may be.
+        limit: u64,
+        /// How many workers the limit allows.
+        possible: u64,
+    },
+    /// Two listeners of one name.
+    #[error("listener {name:?}: the name is given twice")]
+    DuplicateListener {
+        /// The name.
+        name: String,
+    },
+    /// A program that cannot be started.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A directory that processes cannot be started in.
+    #[error("directory {path}: {reason}")]
+    Directory {
+        /// As it was given.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Finds the programs and checks what can be checked without starting anything.
+pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
+    if config.workers == 0 && config.agents.is_empty() {
+        return Err(PreflightError::NoProcess);
+    }
+    if config.workers > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers {
+            workers: config.workers,
+        });
+    }
+    check_descriptors(&config)?;
+    let mut names: Vec<_> = config.listeners.iter().map(ListenerSpec::name).collect();
+    names.sort();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(PreflightError::DuplicateListener {
+            name: twice[0].clone(),
+        });
+    }
+    config.program = check_program(config.program)?;
+    config.agents = config
+        .agents
+        .into_iter()
+        .map(check_program)
+        .collect::<Result<_, _>>()?;
+    Ok(config)
+}
+
+fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
+    let Ok(limit) = NofileLimit::current() else {
+        return Ok(());
+    };
+    let listeners = config.listeners.len() as u64;
+    let each = DESCRIPTORS_PER_PROCESS + DESCRIPTORS_PER_QUEUE * listeners.max(1);
+    let own = DESCRIPTORS_OF_MASTER + listeners;
+    let needed = own + each * (u64::from(config.workers) + config.agents.len() as u64);
+    if needed <= limit.hard {
+        return Ok(());
+    }
+    Err(PreflightError::TooFewDescriptors {
+        workers: config.workers,
+        needed,
+        limit: limit.hard,
+        possible: limit.hard.saturating_sub(own) / each,
+    })
+}
+
+/// The same program, found: its path is absolute and executable, its directory exists.
+fn check_program(mut program: Program) -> Result<Program, PreflightError> {
+    program.path = locate(&program.path)?;
+    let Some(cwd) = &program.cwd else {
+        return Ok(program);
+    };
+    let refused = |reason: String| PreflightError::Directory {
+        path: cwd.display().to_string(),
+        reason,
+    };
+    match cwd.metadata() {
+        Ok(found) if found.is_dir() => Ok(program),
+        Ok(_) => Err(refused("not a directory".to_owned())),
+        Err(err) => Err(refused(format!("{err}: create it, or check --cwd"))),
+    }
+}
+
+/// The most workers that one master takes.
+const MAX_WORKERS: u32 = 4096;
+
+/// Control channel and pidfd.
+const DESCRIPTORS_PER_PROCESS: u64 = 2;
+/// Both ends of an accept queue.
+const DESCRIPTORS_PER_QUEUE: u64 = 2;
+/// Standard streams, epoll, signals, waker, pid file, and connections on their way.
+const DESCRIPTORS_OF_MASTER: u64 = 32;

@@ -1,0 +1,391 @@
+//! The acceptor: every listener of the master, and who may listen on what.
+//!
+//! Declared listeners are there from the start. Others are bound when a worker asks, if the policy
+//! allows, and shared by every worker that asks for the same address.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use mio::Registry;
+use worker_proto::address::Address;
+use worker_proto::frame::{DeclaredListener, Listen, ListenOptions};
+use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
+
+use super::counters::Counters;
+use super::queue::AcceptQueue;
+use super::serving::{Serving, Tenure, Turn};
+use crate::config::OnDemand;
+use crate::config::listener::{ListenerSpec, Source};
+use crate::sys::listening::ListeningSocket;
+
+/// Every listener of the master.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    /// In the order of their ids, so that no listener is preferred by chance.
+    serving: BTreeMap<ListenerId, Serving>,
+    on_demand: OnDemand,
+    next: ListenerId,
+    is_closing: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) role: Role,
+    pub(crate) is_serving: bool,
+}
+
+/// What a worker gets for its `Listen`.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) listener: ListenerId,
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    pub(crate) queue: OwnedFd,
+}
+
+/// Why a worker does not get it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) errno: i32,
+    pub(crate) reason: String,
+}
+
+/// One listener, as `Handle::status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// What workers ask for.
+    pub name: String,
+    /// The address really bound.
+    pub address: Address,
+    /// What happened to its connections.
+    pub counters: Counters,
+    /// Accepted, and waiting in the master for a worker with room.
+    pub held: u64,
+}
+
+impl Acceptor {
+    pub(crate) fn new(on_demand: OnDemand) -> Self {
+        Acceptor {
+            serving: BTreeMap::new(),
+            on_demand,
+            next: ListenerId(0),
+            is_closing: false,
+        }
+    }
+
+    /// Serves a listener that was declared.
+    pub(crate) fn declare(&mut self, name: String, socket: ListeningSocket) {
+        self.add(name, Tenure::Declared, socket);
+    }
+
+    /// What a process is told of at its welcome.
+    pub(crate) fn declared(&self) -> Vec<DeclaredListener> {
+        let declared = self
+            .serving
+            .values()
+            .filter(|serving| serving.tenure() == Tenure::Declared);
+        declared
+            .filter_map(|serving| {
+                let address = serving.socket()?.address().clone();
+                Some(DeclaredListener {
+                    name: serving.name().to_owned(),
+                    address,
+                })
+            })
+            .collect()
+    }
+
+    /// Answers a worker's `Listen`.
+    pub(crate) fn listen(
+        &mut self,
+        asker: Asker,
+        listen: &Listen,
+        turn: &mut Turn<'_>,
+    ) -> Result<Grant, Refusal> {
+        if asker.role == Role::Agent {
+            return Err(Refusal::new(
+                libc::EACCES,
+                "an agent receives no connections",
+            ));
+        }
+        if self.is_closing {
+            return Err(Refusal::new(libc::ESHUTDOWN, "the master is stopping"));
+        }
+        let holds = self
+            .serving
+            .values()
+            .filter(|serving| serving.has_queue(asker.worker))
+            .count();
+        if holds >= LISTENERS_PER_WORKER {
+            let reason = format!("a worker holds at most {LISTENERS_PER_WORKER} listeners");
+            return Err(Refusal::new(libc::EMFILE, reason));
+        }
+        let id = match self.find(&listen.target) {
+            Some(id) => id,
+            None => self.bind(asker, listen)?,
+        };
+        let serving = self.serving.get_mut(&id).expect("just found");
+        if serving.has_queue(asker.worker) {
+            let reason = format!("this worker listens on {} already", serving.name());
+            return Err(Refusal::new(libc::EADDRINUSE, reason));
+        }
+        let granted = Self::grant(serving, asker, listen.options);
+        if asker.is_serving {
+            self.enter(asker.worker, asker.slot);
+        }
+        if granted.is_err() {
+            self.drop_unclaimed(turn, |_| true);
+        }
+        granted
+    }
+
+    /// The worker wants no more of this listener; answers whether it had it.
+    pub(crate) fn unlisten(
+        &mut self,
+        worker: WorkerId,
+        listener: ListenerId,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let Some(serving) = self.serving.get_mut(&listener) else {
+            return false;
+        };
+        let had = serving.has_queue(worker);
+        serving.retire(worker, turn);
+        self.drop_unclaimed(turn, |id| id == listener);
+        had
+    }
+
+    /// The worker may receive from now on.
+    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot) {
+        for serving in self.serving.values_mut() {
+            serving.enter(worker, slot);
+        }
+    }
+
+    /// The worker gets nothing new.
+    pub(crate) fn leave(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            serving.leave(worker, turn);
+        }
+    }
+
+    /// The worker's queues end after what is in them.
+    pub(crate) fn end(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            serving.end(worker, turn);
+        }
+    }
+
+    /// Takes the worker's queues away, and back what is in them.
+    pub(crate) fn retire(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            serving.retire(worker, turn);
+        }
+    }
+
+    /// A slot's new worker is ready: what its predecessor had bound and it did not ask for goes.
+    pub(crate) fn settle(&mut self, slot: Slot, turn: &mut Turn<'_>) {
+        let abandoned: Vec<_> = self
+            .serving
+            .values()
+            .filter(|serving| serving.tenure() == Tenure::OnDemand { holder: slot })
+            .map(Serving::id)
+            .collect();
+        self.drop_unclaimed(turn, |id| abandoned.contains(&id));
+    }
+
+    /// A client is waiting.
+    pub(crate) fn note_readable(&mut self, listener: ListenerId) {
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.note_readable();
+        }
+    }
+
+    /// A saturated accept queue has room again.
+    pub(crate) fn relieve(&mut self, worker: WorkerId, listener: ListenerId, registry: &Registry) {
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.relieve(worker, registry);
+        }
+    }
+
+    /// Accepts and hands off, every listener within its budget.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            serving.turn(turn);
+        }
+    }
+
+    /// Lets nobody new in; the following turns serve those who are already waiting.
+    pub(crate) fn close(&mut self) {
+        self.is_closing = true;
+        for serving in self.serving.values_mut() {
+            serving.close();
+        }
+    }
+
+    /// Closes every listener as it is.
+    pub(crate) fn abandon(&mut self, registry: &Registry) {
+        self.is_closing = true;
+        for serving in self.serving.values_mut() {
+            serving.abandon(registry);
+        }
+    }
+
+    /// Whether everything that waited at [`close`](Self::close) was handed off.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closing && self.serving.values().all(Serving::is_closed)
+    }
+
+    /// Gives up on what no worker is left to take.
+    pub(crate) fn refuse_held(&mut self) {
+        self.serving.values_mut().for_each(Serving::refuse_held);
+    }
+
+    /// When a listener wants to be tried again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.serving.values().filter_map(Serving::deadline).min()
+    }
+
+    /// Whether a turn would do something at once.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.serving.values().any(Serving::is_unfinished)
+    }
+
+    /// Every listener that is open.
+    pub(crate) fn status(&self) -> Vec<ListenerStatus> {
+        self.serving
+            .values()
+            .filter_map(|serving| {
+                Some(ListenerStatus {
+                    name: serving.name().to_owned(),
+                    address: serving.socket()?.address().clone(),
+                    counters: serving.counters(),
+                    held: serving.held() as u64,
+                })
+            })
+            .collect()
+    }
+
+    fn add(&mut self, name: String, tenure: Tenure, socket: ListeningSocket) -> ListenerId {
+        if let Some((asked, limit)) = socket.clamped_backlog() {
+            log::warn!(
+                "{name}: backlog {asked} is cut to {limit} by the kernel: raise net.core.somaxconn"
+            );
+        }
+        let id = self.next;
+        self.next.0 += 1;
+        self.serving
+            .insert(id, Serving::new(id, name, tenure, socket));
+        id
+    }
+
+    /// By name, by the address as it was asked for, or by the address really bound.
+    fn find(&self, target: &str) -> Option<ListenerId> {
+        let by_name = self
+            .serving
+            .values()
+            .find(|serving| serving.name() == target);
+        let found = by_name.or_else(|| {
+            let address: Address = target.parse().ok()?;
+            self.serving.values().find(|serving| {
+                serving
+                    .socket()
+                    .is_some_and(|socket| *socket.address() == address)
+            })
+        });
+        found.map(Serving::id)
+    }
+
+    fn bind(&mut self, asker: Asker, listen: &Listen) -> Result<ListenerId, Refusal> {
+        let target = &listen.target;
+        let address: Address = target.parse().map_err(|err| {
+            let declared: Vec<_> = self.serving.values().map(Serving::name).collect();
+            let reason = format!(
+                "no listener is called so (there are: {}), and {err}",
+                declared.join(", ")
+            );
+            Refusal::new(libc::ENOENT, reason)
+        })?;
+        match &self.on_demand {
+            OnDemand::Any => {}
+            OnDemand::Only(allowed) if allowed.contains(&address) => {}
+            OnDemand::Only(_) => {
+                let reason = format!(
+                    "{target} is not declared: add --listen {target} or --allow-listen {target}"
+                );
+                return Err(Refusal::new(libc::EACCES, reason));
+            }
+        }
+        let mut spec = ListenerSpec::bind(address);
+        spec.backlog = listen.options.backlog;
+        spec.v6only = listen
+            .options
+            .v6only
+            .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
+        let socket = ListeningSocket::open(&spec)
+            .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
+        log::info!("listening on {} for {}", socket.address(), asker.worker);
+        Ok(self.add(
+            target.clone(),
+            Tenure::OnDemand { holder: asker.slot },
+            socket,
+        ))
+    }
+
+    fn grant(
+        serving: &mut Serving,
+        asker: Asker,
+        options: ListenOptions,
+    ) -> Result<Grant, Refusal> {
+        let failed = |err: io::Error| {
+            Refusal::new(
+                err.raw_os_error().unwrap_or(libc::EIO),
+                format!("make an accept queue: {err}"),
+            )
+        };
+        let (queue, worker_end) = AcceptQueue::create(options).map_err(failed)?;
+        serving.add_queue(asker.worker, asker.slot, queue);
+        let address = serving
+            .socket()
+            .map_or(Address::Unnamed, |socket| socket.address().clone());
+        Ok(Grant {
+            listener: serving.id(),
+            name: serving.name().to_owned(),
+            address,
+            queue: worker_end,
+        })
+    }
+
+    /// Closes on-demand listeners that nobody holds any more.
+    fn drop_unclaimed(&mut self, turn: &mut Turn<'_>, concerned: impl Fn(ListenerId) -> bool) {
+        self.serving.retain(|&id, serving| {
+            let stays = match serving.tenure() {
+                Tenure::Declared => true,
+                Tenure::OnDemand { .. } => !concerned(id) || !serving.is_unclaimed(),
+            };
+            if !stays {
+                serving.refuse_held();
+                serving.abandon(turn.registry);
+                log::info!("no longer listening on {}", serving.name());
+            }
+            stays
+        });
+    }
+}
+
+impl Refusal {
+    fn new(errno: i32, reason: impl Into<String>) -> Self {
+        Refusal {
+            errno,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// How many listeners one worker may hold.
+const LISTENERS_PER_WORKER: usize = 64;

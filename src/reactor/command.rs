@@ -1,0 +1,24 @@
+//! What other threads ask of the loop, and what it answers. Signals, handles and operators all come
+//! through here.
+
+use crossbeam_channel::Sender;
+
+use super::acceptor::ListenerStatus;
+use crate::supervisor::{Stop, WorkerView};
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Stop(Stop),
+    Status(Sender<Status>),
+    AwaitReady(Sender<()>),
+}
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Every process there is, in the order of their ids.
+    pub workers: Vec<WorkerView>,
+    /// Every listener that is open.
+    pub listeners: Vec<ListenerStatus>,
+}

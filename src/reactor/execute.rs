@@ -1,0 +1,130 @@
+//! The supervisor's actions, done: one arm per action.
+
+use std::time::Instant;
+
+use worker_proto::env;
+use worker_proto::frame::FromMaster;
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+
+use super::process::Process;
+use super::spawner::Order;
+use super::{Progress, Reactor, turn};
+use crate::supervisor::{Action, Event, Notice};
+use crate::sys::channel::control_pair;
+use crate::sys::spawn::Launch;
+
+impl Reactor {
+    pub(super) fn execute_actions(&mut self, now: Instant) {
+        while let Some(action) = self.supervisor.poll_action() {
+            self.execute(action, now);
+        }
+    }
+
+    fn execute(&mut self, action: Action, now: Instant) {
+        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+        match action {
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+                role,
+            } => {
+                self.spawn(worker, slot, generation, role, now);
+            }
+            Action::Enter { worker } => {
+                if let Some(process) = self.processes.get(&worker) {
+                    self.acceptor.enter(worker, process.slot);
+                    self.acceptor.settle(process.slot, &mut turn);
+                }
+            }
+            Action::Leave { worker } => self.acceptor.leave(worker, &mut turn),
+            Action::AnnounceReady { worker } => {
+                self.tell(worker, FromMaster::ClusterReady, None, now);
+            }
+            Action::CloseListeners => {
+                self.acceptor.close();
+                self.progress = Progress::Closing;
+            }
+            Action::AbandonListeners => {
+                self.acceptor.abandon(self.poll.registry());
+                self.progress = Progress::Running;
+            }
+            Action::Drain { worker, within } => {
+                self.acceptor.end(worker, &mut turn);
+                self.tell(worker, FromMaster::Drain { within }, None, now);
+            }
+            Action::Signal { worker, signal } => {
+                if let Some(process) = self.processes.get(&worker)
+                    && let Err(err) = process.signal(signal)
+                {
+                    log::error!("{worker}: send {signal:?}: {err}");
+                }
+            }
+            Action::Forget { worker } => {
+                self.acceptor.retire(worker, &mut turn);
+                if let Some(mut process) = self.processes.remove(&worker) {
+                    process.disconnect(self.poll.registry());
+                }
+            }
+            Action::Notify(notice) => {
+                log::log!(notice.level(), "{notice}");
+                if matches!(notice, Notice::ClusterReady { .. }) {
+                    for waiting in self.expectant.drain(..) {
+                        let _ = waiting.try_send(());
+                    }
+                }
+            }
+            Action::Finish { code } => {
+                self.acceptor.refuse_held();
+                self.acceptor.abandon(self.poll.registry());
+                self.progress = Progress::Finished(code);
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+        role: Role,
+        now: Instant,
+    ) {
+        let (master, control) = match control_pair() {
+            Ok(pair) => pair,
+            Err(err) => {
+                let reason = format!("make its control channel: {err}");
+                return self
+                    .supervisor
+                    .handle(now, Event::SpawnFailed { worker, reason });
+            }
+        };
+        let launch = self.launch(worker, slot, generation, role);
+        self.processes.insert(
+            worker,
+            Process::prepare(worker, slot, generation, role, master),
+        );
+        self.spawner.order(Order {
+            worker,
+            launch,
+            control: control.into(),
+        });
+    }
+
+    fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
+        let program = self.config.program(role, slot);
+        let launch = Launch {
+            program: program.path.clone(),
+            args: program.args.clone(),
+            cwd: program.cwd.clone(),
+            env: program.env.clone(),
+            nofile: self.nofile,
+        };
+        launch
+            .with_env(env::ROLE, role.to_string())
+            .with_env(env::SLOT, slot.to_string())
+            .with_env(env::COUNT, self.config.count(role).to_string())
+            .with_env(env::WORKER_ID, worker.0.to_string())
+            .with_env(env::GENERATION, generation.to_string())
+    }
+}

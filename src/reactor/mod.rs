@@ -1,0 +1,503 @@
+//! The reactor: the master's loop. It turns readiness into events for the supervisor, and the
+//! supervisor's actions into system calls.
+//!
+//! It blocks only in `poll`. It decides nothing about processes: that is the supervisor's.
+
+pub(crate) mod acceptor;
+mod clock;
+mod closer;
+pub(crate) mod command;
+pub(crate) mod counters;
+mod execute;
+mod link;
+mod process;
+mod queue;
+mod serving;
+mod spawner;
+mod token;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Waker};
+use nix::poll::PollTimeout;
+use nix::sys::signal::Signal;
+use worker_proto::frame::{DispatchMode, FromMaster, Listen, Listening, ToMaster};
+use worker_proto::ids::WorkerId;
+use worker_proto::socket::Inbox;
+
+use self::acceptor::{Acceptor, Asker, ListenerStatus};
+use self::closer::Closer;
+use self::command::{Command, Status};
+use self::link::{Broken, Heard};
+use self::process::Process;
+use self::serving::Turn;
+use self::spawner::Spawner;
+use self::token::Source;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor};
+use crate::sys::limits::NofileLimit;
+use crate::sys::listening::ListeningSocket;
+use crate::sys::signals::Signals;
+
+/// The master's loop and everything it owns.
+pub(crate) struct Reactor {
+    poll: Poll,
+    config: Config,
+    supervisor: Supervisor,
+    acceptor: Acceptor,
+    processes: HashMap<WorkerId, Process>,
+    spawner: Spawner,
+    closer: Closer,
+    signals: Option<Signals>,
+    commands: Receiver<Command>,
+    /// Those who wait for the cluster to be ready.
+    expectant: Vec<Sender<()>>,
+    /// Given back to every process, if the master's own was raised.
+    nofile: Option<NofileLimit>,
+    inbox: Inbox,
+    scratch: Vec<u8>,
+    progress: Progress,
+}
+
+/// How far the master's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Running,
+    /// The supervisor waits to hear that the listeners are closed.
+    Closing,
+    Finished(ExitCode),
+}
+
+/// What the process that the reactor lives in gives to it.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    /// The binary's signals; an embedded master has none.
+    pub(crate) signals: Option<Signals>,
+    /// The limit that the binary was started with, if it raised its own.
+    pub(crate) nofile: Option<NofileLimit>,
+}
+
+impl Host {
+    /// Waits; answers whether a signal came first.
+    pub(crate) fn wait(&self, pause: Duration) -> io::Result<bool> {
+        match &self.signals {
+            Some(signals) => signals.wait(pause),
+            None => {
+                let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
+                nix::poll::poll(&mut [], pause)?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Reactor {
+    pub(crate) fn new(
+        config: Config,
+        sockets: Vec<ListeningSocket>,
+        host: Host,
+        commands: Receiver<Command>,
+    ) -> io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.into())?);
+        if let Some(signals) = &host.signals {
+            let token = Source::Signals.into();
+            poll.registry().register(
+                &mut SourceFd(&signals.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )?;
+        }
+        let mut acceptor = Acceptor::new(config.on_demand.clone());
+        for (spec, socket) in config.listeners.iter().zip(sockets) {
+            acceptor.declare(spec.name(), socket);
+        }
+        let reactor = Reactor {
+            supervisor: Supervisor::new(config.plan()),
+            spawner: Spawner::start(Arc::clone(&waker))?,
+            closer: Closer::start()?,
+            signals: host.signals,
+            nofile: host.nofile,
+            poll,
+            config,
+            acceptor,
+            processes: HashMap::new(),
+            commands,
+            expectant: Vec::new(),
+            inbox: Inbox::new(),
+            scratch: Vec::new(),
+            progress: Progress::Running,
+        };
+        Ok((reactor, waker))
+    }
+
+    /// The listeners, with the addresses really bound.
+    pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
+        self.acceptor.status()
+    }
+
+    /// Runs the cluster from its start to its end.
+    ///
+    /// The order within a turn is precedence: what processes and operators say comes before new
+    /// connections.
+    pub(crate) fn run(mut self) -> io::Result<ExitCode> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.supervisor.handle(clock::now(), Event::Start);
+        loop {
+            let now = clock::now();
+            self.supervisor.handle(now, Event::Tick);
+            self.execute_actions(now);
+            self.acceptor.turn(&mut turn(
+                now,
+                &self.poll,
+                &mut self.scratch,
+                &mut self.inbox,
+            ));
+            self.report_closed_listeners(now);
+            if let Progress::Finished(code) = self.progress {
+                return Ok(code);
+            }
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(err) if err.kind() != io::ErrorKind::Interrupted => return Err(err),
+                Ok(()) | Err(_) => {}
+            }
+            let now = clock::now();
+            for event in &events {
+                if let Some(source) = Source::from_token(event.token()) {
+                    self.note(source, now);
+                }
+            }
+            self.read_links(now);
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let has_backlog =
+            self.acceptor.is_unfinished() || self.processes.values().any(Process::is_readable);
+        if has_backlog {
+            return Some(Duration::ZERO);
+        }
+        let deadline = [self.supervisor.next_deadline(), self.acceptor.deadline()];
+        let now = clock::now();
+        deadline
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| round_up(at.saturating_duration_since(now)))
+    }
+
+    /// Deals with one readiness event.
+    fn note(&mut self, source: Source, now: Instant) {
+        match source {
+            Source::Waker => {
+                self.read_outcomes(now);
+                self.read_commands(now);
+            }
+            Source::Signals => self.read_signals(now),
+            Source::Listener(listener) => self.acceptor.note_readable(listener),
+            Source::Queue(worker, listener) => {
+                self.acceptor
+                    .relieve(worker, listener, self.poll.registry());
+            }
+            Source::Control(worker) => {
+                if let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) {
+                    link.is_readable = true;
+                    if let Err(broken) = link.flush() {
+                        self.break_link(worker, &broken, now);
+                    }
+                }
+            }
+            Source::Exit(worker) => self.reap(worker, now),
+        }
+    }
+
+    fn read_outcomes(&mut self, now: Instant) {
+        while let Some(outcome) = self.spawner.poll_outcome() {
+            let worker = outcome.worker;
+            let Some(process) = self.processes.get_mut(&worker) else {
+                continue;
+            };
+            let started = outcome.process.and_then(|pidfd| {
+                let pid = pidfd.pid();
+                process.start(pidfd, self.poll.registry()).map(|()| pid)
+            });
+            match started {
+                Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
+                Err(err) => {
+                    let program = self.config.program(process.role, process.slot);
+                    let reason = format!("start {}: {err}", program.path.display());
+                    self.supervisor
+                        .handle(now, Event::SpawnFailed { worker, reason });
+                }
+            }
+        }
+    }
+
+    fn read_commands(&mut self, now: Instant) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Stop(stop) => self.supervisor.handle(now, Event::Stop(stop)),
+                Command::Status(reply) => {
+                    let status = Status {
+                        workers: self.supervisor.workers().collect(),
+                        listeners: self.acceptor.status(),
+                    };
+                    let _ = reply.try_send(status);
+                }
+                Command::AwaitReady(reply) if self.supervisor.stage() == Stage::Serving => {
+                    let _ = reply.try_send(());
+                }
+                Command::AwaitReady(reply) => self.expectant.push(reply),
+            }
+        }
+    }
+
+    fn read_signals(&mut self, now: Instant) {
+        while let Some(signals) = &mut self.signals {
+            match signals.next() {
+                Ok(Some(signal)) => {
+                    log::info!("{signal} received");
+                    let stop = if signal == Signal::SIGQUIT {
+                        Stop::Fast
+                    } else {
+                        Stop::Graceful
+                    };
+                    self.supervisor.handle(now, Event::Stop(stop));
+                }
+                Ok(None) => break,
+                Err(err) => {
+                    log::error!("read signals: {err}");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads every control channel that has something, each within its budget.
+    fn read_links(&mut self, now: Instant) {
+        let readable: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.is_readable())
+            .map(|(&worker, _)| worker)
+            .collect();
+        for worker in readable {
+            self.read_link(worker, FRAMES_PER_TURN, now);
+        }
+    }
+
+    fn read_link(&mut self, worker: WorkerId, budget: usize, now: Instant) {
+        for _ in 0..budget {
+            let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
+                return;
+            };
+            match link.receive(&mut self.inbox) {
+                Ok(Heard::Frame(frame)) => self.obey(worker, frame, now),
+                Ok(Heard::Stranger { pid }) => {
+                    log::warn!(
+                        "{worker}: a frame from pid {pid}, which is not the worker, is ignored"
+                    );
+                }
+                Ok(Heard::Silence) => return,
+                Ok(Heard::Closed) => return self.disconnect(worker, Disconnect::Closed, now),
+                Err(broken) => return self.break_link(worker, &broken, now),
+            }
+        }
+    }
+
+    /// Does what a process asks for.
+    fn obey(&mut self, worker: WorkerId, frame: ToMaster, now: Instant) {
+        match frame {
+            ToMaster::Hello(hello) => {
+                log::debug!("{worker} speaks {}", hello.sdk);
+                self.welcome(worker, now);
+            }
+            ToMaster::Listen(listen) => self.listen(worker, &listen, now),
+            ToMaster::Unlisten { listener } => {
+                let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+                if self.acceptor.unlisten(worker, listener, &mut turn) {
+                    self.tell(worker, FromMaster::Unlistened { listener }, None, now);
+                }
+            }
+            ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
+            // No Ping of ours waits for it, and a late answer to an old one is harmless.
+            ToMaster::Pong { token: _ } => {}
+            ToMaster::Goodbye => {
+                self.retire(worker, now);
+                self.supervisor.handle(now, Event::Goodbye { worker });
+                self.tell(worker, FromMaster::Farewell, None, now);
+            }
+        }
+    }
+
+    fn welcome(&mut self, worker: WorkerId, now: Instant) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        let welcome = process.welcome(&self.config, self.acceptor.declared());
+        self.supervisor.handle(now, Event::Online { worker });
+        self.tell(worker, FromMaster::Welcome(welcome), None, now);
+    }
+
+    fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        let asker = Asker {
+            worker,
+            slot: process.slot,
+            role: process.role,
+            is_serving: self.supervisor.is_serving(worker),
+        };
+        let request = listen.request;
+        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+        match self.acceptor.listen(asker, listen, &mut turn) {
+            Ok(grant) => {
+                let listening = Listening {
+                    request,
+                    listener: grant.listener,
+                    name: grant.name,
+                    address: grant.address,
+                    mode: DispatchMode::HandOff,
+                };
+                self.tell(
+                    worker,
+                    FromMaster::Listening(listening),
+                    Some(grant.queue),
+                    now,
+                );
+            }
+            Err(refusal) => {
+                log::warn!(
+                    "{worker} may not listen on {:?}: {}",
+                    listen.target,
+                    refusal.reason
+                );
+                let refused = FromMaster::NotListening {
+                    request,
+                    errno: refusal.errno,
+                    reason: refusal.reason,
+                };
+                self.tell(worker, refused, None, now);
+            }
+        }
+    }
+
+    fn tell(
+        &mut self,
+        worker: WorkerId,
+        frame: FromMaster,
+        descriptor: Option<std::os::fd::OwnedFd>,
+        now: Instant,
+    ) {
+        let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
+            return;
+        };
+        if let Err(broken) = link.send(frame, descriptor) {
+            self.break_link(worker, &broken, now);
+        }
+    }
+
+    /// Ends a link that cannot go on. Whatever came with its last packet is closed elsewhere.
+    fn break_link(&mut self, worker: WorkerId, broken: &Broken, now: Instant) {
+        self.closer
+            .close(std::mem::take(&mut self.inbox.descriptors));
+        let what = broken.to_string();
+        if let Broken::Mismatch(_) = broken
+            && let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut)
+        {
+            // The worker's own log is where its author looks.
+            let _ = link.send(
+                FromMaster::Rejected {
+                    reason: what.clone(),
+                },
+                None,
+            );
+        }
+        self.disconnect(worker, Disconnect::Violation { what }, now);
+    }
+
+    fn disconnect(&mut self, worker: WorkerId, cause: Disconnect, now: Instant) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.disconnect(self.poll.registry());
+        }
+        self.retire(worker, now);
+        self.supervisor
+            .handle(now, Event::Disconnected { worker, cause });
+    }
+
+    /// Takes back what the worker has not received.
+    fn retire(&mut self, worker: WorkerId, now: Instant) {
+        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+        self.acceptor.retire(worker, &mut turn);
+    }
+
+    /// Collects a process that ended, after its last words.
+    fn reap(&mut self, worker: WorkerId, now: Instant) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        match process.reap(self.poll.registry()) {
+            Ok(Some(status)) => {
+                self.read_link(worker, LAST_WORDS, now);
+                if self
+                    .processes
+                    .get(&worker)
+                    .is_some_and(|process| process.link().is_some())
+                {
+                    self.disconnect(worker, Disconnect::Closed, now);
+                }
+                self.supervisor
+                    .handle(now, Event::Exited { worker, status });
+            }
+            Ok(None) => {}
+            Err(err) => log::error!("{worker}: collect its exit status: {err}"),
+        }
+    }
+
+    fn report_closed_listeners(&mut self, now: Instant) {
+        if self.progress == Progress::Closing && self.acceptor.is_closed() {
+            self.progress = Progress::Running;
+            self.supervisor.handle(now, Event::ListenersClosed);
+            self.execute_actions(now);
+        }
+    }
+}
+
+/// What a call into the acceptor may use. A function, so that it borrows fields and not `self`.
+fn turn<'a>(
+    now: Instant,
+    poll: &'a Poll,
+    scratch: &'a mut Vec<u8>,
+    inbox: &'a mut Inbox,
+) -> Turn<'a> {
+    Turn {
+        now,
+        registry: poll.registry(),
+        scratch,
+        inbox,
+    }
+}
+
+/// `epoll_wait(2)` counts in milliseconds and mio rounds up; a deadline is never met too early.
+fn round_up(wait: Duration) -> Duration {
+    wait.min(LONGEST_WAIT)
+}
+
+const EVENTS_PER_TURN: usize = 256;
+
+/// How many frames of one process are read before the loop looks at anything else.
+const FRAMES_PER_TURN: usize = 64;
+
+/// How many frames a dead process may have left: more than fit into a socket's buffer.
+const LAST_WORDS: usize = 4096;
+
+/// Keeps the arithmetic of the poll away from its limits.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);

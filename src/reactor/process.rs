@@ -1,0 +1,137 @@
+//! A process as the reactor knows it: descriptors and names. Its phase is the supervisor's.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use worker_proto::frame::{DeclaredListener, Limits, Welcome};
+use worker_proto::handshake::PROTOCOL;
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+use worker_proto::socket::MasterChannel;
+
+use super::link::Link;
+use super::token::Source;
+use crate::config::Config;
+use crate::supervisor::{ExitStatus, Signal};
+use crate::sys::pidfd::Pidfd;
+
+/// One worker or agent.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    pub(crate) role: Role,
+    connection: Connection,
+    pidfd: Option<Pidfd>,
+}
+
+/// The control channel of a process over its life.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// Nothing is read before the process is known to exist.
+    Prepared(MasterChannel),
+    Open(Link),
+    Over,
+}
+
+impl Process {
+    pub(crate) fn prepare(
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+        role: Role,
+        channel: MasterChannel,
+    ) -> Self {
+        let connection = Connection::Prepared(channel);
+        Process {
+            worker,
+            slot,
+            generation,
+            role,
+            connection,
+            pidfd: None,
+        }
+    }
+
+    /// The process exists: listen to it, and watch for its end.
+    pub(crate) fn start(&mut self, pidfd: Pidfd, registry: &Registry) -> io::Result<()> {
+        let exit = Source::Exit(self.worker).into();
+        registry.register(&mut SourceFd(&pidfd.as_raw_fd()), exit, Interest::READABLE)?;
+        self.pidfd = Some(pidfd);
+        match std::mem::replace(&mut self.connection, Connection::Over) {
+            Connection::Prepared(channel) => {
+                let link = Link::new(channel);
+                let control = Source::Control(self.worker).into();
+                let both = Interest::READABLE | Interest::WRITABLE;
+                registry.register(&mut SourceFd(&link.as_raw_fd()), control, both)?;
+                self.connection = Connection::Open(link);
+            }
+            started @ (Connection::Open(_) | Connection::Over) => self.connection = started,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn link(&self) -> Option<&Link> {
+        match &self.connection {
+            Connection::Open(link) => Some(link),
+            Connection::Prepared(_) | Connection::Over => None,
+        }
+    }
+
+    pub(crate) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.connection {
+            Connection::Open(link) => Some(link),
+            Connection::Prepared(_) | Connection::Over => None,
+        }
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.link().is_some_and(|link| link.is_readable)
+    }
+
+    /// Closes the control channel: the process sees its end.
+    pub(crate) fn disconnect(&mut self, registry: &Registry) {
+        if let Connection::Open(link) = &self.connection {
+            let _ = registry.deregister(&mut SourceFd(&link.as_raw_fd()));
+        }
+        self.connection = Connection::Over;
+    }
+
+    /// Collects the exit status once.
+    pub(crate) fn reap(&mut self, registry: &Registry) -> io::Result<Option<ExitStatus>> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(None);
+        };
+        let status = pidfd.reap()?;
+        if status.is_some() {
+            let _ = registry.deregister(&mut SourceFd(&pidfd.as_raw_fd()));
+            self.pidfd = None;
+        }
+        Ok(status)
+    }
+
+    /// Signals the process and those it started, unless it is gone.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.pidfd
+            .as_ref()
+            .map_or(Ok(()), |pidfd| pidfd.signal_group(signal))
+    }
+
+    /// What the process is told when it has said `Hello`.
+    pub(crate) fn welcome(&self, config: &Config, listeners: Vec<DeclaredListener>) -> Welcome {
+        Welcome {
+            protocol: PROTOCOL,
+            worker: self.worker,
+            slot: self.slot,
+            generation: self.generation,
+            role: self.role,
+            count: config.count(self.role),
+            listeners,
+            limits: Limits {
+                orphan_grace: config.orphan_grace,
+            },
+        }
+    }
+}

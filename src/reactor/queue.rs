@@ -1,0 +1,139 @@
+//! An accept queue: connections on their way to one worker from one listener.
+//!
+//! The kernel's queue decides who owns a connection: a packet is received whole by exactly one
+//! reader. The master keeps a duplicate of the receiving end, so what no worker has received can
+//! be taken back, bytes intact.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
+use worker_proto::scm::Wait;
+use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, ReceiveError, SendError, pair};
+
+use crate::sys::listening::Accepted;
+
+/// One worker's queue for one listener.
+#[derive(Debug)]
+pub(crate) struct AcceptQueue {
+    sender: QueueSender,
+    /// The worker's end, kept to reclaim what it leaves unread.
+    receiver: QueueReceiver,
+    nonblocking: bool,
+    max_batch: usize,
+    /// Dispatched in this turn and not sent yet; at most `max_batch`.
+    pending: Vec<Accepted>,
+    /// The packet being built; kept for its memory.
+    frame: Connections,
+}
+
+impl AcceptQueue {
+    /// A queue, and the descriptor to give to the worker.
+    pub(crate) fn create(options: ListenOptions) -> io::Result<(Self, OwnedFd)> {
+        let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
+        // The worker has nothing to say on this channel.
+        receiver.shutdown(Shutdown::Write)?;
+        let worker_end = receiver.try_clone()?;
+        let queue = AcceptQueue {
+            sender,
+            receiver,
+            nonblocking: options.nonblocking,
+            max_batch: usize::from(options.max_batch.clamp(1, MAX_BATCH)),
+            pending: Vec::new(),
+            frame: Connections {
+                sequence: 0,
+                peers: Vec::new(),
+            },
+        };
+        Ok((queue, worker_end.into()))
+    }
+
+    /// Whether this worker wants its connections with `O_NONBLOCK`.
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.nonblocking
+    }
+
+    /// Adds a connection to the packet being built; answers whether the packet is full now.
+    pub(crate) fn push(&mut self, connection: Accepted) -> bool {
+        self.pending.push(connection);
+        self.pending.len() >= self.max_batch
+    }
+
+    /// Hands off the packet being built; answers how many connections that were.
+    ///
+    /// The master's copies are closed at once: else the client would not see the worker's FIN.
+    /// After an error nothing was handed off: see [`take_pending`](Self::take_pending).
+    pub(crate) fn flush(&mut self, scratch: &mut Vec<u8>) -> Result<usize, SendError> {
+        let count = self.pending.len();
+        let Some(first) = self.pending.first() else {
+            return Ok(0);
+        };
+        let mut descriptors = [first.stream.as_fd(); MAX_BATCH as usize];
+        self.frame.peers.clear();
+        for (place, connection) in descriptors.iter_mut().zip(&self.pending) {
+            *place = connection.stream.as_fd();
+            self.frame.peers.push(connection.peer.clone());
+        }
+        self.sender
+            .send_with(&self.frame, &descriptors[..count], Wait::Never, scratch)?;
+        self.frame.sequence += 1;
+        self.pending.clear();
+        Ok(count)
+    }
+
+    /// Takes back what could not be handed off, in the order of its arrival.
+    pub(crate) fn take_pending(&mut self) -> Vec<Accepted> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Ends the queue after what is in it: the worker sees the end when it has received the rest.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        self.sender.shutdown(Shutdown::Write)
+    }
+
+    /// Takes back everything that the worker has not received.
+    pub(crate) fn reclaim(&mut self, inbox: &mut Inbox) -> Vec<Accepted> {
+        let mut connections = Vec::new();
+        loop {
+            match self.receiver.receive(inbox, Wait::Never) {
+                Ok(received) => {
+                    let streams = std::mem::take(&mut inbox.descriptors);
+                    connections.extend(
+                        streams
+                            .into_iter()
+                            .zip(received.frame.peers)
+                            .map(|(stream, peer)| Accepted { stream, peer }),
+                    );
+                }
+                Err(ReceiveError::Empty | ReceiveError::Closed) => break,
+                Err(err @ (ReceiveError::Violation(_) | ReceiveError::Io(_))) => {
+                    log::error!("reclaim connections from an accept queue: {err}");
+                    break;
+                }
+            }
+        }
+        connections.append(&mut self.pending);
+        connections
+    }
+}
+
+/// Sets `O_NONBLOCK` on a connection that was accepted without it, or the other way round: workers
+/// of one listener may differ in what they want.
+pub(crate) fn set_nonblocking(connection: &Accepted, nonblocking: bool) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&connection.stream, FcntlArg::F_GETFL)?);
+    let mut wanted = flags;
+    wanted.set(OFlag::O_NONBLOCK, nonblocking);
+    if wanted != flags {
+        fcntl(&connection.stream, FcntlArg::F_SETFL(wanted))?;
+    }
+    Ok(())
+}
+
+impl AsRawFd for AcceptQueue {
+    /// The sending end: it becomes writable when a full queue has room again.
+    fn as_raw_fd(&self) -> RawFd {
+        self.sender.as_raw_fd()
+    }
+}

@@ -1,0 +1,66 @@
+//! Sockets that the parent left open for us: `fd:N`, and systemd's `LISTEN_FDS` protocol, see
+//! `sd_listen_fds(3)`.
+//!
+//! A descriptor is taken only if it is a listening stream socket, and only once.
+
+use std::env;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+use crate::config::listener::ListenerSpec;
+
+/// Takes the listening socket with this number.
+///
+/// # Errors
+/// When it is not open, or not a listening stream socket.
+pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::other(
+            "descriptors 0, 1 and 2 are the standard streams",
+        ));
+    }
+    // SAFETY: used only for the checks below, which fail with EBADF on a closed descriptor.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    if getsockopt(&borrowed, sockopt::SockType)? != SockType::Stream
+        || !getsockopt(&borrowed, sockopt::AcceptConn)?
+    {
+        return Err(io::Error::other("not a listening stream socket"));
+    }
+    // SAFETY: the descriptor is open and came from the parent process: nothing in this process
+    // opened it, and the caller takes each number once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The listeners that systemd, or anything that speaks its protocol, passed to this process, named
+/// as `LISTEN_FDNAMES` says. Nothing is taken yet.
+pub(crate) fn from_systemd() -> Vec<ListenerSpec> {
+    let number = |name: &str| env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Vec::new();
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0).min(MOST_SYSTEMD_SOCKETS);
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    (0..count)
+        .map(|index| {
+            let listener = ListenerSpec::inherited(FIRST_SYSTEMD_SOCKET + index.cast_signed());
+            match names.next() {
+                Some("" | "unknown") | None => listener,
+                Some(name) => listener.named(name),
+            }
+        })
+        .collect()
+}
+
+/// The variables of the protocol: for this process alone, not for those it starts.
+pub(crate) const SYSTEMD_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// `SD_LISTEN_FDS_START`.
+const FIRST_SYSTEMD_SOCKET: RawFd = 3;
+
+/// More than any unit has; keeps a nonsense count harmless.
+const MOST_SYSTEMD_SOCKETS: u32 = 1024;

@@ -1,0 +1,463 @@
+//! Listening sockets: bound once, accepted from, and closed without resetting anybody.
+//!
+//! Errors of `accept4(2)` are classified here by what the caller has to do about them.
+
+use std::fs;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
+use thiserror::Error;
+use worker_proto::address::Address;
+
+use super::inherited;
+use crate::config::listener::{ListenerSpec, Source};
+
+/// A listening socket that this process owns.
+#[derive(Debug)]
+pub(crate) struct ListeningSocket {
+    socket: Socket,
+    address: Address,
+    origin: Origin,
+    backlog: Option<u32>,
+}
+
+/// Where a socket comes from decides how it goes.
+#[derive(Debug)]
+enum Origin {
+    /// Bound here, to an Internet address or an abstract name.
+    Bound,
+    /// Bound here, to a path: the file is removed at the end, if it is still ours.
+    Path(SocketFile),
+    /// The parent's: others may go on using it.
+    Inherited,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    dev: u64,
+    ino: u64,
+}
+
+/// A listener that could not be bound.
+#[derive(Debug, Error)]
+#[error("bind {what}: {reason}")]
+pub struct BindError {
+    what: String,
+    reason: String,
+    source: io::Error,
+}
+
+impl BindError {
+    /// The error number, for a worker that asked.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(libc::EINVAL)
+    }
+
+    /// Whether somebody else has the address now, so that trying again may help.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// A connection as the kernel gave it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: OwnedFd,
+    pub(crate) peer: Address,
+}
+
+/// No connection, and what follows from it.
+#[derive(Debug, Error)]
+pub(crate) enum AcceptError {
+    /// Nobody is waiting.
+    #[error("nobody is waiting")]
+    Empty,
+    /// This one connection failed before it was accepted: go on with the next.
+    #[error("a connection failed before it was accepted: {0}")]
+    Aborted(io::Error),
+    /// Out of descriptors or memory: accepting again at once would spin.
+    #[error("out of resources: {0}")]
+    Exhausted(io::Error),
+    /// The socket does not accept any more.
+    #[error("the listening socket fails: {0}")]
+    Broken(io::Error),
+}
+
+impl ListeningSocket {
+    /// Binds what the specification says and listens.
+    pub(crate) fn open(spec: &ListenerSpec) -> Result<Self, BindError> {
+        let opened = match &spec.source {
+            Source::Bind(Address::Path(path)) => {
+                let path = Path::new(std::ffi::OsStr::from_bytes(path));
+                Self::bind_path(path, spec)
+            }
+            Source::Bind(address) => Self::bind_address(address, spec),
+            Source::Inherited(fd) => Self::inherit(*fd),
+        };
+        opened.map_err(|source| BindError {
+            what: spec.source.to_string(),
+            reason: explain(&spec.source, &source),
+            source,
+        })
+    }
+
+    fn bind_address(address: &Address, spec: &ListenerSpec) -> io::Result<Self> {
+        let name = socket_address(address)?;
+        let socket = Socket::new(name.domain(), Type::STREAM.nonblocking(), None)?;
+        if name.domain() != Domain::UNIX {
+            socket.set_reuse_address(true)?;
+        }
+        if let (Domain::IPV6, Some(only)) = (name.domain(), spec.v6only) {
+            socket.set_only_v6(only)?;
+        }
+        socket.bind(&name)?;
+        Self::listen(socket, spec, Origin::Bound)
+    }
+
+    fn bind_path(path: &Path, spec: &ListenerSpec) -> io::Result<Self> {
+        remove_stale(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::of(path)?;
+        // Nobody can connect before listen(2), so nobody sees the file with other permissions.
+        let prepared = (|| {
+            if let Some(owner) = spec.owner {
+                chown(path, owner.uid, owner.gid)?;
+            }
+            if let Some(mode) = spec.mode {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            }
+            Ok(())
+        })();
+        match prepared {
+            Ok(()) => Self::listen(socket, spec, Origin::Path(file)),
+            Err(err) => {
+                file.remove();
+                Err(err)
+            }
+        }
+    }
+
+    fn listen(socket: Socket, spec: &ListenerSpec, origin: Origin) -> io::Result<Self> {
+        let backlog = spec
+            .backlog
+            .unwrap_or_else(|| DEFAULT_BACKLOG.min(somaxconn()));
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let address = Address::from(&socket.local_addr()?);
+        Ok(ListeningSocket {
+            socket,
+            address,
+            origin,
+            backlog: Some(backlog),
+        })
+    }
+
+    fn inherit(fd: RawFd) -> io::Result<Self> {
+        let socket = Socket::from(inherited::take(fd)?);
+        socket.set_nonblocking(true)?;
+        let address = Address::from(&socket.local_addr()?);
+        Ok(ListeningSocket {
+            socket,
+            address,
+            origin: Origin::Inherited,
+            backlog: None,
+        })
+    }
+
+    /// The address really bound.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The backlog asked for and the kernel's limit, if the limit is lower.
+    pub(crate) fn clamped_backlog(&self) -> Option<(u32, u32)> {
+        let limit = somaxconn();
+        self.backlog
+            .filter(|&asked| asked > limit)
+            .map(|asked| (asked, limit))
+    }
+
+    /// Takes the next connection from the backlog.
+    pub(crate) fn accept(&self, nonblocking: bool) -> Result<Accepted, AcceptError> {
+        let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+        let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+        loop {
+            let mut len = STORAGE_BYTES;
+            // SAFETY: `storage` has room for `len` bytes, and both outlive the call.
+            let fd = unsafe {
+                libc::accept4(
+                    self.socket.as_raw_fd(),
+                    storage.as_mut_ptr().cast(),
+                    &raw mut len,
+                    flags,
+                )
+            };
+            if fd >= 0 {
+                // SAFETY: the kernel has just returned this new descriptor.
+                let stream = unsafe { OwnedFd::from_raw_fd(fd) };
+                // SAFETY: the storage was zeroed, which is a valid value, and the kernel wrote
+                // an address into it.
+                let storage = unsafe { storage.assume_init() };
+                return Ok(Accepted {
+                    stream,
+                    peer: peer_address(&storage, len),
+                });
+            }
+            let err = io::Error::last_os_error();
+            match AcceptError::classify(err) {
+                None => {}
+                Some(err) => return Err(err),
+            }
+        }
+    }
+
+    /// Lets no new client in, while those in the backlog can still be accepted.
+    ///
+    /// Closing a listener resets every connection that has finished its hand-shake and was not
+    /// accepted. A filter that drops every packet keeps more from finishing. An inherited socket
+    /// is left alone: its other owners go on with it.
+    pub(crate) fn stop_admitting(&self) -> io::Result<()> {
+        match (&self.origin, self.address.inet()) {
+            (Origin::Inherited, _) => Ok(()),
+            (Origin::Bound | Origin::Path(_), Some(_)) => {
+                // BPF_RET | BPF_K with 0: accept zero bytes of every packet, see socket(7).
+                self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
+            }
+            // unix(7) has no handshake: SHUT_RD refuses new clients and keeps those in line.
+            (Origin::Bound | Origin::Path(_), None) => self.socket.shutdown(Shutdown::Read),
+        }
+    }
+}
+
+impl AcceptError {
+    /// What the caller has to do about an error of `accept4(2)`; `None` is "call it again".
+    fn classify(err: io::Error) -> Option<Self> {
+        match err.raw_os_error() {
+            Some(libc::EINTR) => None,
+            Some(libc::EAGAIN) => Some(AcceptError::Empty),
+            // accept(2): pending network errors of the new socket, to be treated like EAGAIN.
+            Some(
+                libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT,
+            ) => Some(AcceptError::Aborted(err)),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                Some(AcceptError::Exhausted(err))
+            }
+            // A Unix listener that was shut down for reading answers EINVAL when it is empty.
+            Some(libc::EINVAL) => Some(AcceptError::Empty),
+            _ => Some(AcceptError::Broken(err)),
+        }
+    }
+}
+
+impl Drop for ListeningSocket {
+    fn drop(&mut self) {
+        match &self.origin {
+            Origin::Path(file) => file.remove(),
+            Origin::Bound | Origin::Inherited => {}
+        }
+    }
+}
+
+impl AsRawFd for ListeningSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        let path = std::path::absolute(path)?;
+        Ok(SocketFile {
+            path,
+            dev: found.dev(),
+            ino: found.ino(),
+        })
+    }
+
+    /// Removes the file unless somebody has put another in its place.
+    fn remove(&self) {
+        if let Ok(found) = fs::symlink_metadata(&self.path)
+            && (found.dev(), found.ino()) == (self.dev, self.ino)
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes what a killed process left behind: only a socket, and only if nobody answers on it.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(err) if err.raw_os_error() == Some(libc::ECONNREFUSED) => fs::remove_file(path),
+        // Connected, or EAGAIN: somebody listens with a full backlog.
+        Ok(()) | Err(_) => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+    }
+}
+
+fn socket_address(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::V4 { .. } | Address::V6 { .. } => Ok(address
+            .inet()
+            .expect("both variants are Internet addresses")
+            .into()),
+        Address::Path(path) => SockAddr::unix(std::ffi::OsStr::from_bytes(path)),
+        Address::Abstract(name) => {
+            let mut bytes = vec![0];
+            bytes.extend_from_slice(name);
+            SockAddr::unix(std::ffi::OsStr::from_bytes(&bytes))
+        }
+        Address::Unnamed => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn peer_address(storage: &libc::sockaddr_storage, len: libc::socklen_t) -> Address {
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the kernel wrote a `sockaddr_in`, which is smaller than the storage.
+            let v4: libc::sockaddr_in = unsafe { mem::transmute_copy(storage) };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            SocketAddr::from((ip, u16::from_be(v4.sin_port))).into()
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the kernel wrote a `sockaddr_in6`, which is smaller than the storage.
+            let v6: libc::sockaddr_in6 = unsafe { mem::transmute_copy(storage) };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                port,
+                v6.sin6_flowinfo,
+                v6.sin6_scope_id,
+            ))
+            .into()
+        }
+        libc::AF_UNIX => {
+            // SAFETY: the kernel wrote a `sockaddr_un`, which is smaller than the storage.
+            let un: libc::sockaddr_un = unsafe { mem::transmute_copy(storage) };
+            let used = (len as usize).saturating_sub(mem::offset_of!(libc::sockaddr_un, sun_path));
+            unix_name(&un.sun_path.map(i8::cast_unsigned)[..used.min(un.sun_path.len())])
+        }
+        _ => Address::Unnamed,
+    }
+}
+
+fn unix_name(bytes: &[u8]) -> Address {
+    match bytes {
+        [] => Address::Unnamed,
+        [0, name @ ..] => Address::Abstract(name.to_vec()),
+        path => {
+            let end = path
+                .iter()
+                .position(|&byte| byte == 0)
+                .unwrap_or(path.len());
+            Address::Path(path[..end].to_vec())
+        }
+    }
+}
+
+/// What a person should do about a failed bind.
+fn explain(source: &Source, err: &io::Error) -> String {
+    let remedy = match (err.raw_os_error(), source) {
+        (Some(libc::EADDRINUSE), Source::Bind(address)) => match address.inet() {
+            Some(inet) => format!(
+                "; `ss -ltnp 'sport = :{}'` shows who has it, --bind-retry 10s waits for it",
+                inet.port()
+            ),
+            None => "; another process answers on it".to_owned(),
+        },
+        (Some(libc::EACCES), Source::Bind(address)) => match address.inet() {
+            Some(inet) => format!(
+                "; ports below 1024 need root or CAP_NET_BIND_SERVICE: use a port above, or `setcap cap_net_bind_service+ep` on this binary (port {})",
+                inet.port()
+            ),
+            None => "; the directory is not writable for this user".to_owned(),
+        },
+        (Some(libc::EADDRNOTAVAIL), _) => "; no interface of this machine has it".to_owned(),
+        (Some(libc::EEXIST), _) => "; a file that is no socket is in the way".to_owned(),
+        (Some(libc::ENOENT), _) => "; its directory does not exist".to_owned(),
+        (Some(libc::EBADF), _) => "; the parent process passed no such descriptor".to_owned(),
+        _ => String::new(),
+    };
+    format!("{}{remedy}", describe(err))
+}
+
+/// `address already in use (EADDRINUSE)`: the text for people, the name for searching.
+fn describe(err: &io::Error) -> String {
+    match err.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
+        None => err.to_string(),
+    }
+}
+
+/// The kernel's upper limit on every backlog.
+fn somaxconn() -> u32 {
+    fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_BACKLOG)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "128 bytes")]
+const STORAGE_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+/// The backlog of a listener that does not say: no less than the kernel's own default.
+const DEFAULT_BACKLOG: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_errors_are_told_apart_by_what_to_do() {
+        let class = |errno| AcceptError::classify(io::Error::from_raw_os_error(errno));
+        assert!(class(libc::EINTR).is_none());
+        assert!(matches!(class(libc::EAGAIN), Some(AcceptError::Empty)));
+        for errno in [
+            libc::ECONNABORTED,
+            libc::EPROTO,
+            libc::ECONNRESET,
+            libc::EPERM,
+        ] {
+            assert!(
+                matches!(class(errno), Some(AcceptError::Aborted(_))),
+                "{errno}"
+            );
+        }
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(
+                matches!(class(errno), Some(AcceptError::Exhausted(_))),
+                "{errno}"
+            );
+        }
+        assert!(matches!(class(libc::EBADF), Some(AcceptError::Broken(_))));
+    }
+}

@@ -1,0 +1,110 @@
+//! A process by its pidfd: it can be awaited, reaped and signalled, and never confused with a
+//! later process of the same number.
+//!
+//! Only [`Pidfd::reap`] reaps; until it has, the pid cannot be reused.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::supervisor::{ExitStatus, Signal as Order};
+
+/// A child of this process that is not reaped yet.
+#[derive(Debug)]
+pub(crate) struct Pidfd {
+    fd: OwnedFd,
+    pid: u32,
+}
+
+impl Pidfd {
+    /// Opens the pidfd of a child that has not been reaped, see `pidfd_open(2)`.
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
+        let pid_t = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid_t, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = RawFd::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: the kernel has just returned this new descriptor (close-on-exec by definition).
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Pidfd { fd, pid })
+    }
+
+    /// The process's number, for the log.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Collects the exit status, or `None` while the process lives.
+    pub(crate) fn reap(&self) -> io::Result<Option<ExitStatus>> {
+        loop {
+            let waited = waitid(
+                Id::PIDFd(self.fd.as_fd()),
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
+            );
+            return match waited {
+                Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),
+                Ok(WaitStatus::Signaled(_, signal, core_dumped)) => Ok(Some(ExitStatus::Signal {
+                    signal: signal as i32,
+                    core_dumped,
+                })),
+                Ok(_) => Ok(None),
+                Err(Errno::EINTR) => continue,
+                Err(err) => Err(err.into()),
+            };
+        }
+    }
+
+    /// Signals the process group that the process leads; the process alone if it leads none yet.
+    ///
+    /// The pid is not reaped while this value exists, so neither number can be a stranger's.
+    pub(crate) fn signal_group(&self, order: Order) -> io::Result<()> {
+        let signal = match order {
+            Order::Terminate => Signal::SIGTERM,
+            Order::Kill => Signal::SIGKILL,
+        };
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        match signal::killpg(pid, signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::ESRCH) => self.signal_process(signal),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn signal_process(&self, signal: Signal) -> io::Result<()> {
+        // SAFETY: pidfd_send_signal takes a descriptor, a number and a null siginfo pointer.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                signal as libc::c_int,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match sent {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                err if err.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                err => Err(err),
+            },
+        }
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Pidfd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
