@@ -1,0 +1,79 @@
+//! A small HTTP client that says exactly what happened to each request.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::DEADLINE;
+
+/// An answer to one request.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: String,
+}
+
+/// Who answered: the fields of `X-Worker`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Server {
+    pub slot: u32,
+    pub id: u64,
+    pub pid: i32,
+    pub generation: u64,
+}
+
+impl Response {
+    pub fn server(&self) -> Server {
+        let header = self.headers.get("x-worker").unwrap_or_else(|| panic!("no X-Worker in {self:?}"));
+        let fields: HashMap<_, _> = header.split(' ').filter_map(|field| field.split_once('=')).collect();
+        Server {
+            slot: fields["slot"].parse().unwrap(),
+            id: fields["id"].parse().unwrap(),
+            pid: fields["pid"].parse().unwrap(),
+            generation: fields["gen"].parse().unwrap(),
+        }
+    }
+}
+
+/// One request on a connection of its own.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+    let mut stream = connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    read_response(&mut BufReader::new(stream))
+}
+
+/// A connection with deadlines.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+/// Reads one answer with a `Content-Length`.
+pub fn read_response(reader: &mut impl BufRead) -> io::Result<Response> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("status line {line:?}")))?;
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.insert(name.to_lowercase(), value.trim().to_owned()),
+            None if line.trim_end().is_empty() => break,
+            None => return Err(io::Error::other(format!("header line {line:?}"))),
+        };
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let body = String::from_utf8(body).map_err(io::Error::other)?;
+    Ok(Response { status, headers, body })
+}
