@@ -41,7 +41,7 @@ fn control(c: &mut Criterion) {
         b.iter(|| encode(black_box(&frame), &mut buffer));
     });
     c.bench_function("hello/decode", |b| {
-        b.iter(|| decode::<ToMaster>(black_box(&bytes)))
+        b.iter(|| decode::<ToMaster>(black_box(&bytes)));
     });
 }
 

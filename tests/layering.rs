@@ -165,14 +165,18 @@ fn sources() -> Vec<(String, PathBuf, String)> {
             let first = path.iter().nth(1).unwrap().to_str().unwrap();
             let module = first.trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).unwrap();
-            let code = text
-                .split("#[cfg(test)]\nmod tests {")
-                .next()
-                .unwrap()
-                .to_owned();
+            let code = without_tests(&text).to_owned();
             (module, path, code)
         })
         .collect()
+}
+
+/// The text before its inline tests, which are the last thing in a file.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\n#[expect(")
+        .next()
+        .and_then(|text| text.split("#[cfg(test)]\nmod tests {").next())
+        .expect("split has a first part")
 }
 
 /// The first segment after every `crate::` that is not a comment.

@@ -50,6 +50,7 @@ pub(crate) fn answer(identity: &Identity, connection: Connection) {
     clippy::disallowed_methods,
     reason = "slow and dying on request is what it is for"
 )]
+#[allow(clippy::zombie_processes, reason = "the test ends it")]
 fn perform(path: &str) -> String {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (what, argument) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));

@@ -59,7 +59,7 @@ fn serve(targets: &[&str]) -> ExitCode {
     let identity = worker.identity().clone();
     Server::new()
         .serve(listeners, move |connection| {
-            answer::answer(&identity, connection)
+            answer::answer(&identity, connection);
         })
         .expect("serve");
     worker.leave()
@@ -69,7 +69,7 @@ fn serve(targets: &[&str]) -> ExitCode {
 fn agent() -> ExitCode {
     let worker = Worker::connect().expect("connect");
     worker.ready().expect("ready");
-    for event in worker.events().iter() {
+    for event in worker.events() {
         eprintln!("agent: {event:?}");
         if matches!(event, Event::Drain { .. } | Event::MasterGone) {
             break;

@@ -19,7 +19,7 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
     let hello = |hello: Hello| {
         channel
             .send(&ToMaster::Hello(hello), &[], Wait::AsSet)
-            .expect("hello")
+            .expect("hello");
     };
     match args[0] {
         "garbage-first" => send(&[0xff; 100], &[]).expect("send"),
