@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
+use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::program::{ProgramError, locate};
 
@@ -115,7 +116,10 @@ fn check_program(mut program: Program) -> Result<Program, PreflightError> {
     match cwd.metadata() {
         Ok(found) if found.is_dir() => Ok(program),
         Ok(_) => Err(refused("not a directory".to_owned())),
-        Err(err) => Err(refused(format!("{err}: create it, or check --cwd"))),
+        Err(err) => Err(refused(format!(
+            "{}: create it, or check --cwd",
+            describe(&err)
+        ))),
     }
 }
 

@@ -30,14 +30,18 @@ use crate::sys::inherited;
     max_term_width = 100,
 )]
 pub(super) struct Args {
-    /// The program that every worker runs, and its arguments. Without one: a built-in HTTP server
-    /// that says hello on 127.0.0.1:8000
+    /// The program that every worker runs. Without one: a built-in HTTP server that says hello on
+    /// 127.0.0.1:8000
+    #[arg(value_name = "PROGRAM")]
+    program: Option<PathBuf>,
+
+    /// Its arguments: everything after the program is the program's
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "PROGRAM"
+        value_name = "ARGS"
     )]
-    command: Vec<OsString>,
+    args: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -154,7 +158,7 @@ const AFTER_HELP: &str = "\
 Examples:
   rr-master                                        say hello on http://127.0.0.1:8000/
   rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
-  rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 -l unix:/run/app.sock ./worker-bin --its-own --flags
+  rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
   rr-master --agent './logrotate --daily' -w auto ./worker-bin
 
 Signals:
@@ -192,8 +196,8 @@ impl Args {
     }
 
     fn program(&self) -> Result<Program, Failure> {
-        let program = match self.command.split_first() {
-            Some((path, args)) => Program::new(path).args(args),
+        let program = match &self.program {
+            Some(path) => Program::new(path).args(&self.args),
             None => {
                 let own = std::env::current_exe()
                     .map_err(|err| usage(format!("find this program's own file: {err}")))?;
@@ -225,7 +229,7 @@ impl Args {
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
         listeners.extend(inherited::from_systemd());
-        if self.command.is_empty() && listeners.is_empty() {
+        if self.program.is_none() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
             listeners.push(ListenerSpec::bind(address));
         }

@@ -7,6 +7,7 @@ mod banner;
 mod logging;
 
 use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::process;
 
 use clap::Parser;
@@ -19,6 +20,7 @@ use crate::hello_http;
 use crate::master::{Master, StartError};
 use crate::preflight;
 use crate::reactor::Host;
+use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
@@ -33,7 +35,7 @@ pub fn main() -> process::ExitCode {
     };
     match args.builtin {
         Some(Builtin::Hello) => hello_http::main(),
-        None => run(&args).unwrap_or_else(Failure::report).into(),
+        None => run_to_code(&args).into(),
     }
 }
 
@@ -41,6 +43,14 @@ pub fn main() -> process::ExitCode {
 struct Failure {
     code: ExitCode,
     reason: String,
+}
+
+/// A master that panics is an internal failure like any other; its processes see it gone.
+fn run_to_code(args: &Args) -> ExitCode {
+    match panic::catch_unwind(AssertUnwindSafe(|| run(args))) {
+        Ok(ended) => ended.unwrap_or_else(Failure::report),
+        Err(_) => ExitCode::Internal,
+    }
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -112,7 +122,7 @@ fn usage(err: impl ToString) -> Failure {
 fn internal(what: &str, err: &io::Error) -> Failure {
     Failure {
         code: ExitCode::Internal,
-        reason: format!("{what}: {err}"),
+        reason: format!("{what}: {}", describe(err)),
     }
 }
 

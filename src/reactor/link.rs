@@ -19,8 +19,6 @@ pub(crate) struct Link {
     /// Waits for the process to read; at most [`OUTBOX_FRAMES`].
     outbox: VecDeque<Outgoing>,
     speaker: Speaker,
-    /// There may be more to read than the budget of one turn allowed.
-    pub(crate) is_readable: bool,
 }
 
 /// Who may speak on the channel: the process that said `Hello`, and none that it started.
@@ -75,7 +73,6 @@ impl Link {
             channel,
             outbox: VecDeque::new(),
             speaker: Speaker::Unknown,
-            is_readable: true,
         }
     }
 
@@ -83,10 +80,7 @@ impl Link {
     pub(crate) fn receive(&mut self, inbox: &mut Inbox) -> Result<Heard, Broken> {
         let Received { frame, sender_pid } = match self.channel.receive(inbox, Wait::Never) {
             Ok(received) => received,
-            Err(ReceiveError::Empty) => {
-                self.is_readable = false;
-                return Ok(Heard::Silence);
-            }
+            Err(ReceiveError::Empty) => return Ok(Heard::Silence),
             Err(ReceiveError::Closed) => return Ok(Heard::Closed),
             Err(ReceiveError::Violation(violation)) => return Err(violation.into()),
             Err(ReceiveError::Io(err)) => return Err(Broken::Io(err)),

@@ -16,7 +16,7 @@ mod serving;
 mod spawner;
 mod token;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -34,13 +34,14 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, Asker, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
-use self::link::{Broken, Heard};
+use self::link::{Broken, Heard, Link};
 use self::process::Process;
 use self::serving::Turn;
 use self::spawner::Spawner;
 use self::token::Source;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
+use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor};
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -53,6 +54,9 @@ pub(crate) struct Reactor {
     supervisor: Supervisor,
     acceptor: Acceptor,
     processes: HashMap<WorkerId, Process>,
+    /// Whose control channel may have more: readiness is reported once per change (`epoll(7)`),
+    /// and the budget of a turn may end before the channel does.
+    talkative: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
@@ -129,6 +133,7 @@ impl Reactor {
             config,
             acceptor,
             processes: HashMap::new(),
+            talkative: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
             inbox: Inbox::new(),
@@ -179,9 +184,7 @@ impl Reactor {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let has_backlog =
-            self.acceptor.is_unfinished() || self.processes.values().any(Process::is_readable);
-        if has_backlog {
+        if self.acceptor.is_unfinished() || !self.talkative.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadline = [self.supervisor.next_deadline(), self.acceptor.deadline()];
@@ -207,11 +210,11 @@ impl Reactor {
                     .relieve(worker, listener, self.poll.registry());
             }
             Source::Control(worker) => {
-                if let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) {
-                    link.is_readable = true;
-                    if let Err(broken) = link.flush() {
-                        self.break_link(worker, &broken, now);
-                    }
+                self.talkative.insert(worker);
+                if let Some(link) = self.link(worker)
+                    && let Err(broken) = link.flush()
+                {
+                    self.break_link(worker, &broken, now);
                 }
             }
             Source::Exit(worker) => self.reap(worker, now),
@@ -231,6 +234,8 @@ impl Reactor {
             match started {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
                 Err(err) => {
+                    // It may exist and be impossible to watch.
+                    let _ = process.signal(Kill);
                     let program = self.config.program(process.role, process.slot);
                     let reason = format!("start {}: {err}", program.path.display());
                     self.supervisor
@@ -282,30 +287,29 @@ impl Reactor {
 
     /// Reads every control channel that has something, each within its budget.
     fn read_links(&mut self, now: Instant) {
-        let readable: Vec<_> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.is_readable())
-            .map(|(&worker, _)| worker)
-            .collect();
-        for worker in readable {
+        for worker in self.talkative.clone() {
             self.read_link(worker, FRAMES_PER_TURN, now);
         }
     }
 
     fn read_link(&mut self, worker: WorkerId, budget: usize, now: Instant) {
         for _ in 0..budget {
-            let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
+            let Some(process) = self.processes.get_mut(&worker) else {
+                return;
+            };
+            let Some(link) = process.link_mut() else {
                 return;
             };
             match link.receive(&mut self.inbox) {
                 Ok(Heard::Frame(frame)) => self.obey(worker, frame, now),
                 Ok(Heard::Stranger { pid }) => {
-                    log::warn!(
-                        "{worker}: a frame from pid {pid}, which is not the worker, is ignored"
-                    );
+                    let what = format!("ignores a frame from pid {pid}, which is not the worker");
+                    process.complain(&what);
                 }
-                Ok(Heard::Silence) => return,
+                Ok(Heard::Silence) => {
+                    self.talkative.remove(&worker);
+                    return;
+                }
                 Ok(Heard::Closed) => return self.disconnect(worker, Disconnect::Closed, now),
                 Err(broken) => return self.break_link(worker, &broken, now),
             }
@@ -347,7 +351,7 @@ impl Reactor {
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
         let asker = Asker {
@@ -375,11 +379,8 @@ impl Reactor {
                 );
             }
             Err(refusal) => {
-                log::warn!(
-                    "{worker} may not listen on {:?}: {}",
-                    listen.target,
-                    refusal.reason
-                );
+                let target = &listen.target;
+                process.complain(&format!("may not listen on {target:?}: {}", refusal.reason));
                 let refused = FromMaster::NotListening {
                     request,
                     errno: refusal.errno,
@@ -397,7 +398,7 @@ impl Reactor {
         descriptor: Option<std::os::fd::OwnedFd>,
         now: Instant,
     ) {
-        let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
+        let Some(link) = self.link(worker) else {
             return;
         };
         if let Err(broken) = link.send(frame, descriptor) {
@@ -411,7 +412,7 @@ impl Reactor {
             .close(std::mem::take(&mut self.inbox.descriptors));
         let what = broken.to_string();
         if let Broken::Mismatch(_) = broken
-            && let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut)
+            && let Some(link) = self.link(worker)
         {
             // The worker's own log is where its author looks.
             let _ = link.send(
@@ -424,7 +425,12 @@ impl Reactor {
         self.disconnect(worker, Disconnect::Violation { what }, now);
     }
 
+    fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {
+        self.processes.get_mut(&worker).and_then(Process::link_mut)
+    }
+
     fn disconnect(&mut self, worker: WorkerId, cause: Disconnect, now: Instant) {
+        self.talkative.remove(&worker);
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
         }

@@ -25,6 +25,7 @@ pub(crate) struct Process {
     pub(crate) role: Role,
     connection: Connection,
     pidfd: Option<Pidfd>,
+    complaints: u32,
 }
 
 /// The control channel of a process over its life.
@@ -52,14 +53,15 @@ impl Process {
             role,
             connection,
             pidfd: None,
+            complaints: 0,
         }
     }
 
     /// The process exists: listen to it, and watch for its end.
     pub(crate) fn start(&mut self, pidfd: Pidfd, registry: &Registry) -> io::Result<()> {
         let exit = Source::Exit(self.worker).into();
+        let pidfd = self.pidfd.insert(pidfd);
         registry.register(&mut SourceFd(&pidfd.as_raw_fd()), exit, Interest::READABLE)?;
-        self.pidfd = Some(pidfd);
         match std::mem::replace(&mut self.connection, Connection::Over) {
             Connection::Prepared(channel) => {
                 let link = Link::new(channel);
@@ -87,8 +89,14 @@ impl Process {
         }
     }
 
-    pub(crate) fn is_readable(&self) -> bool {
-        self.link().is_some_and(|link| link.is_readable)
+    /// Logs what the process did wrong, if it has not done so too often.
+    pub(crate) fn complain(&mut self, what: &str) {
+        self.complaints = self.complaints.saturating_add(1);
+        match self.complaints {
+            ..MOST_COMPLAINTS => log::warn!("{} {what}", self.worker),
+            MOST_COMPLAINTS => log::warn!("{} {what}; no more of this is logged", self.worker),
+            _ => log::debug!("{} {what}", self.worker),
+        }
     }
 
     /// Closes the control channel: the process sees its end.
@@ -135,3 +143,6 @@ impl Process {
         }
     }
 }
+
+/// How often one process is worth a warning of this kind.
+const MOST_COMPLAINTS: u32 = 10;

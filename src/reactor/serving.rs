@@ -28,6 +28,8 @@ pub(crate) struct Serving {
     tenure: Tenure,
     socket: Option<ListeningSocket>,
     admission: Admission,
+    /// Out of descriptors or memory: nothing is accepted or handed off until then.
+    paused_until: Option<Instant>,
     interest: Interested,
     rotation: Rotation,
     queues: HashMap<WorkerId, AcceptQueue>,
@@ -57,8 +59,6 @@ pub(crate) enum Tenure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     Open,
-    /// Out of descriptors or memory until then.
-    Paused(Instant),
     /// Serves who is in the backlog and lets nobody else in.
     Closing,
 }
@@ -98,6 +98,7 @@ impl Serving {
             tenure,
             socket: Some(socket),
             admission: Admission::Open,
+            paused_until: None,
             interest: Interested::No,
             rotation: Rotation::new(Box::new(RoundRobin::default())),
             queues: HashMap::new(),
@@ -217,10 +218,7 @@ impl Serving {
 
     /// When to try again after running out of resources.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.admission {
-            Admission::Paused(until) => Some(until),
-            Admission::Open | Admission::Closing => None,
-        }
+        self.paused_until
     }
 
     /// Whether a turn would do something at once.
@@ -230,11 +228,7 @@ impl Serving {
 
     /// Hands off what is held, then accepts and hands off what waits, within the budget.
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) {
-        if let Admission::Paused(until) = self.admission
-            && turn.now >= until
-        {
-            self.admission = Admission::Open;
-        }
+        self.paused_until = self.paused_until.filter(|&until| turn.now < until);
         let mut budget = ACCEPT_BUDGET;
         loop {
             self.dispatch_held(turn);
@@ -404,10 +398,7 @@ impl Serving {
     }
 
     fn pause(&mut self, now: Instant, err: &AcceptError) {
-        if self.admission != Admission::Open {
-            return;
-        }
-        self.admission = Admission::Paused(now + RETRY_AFTER);
+        self.paused_until = Some(now + RETRY_AFTER);
         if self
             .warned
             .is_none_or(|warned| now >= warned + WARN_AGAIN_AFTER)
@@ -421,7 +412,7 @@ impl Serving {
     }
 
     fn can_dispatch(&self) -> bool {
-        self.rotation.has_room() && !matches!(self.admission, Admission::Paused(_))
+        self.rotation.has_room() && self.paused_until.is_none()
     }
 
     fn can_accept(&self) -> bool {

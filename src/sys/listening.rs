@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 
-use super::inherited;
+use super::{describe, inherited};
 use crate::config::listener::{ListenerSpec, Source};
 
 /// A listening socket that this process owns.
@@ -408,14 +408,6 @@ fn explain(source: &Source, err: &io::Error) -> String {
         _ => String::new(),
     };
     format!("{}{remedy}", describe(err))
-}
-
-/// `address already in use (EADDRINUSE)`: the text for people, the name for searching.
-fn describe(err: &io::Error) -> String {
-    match err.raw_os_error().map(nix::errno::Errno::from_raw) {
-        Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
-        None => err.to_string(),
-    }
 }
 
 /// The kernel's upper limit on every backlog.

@@ -17,3 +17,11 @@ pub(crate) mod pidfile;
 pub(crate) mod program;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+
+/// `address already in use (EADDRINUSE)`: the text for people, the name for searching.
+pub(crate) fn describe(err: &std::io::Error) -> String {
+    match err.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
+        None => err.to_string(),
+    }
+}

@@ -40,12 +40,23 @@ impl Pidfd {
         self.pid
     }
 
-    /// Collects the exit status, or `None` while the process lives.
+    /// Collects the exit status, or `None` while the process lives. What it leaves behind in its
+    /// process group gets SIGTERM.
     pub(crate) fn reap(&self) -> io::Result<Option<ExitStatus>> {
+        let ended = self.wait(WaitPidFlag::WNOWAIT)?;
+        if ended.is_some() {
+            // Not reaped yet, so the group's number is still this process's.
+            self.signal_group(Order::Terminate)?;
+            self.wait(WaitPidFlag::empty())?;
+        }
+        Ok(ended)
+    }
+
+    fn wait(&self, how: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
         loop {
             let waited = waitid(
                 Id::PIDFd(self.fd.as_fd()),
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | how,
             );
             return match waited {
                 Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
+use super::describe;
+
 /// A pid file that this process wrote and has locked. Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct PidFile {
@@ -21,7 +23,7 @@ pub(crate) struct PidFile {
 pub(crate) enum PidFileError {
     #[error("pid file {}: another master runs with it, pid {pid}: stop it first, or give this one its own --pidfile", path.display())]
     Held { path: PathBuf, pid: String },
-    #[error("pid file {}: {source}", path.display())]
+    #[error("pid file {}: {}", path.display(), describe(source))]
     Io { path: PathBuf, source: io::Error },
 }
 

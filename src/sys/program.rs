@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
+use super::describe;
+
 /// Why a program cannot be started.
 #[derive(Debug, Error)]
 pub enum ProgramError {
@@ -37,7 +39,7 @@ pub enum ProgramError {
         path: PathBuf,
     },
     /// The file cannot be looked at.
-    #[error("program {}: {source}", path.display())]
+    #[error("program {}: {}", path.display(), describe(source))]
     Io {
         /// As it was given.
         path: PathBuf,
