@@ -110,6 +110,9 @@ impl From<&socket2::SockAddr> for Address {
     fn from(address: &socket2::SockAddr) -> Self {
         if let Some(inet) = address.as_socket() {
             inet.into()
+        } else if let Some(name) = address.as_abstract_namespace() {
+            // `as_unix` takes it for unnamed.
+            Address::Abstract(name.to_vec())
         } else if let Some(unix) = address.as_unix() {
             Address::from(&unix)
         } else {
@@ -273,6 +276,13 @@ mod tests {
         assert_eq!(Address::from(&path).to_string(), "unix:/run/app.sock");
         assert_eq!(Address::from(&name).to_string(), "unix:@app");
         assert_eq!(Address::Unnamed.to_string(), "unix:");
+        for (path, text) in [
+            ("/run/app.sock", "unix:/run/app.sock"),
+            ("\0app", "unix:@app"),
+        ] {
+            let address = socket2::SockAddr::unix(path).unwrap();
+            assert_eq!(Address::from(&address).to_string(), text);
+        }
         assert_eq!(
             Address::from(&path).path(),
             Some(Path::new("/run/app.sock"))
