@@ -110,8 +110,11 @@ impl From<&socket2::SockAddr> for Address {
     fn from(address: &socket2::SockAddr) -> Self {
         if let Some(inet) = address.as_socket() {
             inet.into()
-        } else if let Some(unix) = address.as_unix() {
-            Address::from(&unix)
+        } else if let Some(name) = address.as_abstract_namespace() {
+            Address::Abstract(name.to_vec())
+        } else if let Some(path) = address.as_pathname() {
+            // Not `as_unix`: it panics at a path of 108 bytes, which the kernel allows a client.
+            path.into()
         } else {
             Address::Unnamed
         }
@@ -273,9 +276,36 @@ mod tests {
         assert_eq!(Address::from(&path).to_string(), "unix:/run/app.sock");
         assert_eq!(Address::from(&name).to_string(), "unix:@app");
         assert_eq!(Address::Unnamed.to_string(), "unix:");
+        for (path, text) in [
+            ("/run/app.sock", "unix:/run/app.sock"),
+            ("\0app", "unix:@app"),
+        ] {
+            let address = socket2::SockAddr::unix(path).unwrap();
+            assert_eq!(Address::from(&address).to_string(), text);
+        }
         assert_eq!(
             Address::from(&path).path(),
             Some(Path::new("/run/app.sock"))
         );
+    }
+
+    #[test]
+    fn a_path_without_a_final_zero_is_taken_whole() {
+        // Against the manual, but the kernel takes it, see "BUGS" in unix(7).
+        let bytes = [b'x'; UNIX_PATH_MAX + 1];
+        let mut storage = socket2::SockAddrStorage::zeroed();
+        // SAFETY: sockaddr_un is a socket address and smaller than the storage.
+        #[expect(unsafe_code, reason = "no safe interface makes such an address")]
+        let unix = unsafe { storage.view_as::<libc::sockaddr_un>() };
+        unix.sun_family = 1; // AF_UNIX
+        for (to, from) in unix.sun_path.iter_mut().zip(bytes) {
+            *to = libc::c_char::try_from(from).unwrap();
+        }
+        // As accept(2) reports it: one more than the structure holds.
+        let len = u32::try_from(size_of::<libc::sockaddr_un>() + 1).unwrap();
+        // SAFETY: `storage` is an initialised sockaddr_un, followed by the storage's zeros.
+        #[expect(unsafe_code, reason = "no safe interface makes such an address")]
+        let address = unsafe { socket2::SockAddr::new(storage, len) };
+        assert_eq!(Address::from(&address), Address::Path(bytes.to_vec()));
     }
 }

@@ -11,6 +11,8 @@ pub mod scm;
 pub mod sdk;
 pub mod socket;
 
+#[cfg(any(test, feature = "testing"))]
+pub use sdk::FakeMaster;
 pub use sdk::{
     ConnectError, Connection, Draining, Event, Identity, Incoming, ListenError, Listener, Served,
     Server, Stream, Worker,

@@ -358,3 +358,169 @@ impl Drop for AcceptQueue {
 
 /// How long `close` waits for the master.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+    use crate::frame::{ListenOptions, ToMaster};
+    use crate::sdk::{FakeMaster, Stream};
+
+    #[test]
+    fn a_drained_listener_ends_after_what_is_queued() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let mut clients = [(); 3].map(|()| master.connect(WEB));
+        master.drain(Duration::ZERO);
+        let served: Vec<Connection> = listener.incoming().map(Result::unwrap).collect();
+        assert_eq!(served.len(), 3);
+        for (mut connection, client) in served.into_iter().zip(&mut clients) {
+            connection.write_all(b"x").unwrap();
+            assert_eq!(client.read(&mut [0; 2]).unwrap(), 1);
+        }
+        assert!(listener.accept().unwrap().is_none(), "ended for good");
+    }
+
+    #[test]
+    fn a_non_blocking_listener_leaves_the_queue_itself_blocking() {
+        let (master, worker) = FakeMaster::new();
+        let options = ListenOptions {
+            nonblocking: true,
+            ..ListenOptions::default()
+        };
+        let listener = worker.listen_with(WEB, options).unwrap();
+        let would_block = |result: io::Result<Option<Connection>>| {
+            result.unwrap_err().kind() == io::ErrorKind::WouldBlock
+        };
+        assert!(would_block(listener.accept()));
+        let _client = master.connect(WEB);
+        let mut connection = listener.accept().unwrap().unwrap();
+        let err = connection.read(&mut [0]).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::WouldBlock);
+        assert!(would_block(listener.accept()));
+        // The master shares the open file: a flag set here would be set there.
+        let flags = fcntl(listener.as_fd(), FcntlArg::F_GETFL).unwrap();
+        assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
+        master.drain(Duration::ZERO);
+        assert!(listener.accept().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_packet_of_several_connections_is_served_in_its_order() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen_with(WEB, BATCH).unwrap();
+        let (mut clients, servers): (Vec<_>, Vec<_>) = (0..4).map(|_| pair()).unzip();
+        master.hand_off(WEB, servers).unwrap();
+        for (number, client) in (0_u8..).zip(&mut clients) {
+            client.write_all(&[number]).unwrap();
+        }
+        for number in 0..2 {
+            let mut connection = listener.accept().unwrap().unwrap();
+            let mut byte = [0xff];
+            connection.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [number]);
+        }
+        assert!(master.reclaim(WEB).is_empty(), "the packet came whole");
+        // Received and not accepted: nobody else has them.
+        assert_eq!(listener.close().len(), 2);
+    }
+
+    #[test]
+    fn a_packet_that_lies_is_dropped_and_the_next_one_is_served() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen_with(WEB, BATCH).unwrap();
+        let (mut lost, server) = pair();
+        let peers = vec![Address::Unnamed, Address::Unnamed];
+        master.hand_off_raw(WEB, peers, &[server.as_fd()]);
+        drop(server);
+        master.hand_off_raw(WEB, Vec::new(), &[]);
+        let mut client = master.connect(WEB);
+        listener.accept().unwrap().unwrap().write_all(b"x").unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 1);
+        assert_eq!(lost.read(&mut [0]).unwrap(), 0, "closed, not leaked");
+    }
+
+    #[test]
+    fn a_listener_may_be_given_back_and_asked_for_again_and_again() {
+        let (master, worker) = FakeMaster::new();
+        for round in 0..50 {
+            let listener = worker.listen(WEB).unwrap();
+            let _client = master.connect(WEB);
+            assert!(listener.accept().unwrap().is_some());
+            if round % 2 == 0 {
+                assert!(listener.close().is_empty());
+            } else {
+                // The frames keep their order, so the next question finds it given back.
+                drop(listener);
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_is_closed_only_after_the_master_let_go() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        assert!(matches!(master.next_frame(), ToMaster::Listen(_)));
+        let _client = master.connect(WEB);
+        master.answer_by_hand();
+        let closed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                listener.close();
+                closed.store(true, Ordering::SeqCst);
+            });
+            let unlisten = master.next_frame();
+            assert!(matches!(unlisten, ToMaster::Unlisten { .. }));
+            // What nobody received goes to another worker.
+            assert_eq!(master.reclaim(WEB).len(), 1);
+            assert!(!closed.load(Ordering::SeqCst));
+            master.answer(&unlisten);
+        });
+        assert!(closed.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn the_peer_says_what_kind_of_stream_it_is() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(own.local_addr().unwrap()).unwrap();
+        let (server, peer) = own.accept().unwrap();
+        let connection = Connection::new(Stream::Tcp(server), peer.into());
+        master.hand_off(WEB, vec![connection]).unwrap();
+        let connection = listener.accept().unwrap().unwrap();
+        assert_eq!(
+            connection.to_string(),
+            client.local_addr().unwrap().to_string()
+        );
+        let connection = connection.into_unix().unwrap_err();
+        assert!(connection.into_tcp().is_ok());
+        let _client = master.connect(WEB);
+        let connection = listener.accept().unwrap().unwrap();
+        connection.set_nodelay(true).unwrap();
+        assert!(connection.into_tcp().unwrap_err().into_unix().is_ok());
+    }
+
+    fn pair() -> (UnixStream, Connection) {
+        let (client, server) = UnixStream::pair().unwrap();
+        (
+            client,
+            Connection::new(Stream::Unix(server), Address::Unnamed),
+        )
+    }
+
+    const WEB: &str = "127.0.0.1:8000";
+
+    const BATCH: ListenOptions = ListenOptions {
+        nonblocking: false,
+        max_batch: 8,
+        backlog: None,
+        v6only: None,
+    };
+}

@@ -8,6 +8,8 @@ mod connection;
 mod control;
 mod draining;
 mod event;
+#[cfg(any(test, feature = "testing"))]
+mod fake_master;
 #[allow(
     unsafe_code,
     reason = "takes an inherited descriptor, clears the environment, ends the process"
@@ -22,6 +24,8 @@ mod worker;
 pub use connection::{Connection, Stream};
 pub use draining::Draining;
 pub use event::Event;
+#[cfg(any(test, feature = "testing"))]
+pub use fake_master::FakeMaster;
 pub use listener::{Incoming, ListenError, Listener};
 pub use server::{Served, Server};
 pub use worker::{ConnectError, Identity, Worker};

@@ -243,3 +243,186 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 
 /// How long accepting pauses at most when descriptors or memory run out.
 const RETRY: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::AtomicUsize;
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::frame::{ListenOptions, Welcome};
+    use crate::sdk::{FakeMaster, Worker};
+
+    #[test]
+    fn what_is_queued_when_draining_begins_is_served() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let mut clients: Vec<_> = (0..20).map(|_| master.connect(WEB)).collect();
+        master.drain(PATIENCE);
+        let served = Server::new().max_threads(4).serve([listener], greet);
+        assert_eq!(
+            served.unwrap(),
+            Served {
+                connections: 20,
+                panics: 0
+            }
+        );
+        for client in &mut clients {
+            assert_eq!(read(client), "hello");
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_its_own_connection_only() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let mut clients: Vec<_> = (0..4).map(|_| master.connect(WEB)).collect();
+        master.drain(PATIENCE);
+        let turn = AtomicUsize::new(0);
+        let served = Server::new()
+            .max_threads(1)
+            .serve([listener], |connection| {
+                assert_ne!(turn.fetch_add(1, Ordering::SeqCst), 1, "the second one");
+                greet(connection);
+            });
+        assert_eq!(
+            served.unwrap(),
+            Served {
+                connections: 4,
+                panics: 1
+            }
+        );
+        let answers: Vec<String> = clients.iter_mut().map(read).collect();
+        assert_eq!(answers, ["hello", "", "hello", "hello"]);
+    }
+
+    #[test]
+    fn only_what_can_be_started_is_received() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let clients: Vec<_> = (0..3).map(|_| master.connect(WEB)).collect();
+        let (started, starts) = bounded(3);
+        thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                Server::new()
+                    .max_threads(2)
+                    .serve([listener], |mut connection| {
+                        started.send(()).unwrap();
+                        // Until the client closes.
+                        connection.read_to_end(&mut Vec::new()).unwrap();
+                    })
+            });
+            for _ in 0..2 {
+                starts.recv_timeout(PATIENCE).unwrap();
+            }
+            // Both threads are busy, so the third can still be served elsewhere.
+            let reclaimed = master.reclaim(WEB);
+            assert_eq!(reclaimed.len(), 1);
+            master.hand_off(WEB, reclaimed).unwrap();
+            assert!(starts.is_empty());
+            // A thread that is free again receives it.
+            drop(clients);
+            starts.recv_timeout(PATIENCE).unwrap();
+            master.drain(PATIENCE);
+            assert_eq!(server.join().unwrap().unwrap().connections, 3);
+        });
+    }
+
+    #[test]
+    fn as_many_are_served_at_once_as_there_may_be_threads() {
+        const THREADS: usize = 16;
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen(WEB).unwrap();
+        let (started, starts) = bounded(THREADS);
+        thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                Server::new()
+                    .max_threads(THREADS)
+                    .serve([listener], |mut connection| {
+                        started.send(()).unwrap();
+                        connection.read_to_end(&mut Vec::new()).unwrap();
+                    })
+            });
+            let clients: Vec<_> = (0..THREADS).map(|_| master.connect(WEB)).collect();
+            for _ in 0..THREADS {
+                starts.recv_timeout(PATIENCE).unwrap();
+            }
+            drop(clients);
+            master.drain(PATIENCE);
+            server.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn every_listener_is_served_even_with_fewer_threads_asked_for() {
+        let targets = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
+        let (master, worker) = FakeMaster::with(Welcome {
+            ..FakeMaster::welcome()
+        });
+        let listeners = targets.map(|target| worker.listen(target).unwrap());
+        thread::scope(|scope| {
+            let server = scope.spawn(|| Server::new().max_threads(1).serve(listeners, greet));
+            for _ in 0..5 {
+                for target in targets {
+                    assert_eq!(read(&mut master.connect(target)), "hello");
+                }
+            }
+            master.drain(PATIENCE);
+            assert_eq!(server.join().unwrap().unwrap().connections, 15);
+        });
+    }
+
+    #[test]
+    fn a_non_blocking_listener_is_served_without_spinning() {
+        let (master, worker) = FakeMaster::new();
+        let options = ListenOptions {
+            nonblocking: true,
+            ..ListenOptions::default()
+        };
+        let listener = worker.listen_with(WEB, options).unwrap();
+        thread::scope(|scope| {
+            let server = scope.spawn(|| Server::new().serve([listener], greet));
+            assert_eq!(read(&mut master.connect(WEB)), "hello");
+            master.drain(PATIENCE);
+            assert_eq!(server.join().unwrap().unwrap().connections, 1);
+        });
+    }
+
+    #[test]
+    fn a_listener_that_fails_is_reported() {
+        let worker = Worker::connect().unwrap();
+        let listener = worker.listen("127.0.0.1:0").unwrap();
+        let socket = listener.as_fd().try_clone_to_owned().unwrap();
+        thread::scope(|scope| {
+            let server = scope.spawn(|| Server::new().serve([listener], greet));
+            SockRef::from(&socket)
+                .shutdown(std::net::Shutdown::Both)
+                .unwrap();
+            let err = server.join().unwrap().unwrap_err();
+            assert_eq!(err.raw_os_error(), Some(libc::EINVAL));
+        });
+    }
+
+    #[test]
+    fn without_listeners_there_is_nothing_to_do() {
+        let served = Server::default().serve([], greet).unwrap();
+        assert_eq!(served.connections, 0);
+    }
+
+    fn greet(mut connection: Connection) {
+        connection.write_all(b"hello").unwrap();
+    }
+
+    fn read(client: &mut UnixStream) -> String {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    const WEB: &str = "127.0.0.1:8000";
+    const PATIENCE: Duration = Duration::from_secs(5);
+}

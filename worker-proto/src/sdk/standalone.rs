@@ -80,17 +80,15 @@ impl AsFd for OwnSocket {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
+    fn new(path: &Path) -> io::Result<Self> {
         Ok(SocketFile {
             path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            identity: identity(path)?,
         })
     }
 }
@@ -98,12 +96,15 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Somebody else's by now? Then it is theirs to remove.
-        let ours = SocketFile::of(&self.path)
-            .is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode));
-        if ours {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
             _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn bind_path(socket: &Socket, at: &SockAddr, path: &Path) -> io::Result<SocketFile> {
@@ -114,7 +115,7 @@ fn bind_path(socket: &Socket, at: &SockAddr, path: &Path) -> io::Result<SocketFi
         fs::remove_file(path)?;
         socket.bind(at)?;
     }
-    SocketFile::of(path)
+    SocketFile::new(path)
 }
 
 /// Whether `path` is a socket on which nobody answers.

@@ -388,3 +388,440 @@ const ORPHANED_AGENT: u8 = 110;
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 const LISTEN_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::{fs, thread};
+
+    use super::*;
+    use crate::sdk::FakeMaster;
+    use crate::socket::{self, MasterChannel};
+
+    #[test]
+    fn a_worker_knows_who_it_is_and_what_is_declared() {
+        let welcome = Welcome {
+            worker: WorkerId(7),
+            slot: Slot(2),
+            generation: Generation(3),
+            count: 4,
+            listeners: vec![declared("web", "127.0.0.1:8000")],
+            ..FakeMaster::welcome()
+        };
+        let (_master, worker) = FakeMaster::with(welcome);
+        assert!(!worker.is_alone());
+        assert_eq!(
+            *worker.identity(),
+            Identity {
+                worker: WorkerId(7),
+                slot: Slot(2),
+                generation: Generation(3),
+                role: Role::Worker,
+                count: 4,
+                pid: process::id(),
+            }
+        );
+        assert_eq!(worker.declared(), [declared("web", "127.0.0.1:8000")]);
+    }
+
+    #[test]
+    fn every_declared_listener_is_preferred_to_the_given_address() {
+        let names = |listeners: Vec<Listener>| -> Vec<String> {
+            let pairs = listeners.iter();
+            pairs
+                .map(|one| format!("{}={}", one.name(), one.address()))
+                .collect()
+        };
+        let welcome = Welcome {
+            listeners: vec![
+                declared("web", "127.0.0.1:8000"),
+                declared("admin", "unix:/run/admin.sock"),
+            ],
+            ..FakeMaster::welcome()
+        };
+        let (_master, worker) = FakeMaster::with(welcome);
+        assert_eq!(
+            names(worker.listen_declared_or("127.0.0.1:1").unwrap()),
+            ["web=127.0.0.1:8000", "admin=unix:/run/admin.sock"]
+        );
+        let (_master, worker) = FakeMaster::new();
+        assert_eq!(
+            names(worker.listen_declared_or("127.0.0.1:1").unwrap()),
+            ["127.0.0.1:1=127.0.0.1:1"]
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_its_error_number() {
+        let (_master, worker) = FakeMaster::new();
+        let _held = worker.listen("127.0.0.1:8000").unwrap();
+        let err = worker.listen("127.0.0.1:8000").unwrap_err();
+        assert!(
+            matches!(&err, ListenError::Refused { errno, .. } if *errno == libc::EADDRINUSE),
+            "{err}"
+        );
+        assert_eq!(io::Error::from(err).raw_os_error(), Some(libc::EADDRINUSE));
+        let batch = ListenOptions {
+            max_batch: 0,
+            ..ListenOptions::default()
+        };
+        let err = worker.listen_with("127.0.0.1:8000", batch).unwrap_err();
+        assert_eq!(io::Error::from(err).raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn ready_is_said_once() {
+        let (master, worker) = FakeMaster::new();
+        worker.ready().unwrap();
+        worker.ready().unwrap();
+        assert_eq!(worker.leave(), ExitCode::SUCCESS);
+        assert_eq!(master.next_frame(), ToMaster::Ready);
+        assert_eq!(master.next_frame(), ToMaster::Goodbye);
+    }
+
+    #[test]
+    fn a_ping_is_answered_whatever_the_program_does() {
+        let (master, _worker) = FakeMaster::new();
+        master.send(FromMaster::Ping { token: 42 });
+        assert_eq!(master.next_frame(), ToMaster::Pong { token: 42 });
+    }
+
+    #[test]
+    fn events_arrive_in_order_and_draining_is_switched() {
+        let (master, worker) = FakeMaster::new();
+        let (events, draining) = (worker.events(), worker.draining());
+        assert!(!draining.is_draining());
+        assert!(!draining.wait(Duration::from_millis(1)));
+        master.cluster_ready();
+        master.drain(Duration::from_secs(3));
+        assert_eq!(next(&events), Event::ClusterReady);
+        assert_eq!(
+            next(&events),
+            Event::Drain {
+                within: Duration::from_secs(3)
+            }
+        );
+        assert!(draining.wait(PATIENCE));
+        assert_eq!(
+            wait::readable([draining.as_fd()], Some(Duration::ZERO)).unwrap(),
+            [true]
+        );
+    }
+
+    #[test]
+    fn events_that_nobody_takes_are_dropped_and_draining_is_not() {
+        let (master, worker) = FakeMaster::new();
+        for _ in 0..=EVENTS {
+            master.cluster_ready();
+        }
+        master.drain(Duration::ZERO);
+        assert!(worker.draining().wait(PATIENCE));
+        assert_eq!(worker.events().len(), EVENTS);
+    }
+
+    #[test]
+    fn the_death_of_the_master_ends_everything() {
+        let (master, worker) = FakeMaster::new();
+        let listener = worker.listen("127.0.0.1:8000").unwrap();
+        let (events, draining) = (worker.events(), worker.draining());
+        let _client = master.connect("127.0.0.1:8000");
+        master.die();
+        assert_eq!(next(&events), Event::MasterGone);
+        assert!(events.recv_timeout(PATIENCE).is_err(), "no more events");
+        assert!(draining.is_draining());
+        // What was handed over before is still served.
+        assert!(listener.accept().unwrap().is_some());
+        assert!(listener.accept().unwrap().is_none());
+        assert!(matches!(
+            worker.listen("127.0.0.1:8001"),
+            Err(ListenError::MasterGone)
+        ));
+        assert!(worker.ready().is_err());
+        assert!(listener.close().is_empty());
+        assert_eq!(worker.leave(), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn an_agent_without_a_master_leaves_with_its_own_code() {
+        let agent = Welcome {
+            role: Role::Agent,
+            ..FakeMaster::welcome()
+        };
+        let (master, worker) = FakeMaster::with(agent.clone());
+        master.die();
+        assert_eq!(worker.leave(), ExitCode::from(110));
+        let (_master, worker) = FakeMaster::with(agent);
+        assert_eq!(worker.leave(), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn leaving_in_peace_is_no_loss_of_the_master() {
+        let (master, worker) = FakeMaster::new();
+        let events = worker.events();
+        assert_eq!(worker.leave(), ExitCode::SUCCESS);
+        assert_eq!(master.next_frame(), ToMaster::Goodbye);
+        assert!(events.recv_timeout(PATIENCE).is_err(), "no event, the end");
+    }
+
+    #[test]
+    fn a_question_that_is_waiting_when_the_master_dies_is_answered() {
+        let (master, worker) = FakeMaster::new();
+        master.answer_by_hand();
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| worker.listen("127.0.0.1:8000"));
+            assert!(matches!(master.next_frame(), ToMaster::Listen(_)));
+            master.die();
+            assert!(matches!(
+                asking.join().unwrap(),
+                Err(ListenError::MasterGone)
+            ));
+        });
+    }
+
+    #[test]
+    fn a_late_answer_to_a_question_given_up_is_undone() {
+        let (master, worker) = FakeMaster::new();
+        master.answer_by_hand();
+        let err = worker
+            .listen_within("web:", ListenOptions::default(), Duration::ZERO)
+            .unwrap_err();
+        assert!(matches!(err, ListenError::NoAnswer { .. }), "{err}");
+        let question = master.next_frame();
+        let ToMaster::Listen(mut listen) = question else {
+            panic!("{question:?}");
+        };
+        // The error, late: ignored.
+        master.answer(&ToMaster::Listen(listen.clone()));
+        // The listener, late: given back.
+        listen.target = "127.0.0.1:8000".to_owned();
+        master.answer(&ToMaster::Listen(listen));
+        let unlisten = master.next_frame();
+        assert!(matches!(unlisten, ToMaster::Unlisten { .. }));
+        master.answer(&unlisten);
+        // All is as if nothing had happened.
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| worker.listen("127.0.0.1:8000"));
+            master.answer(&master.next_frame());
+            asking.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn frames_that_make_no_sense_are_survived() {
+        let (master, worker) = FakeMaster::new();
+        master.send(FromMaster::Farewell);
+        master.send(FromMaster::Unlistened {
+            listener: crate::ids::ListenerId(99),
+        });
+        master.send(FromMaster::Rejected {
+            reason: "late".to_owned(),
+        });
+        master.send(FromMaster::NotListening {
+            request: crate::ids::RequestId(99),
+            errno: 0,
+            reason: String::new(),
+        });
+        master.send(FromMaster::Ping { token: 1 });
+        assert_eq!(master.next_frame(), ToMaster::Pong { token: 1 });
+        assert!(!worker.draining().is_draining());
+    }
+
+    #[test]
+    fn a_listening_without_its_descriptor_is_an_error_of_that_question() {
+        let (master, worker) = FakeMaster::new();
+        master.answer_by_hand();
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| worker.listen("127.0.0.1:8000"));
+            let ToMaster::Listen(listen) = master.next_frame() else {
+                panic!("the question");
+            };
+            master.send(FromMaster::Listening(crate::frame::Listening {
+                request: listen.request,
+                listener: crate::ids::ListenerId(0),
+                name: "web".to_owned(),
+                address: Address::Unnamed,
+                mode: crate::frame::DispatchMode::HandOff,
+            }));
+            let err = asking.join().unwrap().unwrap_err();
+            assert!(matches!(err, ListenError::Answer(_)), "{err}");
+        });
+    }
+
+    #[test]
+    fn garbage_from_the_master_is_as_good_as_its_death() {
+        let (master, worker) = over_a_pair();
+        crate::scm::send(master.as_fd(), b"\xff\xff", &[], Wait::Never).unwrap();
+        assert_eq!(next(&worker.events()), Event::MasterGone);
+    }
+
+    #[test]
+    fn the_channel_ends_with_the_last_that_needs_it() {
+        let (master, worker) = over_a_pair();
+        drop(worker);
+        let mut inbox = Inbox::new();
+        let ToMaster::Hello(_) = master.receive(&mut inbox, Wait::AsSet).unwrap().frame else {
+            panic!("Hello");
+        };
+        assert!(matches!(
+            master.receive(&mut inbox, Wait::AsSet),
+            Err(ReceiveError::Closed)
+        ));
+    }
+
+    #[test]
+    fn a_hand_shake_that_fails_says_why() {
+        let failure = |answer: Option<FromMaster>| {
+            let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+            if let Some(answer) = answer {
+                master.send(&answer, &[], Wait::Never).unwrap();
+            }
+            drop(master);
+            Worker::over(channel).unwrap_err().to_string()
+        };
+        // With nobody at the other end not even Hello can be sent.
+        assert_eq!(failure(None), "the master closed the control channel");
+        let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+        for (answer, message) in [
+            (
+                FromMaster::Rejected {
+                    reason: "too old".to_owned(),
+                },
+                "the master rejects this program: too old",
+            ),
+            (
+                FromMaster::Welcome(Welcome {
+                    protocol: PROTOCOL + 1,
+                    ..FakeMaster::welcome()
+                }),
+                "the master speaks protocol 2, this program speaks 1: build it with the matching worker-proto",
+            ),
+            (
+                FromMaster::ClusterReady,
+                "the master's answer makes no sense: another frame than Welcome came first",
+            ),
+        ] {
+            master.send(&answer, &[], Wait::Never).unwrap();
+            let err = Worker::over(channel.try_clone().unwrap()).unwrap_err();
+            assert_eq!(err.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_worker_on_its_own_binds_for_itself() {
+        let worker = Worker::alone().unwrap();
+        assert!(worker.is_alone());
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = worker.listen(address).unwrap();
+            let at = listener.address().inet().unwrap();
+            assert_ne!(at.port(), 0);
+            let mut client = TcpStream::connect(at).unwrap();
+            let mut connection = listener.accept().unwrap().unwrap();
+            assert_eq!(connection.peer().inet(), Some(client.local_addr().unwrap()));
+            connection.write_all(b"hello").unwrap();
+            drop(connection);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "hello");
+        }
+        worker.ready().unwrap();
+        assert_eq!(next(&worker.events()), Event::ClusterReady);
+        assert_eq!(worker.leave(), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn alone_a_name_is_an_error_with_a_remedy_and_a_busy_port_is_named() {
+        let worker = Worker::alone().unwrap();
+        assert_eq!(
+            worker.listen("web").unwrap_err().to_string(),
+            "without a master there are no named listeners, and address \"web\": the port is missing: write HOST:PORT, for instance 127.0.0.1:8000 or [::1]:8000"
+        );
+        let held = worker.listen("127.0.0.1:0").unwrap();
+        let err = worker.listen(&held.address().to_string()).unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            format!(
+                "bind {}: Address already in use (os error 98)",
+                held.address()
+            )
+        );
+        assert_eq!(io::Error::from(err).raw_os_error(), Some(libc::EADDRINUSE));
+    }
+
+    #[test]
+    fn alone_a_unix_path_is_taken_over_only_from_the_dead() {
+        let worker = Worker::alone().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        let target = format!("unix:{}", path.display());
+        let is_socket =
+            |path: &Path| fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
+
+        let listener = worker.listen(&target).unwrap();
+        assert!(worker.listen(&target).is_err(), "somebody answers there");
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().unwrap().unwrap().into_unix().is_ok());
+        drop(listener);
+        assert!(!path.exists(), "removed with its listener");
+
+        // Left behind by a process that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(is_socket(&path));
+        let listener = worker.listen(&target).unwrap();
+        // Somebody else's by now.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        drop(listener);
+        assert!(path.exists(), "not ours to remove");
+        assert!(worker.listen(&target).is_err(), "not a socket");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn alone_an_abstract_name_works_too() {
+        let worker = Worker::alone().unwrap();
+        let target = format!("unix:@worker-proto-{}", process::id());
+        let listener = worker.listen(&target).unwrap();
+        assert_eq!(listener.address().to_string(), target);
+    }
+
+    #[test]
+    fn alone_a_non_blocking_listener_does_not_wait() {
+        let worker = Worker::alone().unwrap();
+        let options = ListenOptions {
+            nonblocking: true,
+            ..ListenOptions::default()
+        };
+        let listener = worker.listen_with("127.0.0.1:0", options).unwrap();
+        let err = listener.accept().unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::WouldBlock);
+        let _client = TcpStream::connect(listener.address().inet().unwrap()).unwrap();
+        wait::readable([listener.as_fd()], Some(PATIENCE)).unwrap();
+        let mut connection = listener.accept().unwrap().unwrap();
+        let err = connection.read(&mut [0]).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    fn declared(name: &str, address: &str) -> DeclaredListener {
+        DeclaredListener {
+            name: name.to_owned(),
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn over_a_pair() -> (MasterChannel, Worker) {
+        let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+        let welcome = FromMaster::Welcome(FakeMaster::welcome());
+        master.send(&welcome, &[], Wait::Never).unwrap();
+        (master, Worker::over(channel).unwrap())
+    }
+
+    fn next(events: &Receiver<Event>) -> Event {
+        events.recv_timeout(PATIENCE).expect("an event")
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+}

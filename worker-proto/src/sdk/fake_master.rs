@@ -1,0 +1,391 @@
+//! A fake master: the other end of a worker's channels, for tests of worker programs in-process.
+//!
+//! It does what a master does on the wire and nothing else: no process, no real listener, no
+//! clock. What it takes from the worker it answers at once, in a thread of its own.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::connection::{Connection, Stream};
+use super::worker::Worker;
+use crate::address::Address;
+use crate::frame::{
+    Connections, DispatchMode, FromMaster, Limits, Listen, ListenOptions, Listening, ToMaster,
+    Welcome,
+};
+use crate::handshake::PROTOCOL;
+use crate::ids::{Generation, ListenerId, Role, Slot, WorkerId};
+use crate::scm::Wait;
+use crate::socket::{self, Inbox, MasterChannel, QueueReceiver, QueueSender, SendError};
+
+/// The master of one worker that lives in the same process.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use worker_proto::{FakeMaster, Server};
+///
+/// let (master, worker) = FakeMaster::new();
+/// let listener = worker.listen("127.0.0.1:8000")?;
+/// let mut client = master.connect("127.0.0.1:8000");
+/// master.drain(std::time::Duration::from_secs(1));
+///
+/// let served = Server::new().serve([listener], |mut connection| {
+///     connection.write_all(b"hello").unwrap();
+/// })?;
+/// assert_eq!(served.connections, 1);
+///
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct FakeMaster {
+    desk: Arc<Desk>,
+    frames: Receiver<ToMaster>,
+    clerk: Option<JoinHandle<()>>,
+}
+
+/// What the test's thread and the answering thread share.
+#[derive(Debug)]
+struct Desk {
+    channel: MasterChannel,
+    welcome: Welcome,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    manner: Manner,
+    next_listener: u32,
+    queues: Vec<Queue>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    AtOnce,
+    ByHand,
+}
+
+/// The master's half of an accept queue.
+#[derive(Debug)]
+struct Queue {
+    target: String,
+    listener: ListenerId,
+    options: ListenOptions,
+    sender: QueueSender,
+    /// A copy of the worker's end, with which unread connections can be taken back.
+    receiver: QueueReceiver,
+    sequence: u64,
+}
+
+impl FakeMaster {
+    /// A master that has nothing declared, and its worker: slot 0 of 1.
+    ///
+    /// # Panics
+    /// When the system has no descriptors or threads left.
+    #[must_use]
+    pub fn new() -> (FakeMaster, Worker) {
+        Self::with(Self::welcome())
+    }
+
+    /// What [`new`](Self::new) welcomes its worker with: change it and pass it to
+    /// [`with`](Self::with), for an agent or for declared listeners.
+    #[must_use]
+    pub fn welcome() -> Welcome {
+        Welcome {
+            protocol: PROTOCOL,
+            worker: WorkerId(1),
+            slot: Slot(0),
+            generation: Generation(1),
+            role: Role::Worker,
+            count: 1,
+            listeners: Vec::new(),
+            limits: Limits {
+                orphan_grace: Duration::from_millis(500),
+            },
+        }
+    }
+
+    /// A master that says `welcome`, and the worker that it welcomed.
+    ///
+    /// # Panics
+    /// When the system has no descriptors or threads left.
+    #[must_use]
+    pub fn with(welcome: Welcome) -> (FakeMaster, Worker) {
+        let (ours, theirs) = socket::pair().expect("socketpair(2)");
+        let desk = Arc::new(Desk {
+            channel: ours,
+            welcome: welcome.clone(),
+            state: Mutex::new(State {
+                manner: Manner::AtOnce,
+                next_listener: 0,
+                queues: Vec::new(),
+            }),
+        });
+        let (tell, frames) = bounded(FRAMES);
+        let clerk = {
+            let desk = Arc::clone(&desk);
+            thread::Builder::new()
+                .name("rr-fake-master".to_owned())
+                .spawn(move || desk.work(&tell))
+                .expect("start a thread")
+        };
+        let master = FakeMaster {
+            desk,
+            frames,
+            clerk: Some(clerk),
+        };
+        master.send(FromMaster::Welcome(welcome));
+        let worker = Worker::over(theirs).expect("it is welcome");
+        assert!(
+            matches!(master.next_frame(), ToMaster::Hello(_)),
+            "Hello is the first frame"
+        );
+        (master, worker)
+    }
+
+    /// A new client of the listener that the worker calls `target`: its end of the connection.
+    ///
+    /// # Panics
+    /// When the worker does not listen there, or does not receive what it gets.
+    #[must_use]
+    pub fn connect(&self, target: &str) -> UnixStream {
+        let (client, server) = UnixStream::pair().expect("socketpair(2)");
+        let nonblocking = self.desk.state().queue(target).options.nonblocking;
+        server.set_nonblocking(nonblocking).expect("ioctl(2)");
+        let connection = Connection::new(Stream::Unix(server), Address::Unnamed);
+        self.hand_off(target, vec![connection])
+            .expect("the worker receives");
+        client
+    }
+
+    /// Hands connections over, all in one packet.
+    ///
+    /// # Errors
+    /// See [`SendError`]; `Full` when the worker does not receive.
+    ///
+    /// # Panics
+    /// When the worker does not listen there.
+    pub fn hand_off(&self, target: &str, connections: Vec<Connection>) -> Result<(), SendError> {
+        let mut state = self.desk.state();
+        let queue = state.queue(target);
+        let frame = Connections {
+            sequence: queue.sequence,
+            peers: connections.iter().map(|one| one.peer().clone()).collect(),
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = connections.iter().map(AsFd::as_fd).collect();
+        queue.sender.send(&frame, &descriptors, Wait::Never)?;
+        queue.sequence += 1;
+        Ok(())
+    }
+
+    /// A packet that need not make sense.
+    #[cfg(test)]
+    pub(crate) fn hand_off_raw(
+        &self,
+        target: &str,
+        peers: Vec<Address>,
+        descriptors: &[BorrowedFd<'_>],
+    ) {
+        let frame = Connections { sequence: 0, peers };
+        let mut state = self.desk.state();
+        let queue = state.queue(target);
+        queue.sender.send(&frame, descriptors, Wait::Never).unwrap();
+    }
+
+    /// Takes back what was handed over and not yet received by the worker.
+    ///
+    /// # Panics
+    /// When the worker does not listen there.
+    #[must_use]
+    pub fn reclaim(&self, target: &str) -> Vec<Connection> {
+        let mut state = self.desk.state();
+        let queue = state.queue(target);
+        let mut inbox = Inbox::new();
+        let mut reclaimed = Vec::new();
+        while let Ok(packet) = queue.receiver.receive(&mut inbox, Wait::Never) {
+            let descriptors = inbox.descriptors.drain(..);
+            let connections = descriptors.zip(packet.frame.peers);
+            reclaimed.extend(connections.map(|(fd, peer)| Connection::from_parts(fd, peer)));
+        }
+        reclaimed
+    }
+
+    /// Asks the worker to finish: nothing more comes after what is already handed over.
+    pub fn drain(&self, within: Duration) {
+        for queue in &self.desk.state().queues {
+            // Fails only when the worker has shut its end: then it has the end already.
+            _ = queue.sender.shutdown(Shutdown::Write);
+        }
+        self.send(FromMaster::Drain { within });
+    }
+
+    /// Says that the whole cluster is ready.
+    pub fn cluster_ready(&self) {
+        self.send(FromMaster::ClusterReady);
+    }
+
+    /// Sends any frame that carries no descriptor.
+    pub fn send(&self, frame: FromMaster) {
+        // A worker that has left hears nothing.
+        _ = self.desk.channel.send(&frame, &[], Wait::AsSet);
+    }
+
+    /// The next frame of the worker, `Hello` excepted.
+    ///
+    /// # Panics
+    /// When none comes within 5 s.
+    #[must_use]
+    pub fn next_frame(&self) -> ToMaster {
+        self.frames
+            .recv_timeout(PATIENCE)
+            .expect("a frame of the worker")
+    }
+
+    /// From now on questions are answered only by [`answer`](Self::answer).
+    pub fn answer_by_hand(&self) {
+        self.desk.state().manner = Manner::ByHand;
+    }
+
+    /// Answers a frame as a master does.
+    pub fn answer(&self, frame: &ToMaster) {
+        self.desk.answer(frame);
+    }
+
+    /// Is gone, as after SIGKILL: every channel ends.
+    pub fn die(self) {
+        drop(self);
+    }
+}
+
+impl Drop for FakeMaster {
+    fn drop(&mut self) {
+        _ = self.desk.channel.shutdown(Shutdown::Both);
+        if let Some(clerk) = self.clerk.take() {
+            _ = clerk.join();
+        }
+        self.desk.state().queues.clear();
+    }
+}
+
+impl Desk {
+    fn work(&self, tell: &Sender<ToMaster>) {
+        let mut inbox = Inbox::new();
+        while let Ok(received) = self.channel.receive(&mut inbox, Wait::AsSet) {
+            let frame = received.frame;
+            let manner = self.state().manner;
+            if manner == Manner::AtOnce {
+                self.answer(&frame);
+            }
+            // Full or not, the worker must not wait for the test.
+            _ = tell.try_send(frame);
+        }
+        // The worker has closed its end, and waits for nothing.
+        self.state().queues.clear();
+    }
+
+    fn answer(&self, frame: &ToMaster) {
+        match frame {
+            ToMaster::Listen(listen) => self.listen(listen),
+            ToMaster::Unlisten { listener } => {
+                self.state()
+                    .queues
+                    .retain(|queue| queue.listener != *listener);
+                self.reply(&FromMaster::Unlistened {
+                    listener: *listener,
+                });
+            }
+            ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
+            ToMaster::Hello(_) | ToMaster::Ready | ToMaster::Pong { .. } => {}
+        }
+    }
+
+    fn listen(&self, listen: &Listen) {
+        let declared = self.welcome.listeners.iter();
+        let known = declared
+            .filter(|declared| declared.name == listen.target)
+            .map(|declared| declared.address.clone())
+            .next();
+        let refused = |errno, reason: String| FromMaster::NotListening {
+            request: listen.request,
+            errno,
+            reason,
+        };
+        let address = match known.map_or_else(|| listen.target.parse(), Ok) {
+            Ok(address) => address,
+            Err(err) => return self.reply(&refused(libc::EADDRNOTAVAIL, err.to_string())),
+        };
+        let mut state = self.state();
+        if state.queues.iter().any(|one| one.target == listen.target) {
+            let reason = format!("this worker listens on {} already", listen.target);
+            return self.reply(&refused(libc::EADDRINUSE, reason));
+        }
+        let (queue, receiver) = match Queue::new(listen, ListenerId(state.next_listener)) {
+            Ok(made) => made,
+            Err(err) => {
+                let errno = err.raw_os_error().unwrap_or(libc::EIO);
+                return self.reply(&refused(errno, err.to_string()));
+            }
+        };
+        let listening = FromMaster::Listening(Listening {
+            request: listen.request,
+            listener: queue.listener,
+            name: listen.target.clone(),
+            address,
+            mode: DispatchMode::HandOff,
+        });
+        state.next_listener += 1;
+        state.queues.push(queue);
+        _ = self
+            .channel
+            .send(&listening, &[receiver.as_fd()], Wait::AsSet);
+    }
+
+    fn reply(&self, frame: &FromMaster) {
+        _ = self.channel.send(frame, &[], Wait::AsSet);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn queue(&mut self, target: &str) -> &mut Queue {
+        let found = self.queues.iter_mut().find(|one| one.target == target);
+        found.unwrap_or_else(|| panic!("the worker does not listen on {target}"))
+    }
+}
+
+impl Queue {
+    /// The queue, and the worker's end of it.
+    fn new(listen: &Listen, listener: ListenerId) -> io::Result<(Self, QueueReceiver)> {
+        let (sender, receiver) = socket::pair()?;
+        let copy = receiver.try_clone()?;
+        // The worker must not be able to send anything back.
+        receiver.shutdown(Shutdown::Write)?;
+        let queue = Queue {
+            target: listen.target.clone(),
+            listener,
+            options: listen.options,
+            sender,
+            receiver: copy,
+            sequence: 0,
+        };
+        Ok((queue, receiver))
+    }
+}
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many frames wait for a test that does not look; later ones are dropped.
+const FRAMES: usize = 1024;
