@@ -46,10 +46,15 @@ impl Supervisor {
 
     /// Acts on every deadline of a process that has passed.
     pub(super) fn enforce_deadlines(&mut self, now: Instant) {
-        let overdue = |process: &Process| process.phase.deadline().is_some_and(|it| it <= now);
-        // Each round takes a process one step further, and there are three steps at most.
-        while let Some(process) = self.processes.values().find(|process| overdue(process)) {
-            self.press(now, process.who(), process.phase);
+        let overdue = self.processes.values().filter(|it| it.is_overdue(now));
+        let overdue: Vec<WorkerId> = overdue.map(|process| process.worker).collect();
+        for worker in overdue {
+            // Without patience all three steps come at once.
+            while let Some(process) = self.processes.get(&worker)
+                && process.is_overdue(now)
+            {
+                self.press(now, process.who(), process.phase);
+            }
         }
     }
 

@@ -83,6 +83,13 @@ impl Process {
         }
     }
 
+    /// Whether it has let its deadline pass.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.phase
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+    }
+
     pub(super) fn uptime(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.born)
     }

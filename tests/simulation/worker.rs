@@ -1,0 +1,172 @@
+//! Fake workers: how a process behaves, good or bad, decided by chance when it is ordered.
+
+use std::time::Duration;
+
+use rr_master::supervisor::{Disconnect, ExitStatus, Plan};
+
+use crate::rng::Rng;
+
+/// What one process will do, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Character {
+    /// The spawner's answer: whether there will be a process.
+    pub(crate) spawn: (Duration, Spawn),
+    /// From its birth on.
+    pub(crate) life: Vec<(Duration, Deed)>,
+    /// When told to drain; empty: it pays no attention.
+    pub(crate) drain: Vec<(Duration, Deed)>,
+    /// When it gets SIGTERM; empty: it ignores it.
+    pub(crate) term: Vec<(Duration, Deed)>,
+    /// How long the kernel needs after SIGKILL.
+    pub(crate) death: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spawn {
+    Works,
+    Fails,
+}
+
+/// Something that a process does.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    SayHello,
+    GetReady,
+    SayGoodbye,
+    EndChannel(Disconnect),
+    Exit(ExitStatus),
+}
+
+/// How much harm is to be expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temper {
+    /// Starts, serves for ever, leaves when told to.
+    Good,
+    /// Starts, and lives until the boot is over; nothing is certain after that.
+    Mortal,
+    /// Nothing is certain at all.
+    Bad,
+}
+
+impl Character {
+    pub(crate) fn by_chance(rng: &mut Rng, plan: &Plan, temper: Temper) -> Character {
+        let is_good = temper == Temper::Good;
+        let spawn = match temper {
+            Temper::Bad if rng.percent(15) => Spawn::Fails,
+            Temper::Good | Temper::Mortal | Temper::Bad => Spawn::Works,
+        };
+        Character {
+            spawn: (rng.millis(0, SPAWN_MAX_MS), spawn),
+            life: life(rng, plan, temper),
+            drain: match rng.below(if is_good { 2 } else { 4 }) {
+                0 => ending(rng, Duration::ZERO, ExitStatus::Code(0)),
+                1 => {
+                    let work = rng.millis(0, 500);
+                    ending(rng, work, ExitStatus::Code(0))
+                }
+                2 => {
+                    let work = plan
+                        .stop_timeout
+                        .mul_f64(f64::from(rng.between(0, 15)) / 10.0);
+                    ending(rng, work, ExitStatus::Code(0))
+                }
+                _ => Vec::new(),
+            },
+            term: if is_good || rng.percent(60) {
+                let work = rng.millis(0, 50);
+                ending(rng, work, killed(15))
+            } else {
+                Vec::new()
+            },
+            death: rng.millis(0, 20),
+        }
+    }
+}
+
+fn life(rng: &mut Rng, plan: &Plan, temper: Temper) -> Vec<(Duration, Deed)> {
+    let hello = rng.millis(0, 50);
+    let mut ready = hello + rng.millis(0, 200);
+    let mut life = vec![(hello, Deed::SayHello)];
+    if temper == Temper::Bad {
+        match rng.below(6) {
+            // Never ready.
+            0 => return life,
+            // Ready at about the last moment, or too late.
+            1 => {
+                let share = f64::from(rng.between(9, 11)) / 10.0;
+                ready = plan.ready_timeout.mul_f64(share);
+            }
+            2 => {
+                life.extend(misfortune(rng, ready));
+                return life;
+            }
+            _ => {}
+        }
+    }
+    life.push((ready, Deed::GetReady));
+    if temper != Temper::Good && rng.percent(95) {
+        let (shortest, longest) = match temper {
+            Temper::Good | Temper::Mortal => (BOOT_MAX_MS, AGE_MAX_MS),
+            Temper::Bad => (0, rng.pick(&[100, 1_000, AGE_MAX_MS])),
+        };
+        let age = ready + rng.millis(shortest, longest);
+        life.extend(misfortune(rng, age));
+    }
+    life
+}
+
+/// It dies, or does what comes down to the same.
+fn misfortune(rng: &mut Rng, age: Duration) -> Vec<(Duration, Deed)> {
+    let status = rng.pick(&[
+        ExitStatus::Code(0),
+        ExitStatus::Code(1),
+        killed(9),
+        killed(11),
+    ]);
+    match rng.below(6) {
+        0 | 1 => ending(rng, age, status),
+        // Closes its channel and goes later, if at all.
+        2 => vec![
+            (age, Deed::EndChannel(Disconnect::Closed)),
+            (age + rng.millis(0, 2_000), Deed::Exit(status)),
+        ],
+        3 => vec![(age, Deed::EndChannel(Disconnect::Closed))],
+        4 => {
+            let what = "nonsense".to_owned();
+            vec![(age, Deed::EndChannel(Disconnect::Violation { what }))]
+        }
+        _ => {
+            let mut deeds = vec![(age, Deed::SayGoodbye)];
+            if rng.percent(60) {
+                let work = rng.millis(0, 2_000);
+                deeds.extend(ending(rng, age + work, ExitStatus::Code(0)));
+            }
+            deeds
+        }
+    }
+}
+
+/// It exits; whether the end of its channel was seen before that is chance.
+fn ending(rng: &mut Rng, at: Duration, status: ExitStatus) -> Vec<(Duration, Deed)> {
+    let mut deeds = Vec::new();
+    if rng.percent(50) {
+        deeds.push((at, Deed::EndChannel(Disconnect::Closed)));
+    }
+    deeds.push((at, Deed::Exit(status)));
+    deeds
+}
+
+fn killed(signal: i32) -> ExitStatus {
+    ExitStatus::Signal {
+        signal,
+        core_dumped: false,
+    }
+}
+
+pub(crate) const SPAWN_MAX_MS: u32 = 500;
+
+/// Two roles, each spawned and made ready.
+const BOOT_MAX_MS: u32 = 2 * (SPAWN_MAX_MS + 250);
+
+/// Nobody who is to have a misfortune serves longer than that.
+pub(crate) const AGE_MAX_MS: u32 = 20_000;

@@ -1,0 +1,481 @@
+//! The world around the supervisor: a clock that jumps, a fake reactor, fake workers, and somebody
+//! who wants it all to end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rr_master::ExitCode;
+use rr_master::dispatch::{Rotation, RoundRobin};
+use rr_master::supervisor::*;
+use worker_proto::address::Address;
+use worker_proto::ids::WorkerId;
+
+use crate::oracle::{Era, Oracle};
+use crate::rng::Rng;
+use crate::worker::{AGE_MAX_MS, Character, Deed, SPAWN_MAX_MS, Spawn, Temper};
+
+pub(crate) struct World {
+    rng: Rng,
+    plan: Plan,
+    /// How bad those are that are ordered during the boot, and after it until the peace.
+    tempers: (Temper, Temper),
+    supervisor: Supervisor,
+    rotation: Rotation,
+    oracle: Oracle,
+    workers: BTreeMap<WorkerId, Fake>,
+    agenda: BTreeMap<(Instant, u64), Item>,
+    entries: u64,
+    beginning: Instant,
+    now: Instant,
+    /// From then on everybody who is ordered is good.
+    peace: Instant,
+    /// At most so long after a deadline is the supervisor woken.
+    lateness: u32,
+    trace: Trace,
+    events: usize,
+    recovered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Off,
+    On,
+}
+
+/// How one seed went.
+pub(crate) struct Story {
+    pub(crate) events: usize,
+    pub(crate) restarts: usize,
+    pub(crate) recovered: bool,
+    pub(crate) code: ExitCode,
+}
+
+/// A process as the kernel knows it.
+struct Fake {
+    character: Character,
+    life: Life,
+    is_connected: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Ordered,
+    Alive,
+    Dead,
+}
+
+/// What is going to happen.
+#[derive(Debug)]
+enum Item {
+    Spawn(WorkerId),
+    Deed(WorkerId, Deed),
+    ListenersClosed,
+    /// Everybody who was going to fail has failed.
+    Recovered,
+    Start,
+    Stop(Stop),
+}
+
+impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any moment will do as the beginning"
+    )]
+    pub(crate) fn by_chance(seed: u64, trace: Trace) -> World {
+        let mut rng = Rng::seeded(seed);
+        let plan = plan(&mut rng);
+        let boot = rng.pick(&[Temper::Mortal, Temper::Mortal, Temper::Mortal, Temper::Bad]);
+        let beginning = Instant::now();
+        let mut world = World {
+            tempers: (boot, rng.pick(&[Temper::Mortal, Temper::Bad])),
+            supervisor: Supervisor::new(plan.clone()),
+            rotation: Rotation::new(Box::new(RoundRobin::default())),
+            oracle: Oracle::new(plan.clone()),
+            workers: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            entries: 0,
+            beginning,
+            now: beginning,
+            peace: beginning + rng.millis(0, 300_000),
+            lateness: rng.pick(&[0, 0, 20]),
+            trace,
+            events: 0,
+            recovered: false,
+            plan,
+            rng,
+        };
+        world.trace(|world| format!("{:?}", world.plan));
+        world.plan_the_end();
+        world
+    }
+
+    /// Somebody wants it to end, mostly when it has recovered from everything.
+    fn plan_the_end(&mut self) {
+        let recovered = self.peace + self.time_to_recover();
+        let start = self.rng.millis(0, 5);
+        let is_impatient = self.rng.percent(30);
+        let stop = if is_impatient {
+            self.now
+                + self
+                    .rng
+                    .millis(0, 60_000)
+                    .mul_f64(self.rng.pick(&[0.0001, 0.01, 1.0]))
+        } else {
+            recovered + self.rng.millis(1, 1_000)
+        };
+        self.add(self.now + start, Item::Start);
+        self.add(recovered, Item::Recovered);
+        let how = self.rng.pick(&[Stop::Graceful, Stop::Graceful, Stop::Fast]);
+        self.add(stop, Item::Stop(how));
+        if self.rng.percent(30) {
+            let later = self
+                .rng
+                .millis(0, 2_000)
+                .mul_f64(self.rng.pick(&[0.01, 1.0, 5.0]));
+            let how = self.rng.pick(&[Stop::Graceful, Stop::Fast]);
+            self.add(stop + later, Item::Stop(how));
+        }
+    }
+
+    /// The last misfortune, its consequences, and the restarts that have to wait for the window.
+    fn time_to_recover(&self) -> Duration {
+        let Restart::Always { backoff, limit, .. } = self.plan.restart else {
+            return Duration::from_millis(u64::from(AGE_MAX_MS)) + self.plan.ready_timeout * 3;
+        };
+        let seats = self.plan.workers + self.plan.agents;
+        let rounds = 2 + 2 * seats / limit.count.max(1);
+        Duration::from_millis(u64::from(AGE_MAX_MS + SPAWN_MAX_MS))
+            + self.plan.ready_timeout * 3
+            + backoff.max * 2
+            + limit.window * rounds
+    }
+
+    /// Lets everything happen until the supervisor has finished.
+    pub(crate) fn run(mut self) -> Story {
+        let mut ending_since = None;
+        while !self.is_over() {
+            self.step();
+            if let Era::Ending { since, .. } = self.oracle.era {
+                let since = *ending_since.get_or_insert(since);
+                assert!(self.now - since <= self.time_to_end(), "it does not end");
+            }
+        }
+        let is_alive = |fake: &Fake| fake.life != Life::Dead;
+        assert!(
+            !self.workers.values().any(is_alive),
+            "somebody is left behind"
+        );
+        assert!(self.rotation.is_empty());
+        self.noise();
+        let Era::Over(code) = self.oracle.era else {
+            unreachable!("it is over");
+        };
+        Story {
+            events: self.events,
+            restarts: self.oracle.restarts.len(),
+            recovered: self.recovered,
+            code,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.oracle.era, Era::Over(_))
+            && self.workers.values().all(|it| it.life == Life::Dead)
+    }
+
+    fn time_to_end(&self) -> Duration {
+        let slack = Duration::from_millis(u64::from(SPAWN_MAX_MS) * 2 + 1_000);
+        self.plan.stop_timeout * 2 + self.plan.kill_timeout * 2 + slack
+    }
+
+    /// The next thing on the agenda, or the supervisor's alarm, whichever comes first.
+    fn step(&mut self) {
+        let lateness = self.rng.millis(0, self.lateness);
+        let alarm = self.supervisor.next_deadline().map(|it| it + lateness);
+        let next = self.agenda.first_key_value().map(|(&(at, _), _)| at);
+        match (next, alarm) {
+            (Some(at), alarm) if alarm.is_none_or(|alarm| at <= alarm) => {
+                self.now = self.now.max(at);
+                let (_, item) = self.agenda.pop_first().expect("it has a first");
+                self.happen(item);
+            }
+            (_, Some(alarm)) => {
+                self.now = self.now.max(alarm);
+                self.tell(Event::Tick);
+            }
+            (_, None) => panic!("nothing will ever happen again"),
+        }
+        if self.rng.percent(5) {
+            self.noise();
+        }
+        if self.rng.percent(20) {
+            self.connections_arrive();
+        }
+    }
+}
+
+/// What happens.
+impl World {
+    fn happen(&mut self, item: Item) {
+        match item {
+            Item::Start => {
+                if self.oracle.era == Era::Before {
+                    self.tell(Event::Start);
+                }
+            }
+            Item::Stop(how) => self.tell(Event::Stop(how)),
+            Item::ListenersClosed => self.tell(Event::ListenersClosed),
+            Item::Spawn(worker) => self.spawn(worker),
+            Item::Deed(worker, deed) => self.deed(worker, deed),
+            Item::Recovered => {
+                if self.oracle.era == Era::Up {
+                    self.oracle.has_recovered();
+                    self.recovered = true;
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId) {
+        let fake = self.workers.get_mut(&worker).expect("it was ordered");
+        match fake.character.spawn.1 {
+            Spawn::Works => {
+                fake.life = Life::Alive;
+                let life = fake.character.life.clone();
+                let pid = u32::try_from(worker.0).expect("not so many") + 1_000;
+                self.add_deeds(worker, life);
+                self.tell(Event::Spawned { worker, pid });
+            }
+            Spawn::Fails => {
+                fake.life = Life::Dead;
+                let reason = "no".to_owned();
+                self.tell(Event::SpawnFailed { worker, reason });
+            }
+        }
+    }
+
+    fn deed(&mut self, worker: WorkerId, deed: Deed) {
+        let fake = self.workers.get_mut(&worker).expect("it was ordered");
+        if fake.life != Life::Alive {
+            return;
+        }
+        if let Deed::Exit(status) = deed {
+            fake.life = Life::Dead;
+            return self.tell(Event::Exited { worker, status });
+        }
+        if !fake.is_connected {
+            return;
+        }
+        match deed {
+            Deed::SayHello => self.tell(Event::Online { worker }),
+            Deed::GetReady => self.tell(Event::Ready { worker }),
+            Deed::SayGoodbye => self.tell(Event::Goodbye { worker }),
+            Deed::EndChannel(cause) => {
+                fake.is_connected = false;
+                self.tell(Event::Disconnected { worker, cause });
+            }
+            Deed::Exit(_) => unreachable!("it exited above"),
+        }
+    }
+
+    /// Something that is not true, too late, or for the second time: it changes nothing.
+    fn noise(&mut self) {
+        let id = self.rng.below(self.workers.len() as u64 + 3);
+        let worker = WorkerId(id);
+        let (life, is_connected) = self
+            .workers
+            .get(&worker)
+            .map_or((Life::Dead, false), |fake| (fake.life, fake.is_connected));
+        let is_starting = self.oracle.is_starting(worker);
+        let event = match self.rng.below(9) {
+            0 if self.oracle.era != Era::Before => Event::Start,
+            1 if !matches!(self.supervisor.stage(), Stage::Closing { .. }) => {
+                Event::ListenersClosed
+            }
+            2 if life != Life::Ordered => Event::Spawned { worker, pid: 1 },
+            3 if life != Life::Ordered => Event::SpawnFailed {
+                worker,
+                reason: String::new(),
+            },
+            4 => Event::Online { worker },
+            5 if !is_starting => Event::Ready { worker },
+            6 if life != Life::Alive => Event::Goodbye { worker },
+            7 if life != Life::Alive || !is_connected => Event::Disconnected {
+                worker,
+                cause: Disconnect::Closed,
+            },
+            8 if life == Life::Dead => Event::Exited {
+                worker,
+                status: ExitStatus::Code(0),
+            },
+            _ => return,
+        };
+        self.trace(|world| format!("{} noise {event:?}", world.time()));
+        self.supervisor.handle(self.now, event);
+        self.settle();
+    }
+
+    fn connections_arrive(&mut self) {
+        for _ in 0..self.rng.below(8) {
+            let Some(worker) = self.rotation.pick(&Address::Unnamed) else {
+                assert!(!self.rotation.has_room());
+                return;
+            };
+            assert!(self.supervisor.is_serving(worker), "{worker} cannot serve");
+            match self.rng.below(6) {
+                0 => self.rotation.saturate(worker),
+                1 => {
+                    let any = self.rng.below(self.workers.len() as u64 + 1);
+                    self.rotation.relieve(WorkerId(any));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The fake reactor.
+impl World {
+    fn tell(&mut self, event: Event) {
+        self.trace(|world| format!("{} {event:?}", world.time()));
+        self.events += 1;
+        self.oracle.event(self.now, &event);
+        self.supervisor.handle(self.now, event);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(action) = self.supervisor.poll_action() {
+            self.trace(|_| {
+                if let Action::Notify(notice) = &action {
+                    format!("{:14}# {notice}", "")
+                } else {
+                    format!("{:14}{action:?}", "")
+                }
+            });
+            self.oracle.action(self.now, &action);
+            self.execute(action);
+        }
+        self.oracle
+            .settled(self.now, &self.supervisor, &self.rotation);
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Spawn { worker, .. } => self.order(worker),
+            Action::Enter { worker } => {
+                assert!(!self.rotation.contains(worker), "enters once");
+                let view = self.supervisor.worker(worker).expect("it exists");
+                self.rotation.enter(worker, view.slot);
+            }
+            Action::Leave { worker } => {
+                assert!(self.rotation.contains(worker), "leaves once");
+                self.rotation.leave(worker);
+            }
+            Action::CloseListeners => {
+                let late = self.rng.pick(&[0.0, 0.01, 0.5, 2.0]);
+                let work = self.plan.stop_timeout.mul_f64(late);
+                self.add(self.now + work, Item::ListenersClosed);
+            }
+            Action::AbandonListeners => {
+                self.agenda
+                    .retain(|_, item| !matches!(item, Item::ListenersClosed));
+            }
+            Action::Drain { worker, .. } => {
+                let deeds = self.workers[&worker].character.drain.clone();
+                self.add_deeds(worker, deeds);
+            }
+            Action::Signal { worker, signal } => {
+                let fake = &self.workers[&worker];
+                assert_eq!(fake.life, Life::Alive, "nobody signals the dead");
+                let deeds = match signal {
+                    Signal::Terminate => fake.character.term.clone(),
+                    Signal::Kill => {
+                        let (signal, core_dumped) = (9, false);
+                        let status = ExitStatus::Signal {
+                            signal,
+                            core_dumped,
+                        };
+                        vec![(fake.character.death, Deed::Exit(status))]
+                    }
+                };
+                self.add_deeds(worker, deeds);
+            }
+            Action::AnnounceReady { .. }
+            | Action::Forget { .. }
+            | Action::Notify(_)
+            | Action::Finish { .. } => {}
+        }
+    }
+
+    fn order(&mut self, worker: WorkerId) {
+        let temper = match self.oracle.era {
+            _ if self.now >= self.peace => Temper::Good,
+            Era::Boot => self.tempers.0,
+            Era::Before | Era::Up | Era::Ending { .. } | Era::Over(_) => self.tempers.1,
+        };
+        let character = Character::by_chance(&mut self.rng, &self.plan, temper);
+        self.trace(|_| format!("{:14}> {worker} is {character:?}", ""));
+        self.add(self.now + character.spawn.0, Item::Spawn(worker));
+        let fake = Fake {
+            character,
+            life: Life::Ordered,
+            is_connected: true,
+        };
+        self.workers.insert(worker, fake);
+    }
+
+    fn add_deeds(&mut self, worker: WorkerId, deeds: Vec<(Duration, Deed)>) {
+        for (after, deed) in deeds {
+            self.add(self.now + after, Item::Deed(worker, deed));
+        }
+    }
+
+    fn add(&mut self, at: Instant, item: Item) {
+        self.entries += 1;
+        self.agenda.insert((at, self.entries), item);
+    }
+
+    fn time(&self) -> String {
+        format!("{:>12.3}s", (self.now - self.beginning).as_secs_f64())
+    }
+
+    fn trace(&self, line: impl FnOnce(&World) -> String) {
+        if self.trace == Trace::On {
+            println!("{}", line(self));
+        }
+    }
+}
+
+fn plan(rng: &mut Rng) -> Plan {
+    let first = rng.millis(0, 1_000);
+    let always = Restart::Always {
+        backoff: BackoffPlan {
+            first,
+            max: first * rng.between(1, 8),
+            healthy_after: rng.millis(500, 10_000),
+        },
+        limit: RestartLimit {
+            count: rng.pick(&[0, 1, 2, 5, 10, 10, 30, 30]),
+            window: rng.millis(1_000, 20_000),
+        },
+        on_crash_loop: rng.pick(&[
+            OnCrashLoop::Hold,
+            OnCrashLoop::Hold,
+            OnCrashLoop::Park,
+            OnCrashLoop::Exit,
+        ]),
+    };
+    Plan {
+        workers: rng.between(0, 8),
+        agents: rng.between(0, 3).saturating_sub(1),
+        ready_timeout: rng.millis(300, 5_000),
+        stop_timeout: rng.millis(0, 5_000),
+        kill_timeout: rng.millis(0, 2_000),
+        restart: if rng.percent(10) {
+            Restart::Never
+        } else {
+            always
+        },
+    }
+}
