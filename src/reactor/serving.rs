@@ -228,6 +228,11 @@ impl Serving {
 
     /// Hands off what is held, then accepts and hands off what waits, within the budget.
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) {
+        if self.is_deserted() {
+            self.abandon(turn.registry);
+            self.refuse_held();
+            return;
+        }
         self.paused_until = self.paused_until.filter(|&until| turn.now < until);
         let mut budget = ACCEPT_BUDGET;
         loop {
@@ -260,6 +265,11 @@ impl Serving {
         self.admission = Admission::Closing;
         self.deregister(registry);
         self.socket = None;
+    }
+
+    /// Nobody receives from this listener any more, and in a stop nobody new will.
+    fn is_deserted(&self) -> bool {
+        self.admission == Admission::Closing && self.rotation.is_empty()
     }
 
     /// Gives up on what is held: there is no worker left to take it.

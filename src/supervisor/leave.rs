@@ -53,20 +53,25 @@ impl Supervisor {
             while let Some(process) = self.processes.get(&worker)
                 && process.is_overdue(now)
             {
-                self.press(now, process.who(), process.phase);
+                self.press(now, process.who(), process.phase, process.channel);
             }
         }
     }
 
     /// Takes a process whose deadline has passed one step further.
-    fn press(&mut self, now: Instant, who: Who, phase: Phase) {
+    fn press(&mut self, now: Instant, who: Who, phase: Phase, channel: Channel) {
         let worker = who.worker;
         match phase {
             Phase::Starting { .. } => {
                 let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
                 self.terminate(now, worker, Departure::Unasked);
                 let after = self.plan.ready_timeout;
-                self.notify(Notice::ReadyTimeout { who, after, next });
+                self.notify(Notice::ReadyTimeout {
+                    who,
+                    after,
+                    was_heard: channel != Channel::Silent,
+                    next,
+                });
             }
             Phase::Leaving { departure, step } => match step {
                 Step::Free { .. } => {

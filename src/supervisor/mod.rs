@@ -187,6 +187,7 @@ impl Supervisor {
 
     fn online(&mut self, worker: WorkerId) {
         if let Some(process) = self.in_phase(worker, is_starting) {
+            process.channel = Channel::Open;
             let who = process.who();
             self.notify(Notice::Online { who });
         }

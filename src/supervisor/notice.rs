@@ -54,6 +54,8 @@ pub enum Notice {
         who: Who,
         /// How long it had.
         after: Duration,
+        /// Whether it said `Hello` at least: if not, it may be no worker at all.
+        was_heard: bool,
         /// What becomes of its slot.
         next: Next,
     },
@@ -234,8 +236,17 @@ impl fmt::Display for Notice {
                 Count(*agents, Role::Agent),
                 Span(*took)
             ),
-            Notice::ReadyTimeout { who, after, next } => {
-                write!(f, "{who} not ready after {}: SIGTERM, {next}", Span(*after))
+            Notice::ReadyTimeout {
+                who,
+                after,
+                was_heard,
+                next,
+            } => {
+                write!(f, "{who} not ready after {}", Span(*after))?;
+                if !was_heard {
+                    f.write_str(" and never said Hello (is it written with worker-proto?)")?;
+                }
+                write!(f, ": SIGTERM, {next}")
             }
             Notice::Goodbye { who, next } => write!(f, "{who} leaves unasked, {next}"),
             Notice::Disconnected { who, cause, next } => {

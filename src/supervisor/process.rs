@@ -26,6 +26,9 @@ pub(super) struct Process {
 /// The state of its control channel, as far as it was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
+    /// Nothing was heard yet.
+    Silent,
+    /// It said `Hello`.
     Open,
     Over,
 }
@@ -45,7 +48,7 @@ impl Process {
             role,
             pid: None,
             born: now,
-            channel: Channel::Open,
+            channel: Channel::Silent,
             phase: Phase::Spawning,
             since: now,
         }

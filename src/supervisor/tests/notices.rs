@@ -44,7 +44,7 @@ fn a_failed_start_explains_itself() {
         .exits(1, killed(SIGKILL));
     s.tells([
         "w1 slot=0 gen=1 pid=101 spawned",
-        "w1 slot=0 gen=1 pid=101 not ready after 10 s: SIGTERM, not replaced",
+        "w1 slot=0 gen=1 pid=101 not ready after 10 s and never said Hello (is it written with worker-proto?): SIGTERM, not replaced",
         "stopping gracefully: a worker failed to start",
         "w1 slot=0 gen=1 pid=101 alive 5 s after SIGTERM: SIGKILL",
         "w1 slot=0 gen=1 pid=101 exited after 15 s: signal SIGKILL",
@@ -224,7 +224,15 @@ fn how_loud_it_is() {
         (stopping(StopCause::CrashLoop), Level::Error),
         (exited(true), Level::Info),
         (exited(false), Level::Warn),
-        (Notice::ReadyTimeout { who, after, next }, Level::Warn),
+        (
+            Notice::ReadyTimeout {
+                who,
+                after,
+                was_heard: true,
+                next,
+            },
+            Level::Warn,
+        ),
         (Notice::Killing { who, after }, Level::Warn),
         (Notice::Spawned { who }, Level::Info),
         (Notice::Online { who }, Level::Debug),
