@@ -30,18 +30,10 @@ use crate::sys::inherited;
     max_term_width = 100,
 )]
 pub(super) struct Args {
-    /// The program that every worker runs. Without one: a built-in HTTP server that says hello on
-    /// 127.0.0.1:8000
-    #[arg(value_name = "PROGRAM")]
-    program: Option<PathBuf>,
-
-    /// Its arguments: everything after the program is the program's
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    args: Vec<OsString>,
+    /// The program that every worker runs, and its arguments: everything after the program is the
+    /// program's. Without one: a built-in HTTP server that says hello on 127.0.0.1:8000
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -196,8 +188,8 @@ impl Args {
     }
 
     fn program(&self) -> Result<Program, Failure> {
-        let program = match &self.program {
-            Some(path) => Program::new(path).args(&self.args),
+        let program = match self.command.split_first() {
+            Some((path, args)) => Program::new(path).args(args),
             None => {
                 let own = std::env::current_exe()
                     .map_err(|err| usage(format!("find this program's own file: {err}")))?;
@@ -229,7 +221,7 @@ impl Args {
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
         listeners.extend(inherited::from_systemd());
-        if self.program.is_none() && listeners.is_empty() {
+        if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
             listeners.push(ListenerSpec::bind(address));
         }
@@ -319,10 +311,18 @@ mod tests {
 
     #[test]
     fn what_follows_the_program_is_the_programs() {
-        let args = Args::parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"]);
+        let args =
+            Args::try_parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"])
+                .unwrap();
         let (config, count) = args.config().ok().unwrap();
         assert_eq!((config.workers, count.as_str()), (2, "--workers"));
         assert_eq!(config.program.args, ["--workers", "9", "-l"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_not_taken_for_the_program() {
+        let err = Args::try_parse_from(["rr-master", "--wrokers", "3", "x"]).unwrap_err();
+        assert_eq!(err.kind(), clap::error::ErrorKind::UnknownArgument);
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
                 OnDemand::Only(vec!["127.0.0.1:2".parse().unwrap()]),
             ),
         ] {
-            let args = Args::parse_from(["rr-master"].iter().chain(flags));
+            let args = Args::try_parse_from(["rr-master"].iter().chain(flags)).unwrap();
             assert_eq!(
                 args.config().ok().unwrap().0.on_demand,
                 expected,
