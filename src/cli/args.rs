@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
@@ -185,6 +186,15 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         Ok((config, count))
+    }
+
+    /// What the workers run, for the start-up screen.
+    pub(super) fn running(&self, config: &Config) -> Running {
+        if self.command.is_empty() {
+            Running::Hello
+        } else {
+            Running::Program(config.program.clone())
+        }
     }
 
     fn program(&self) -> Result<Program, Failure> {
