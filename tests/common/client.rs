@@ -25,8 +25,14 @@ pub struct Server {
 
 impl Response {
     pub fn server(&self) -> Server {
-        let header = self.headers.get("x-worker").unwrap_or_else(|| panic!("no X-Worker in {self:?}"));
-        let fields: HashMap<_, _> = header.split(' ').filter_map(|field| field.split_once('=')).collect();
+        let header = self
+            .headers
+            .get("x-worker")
+            .unwrap_or_else(|| panic!("no X-Worker in {self:?}"));
+        let fields: HashMap<_, _> = header
+            .split(' ')
+            .filter_map(|field| field.split_once('='))
+            .collect();
         Server {
             slot: fields["slot"].parse().unwrap(),
             id: fields["id"].parse().unwrap(),
@@ -39,7 +45,10 @@ impl Response {
 /// One request on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let mut stream = connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    )?;
     read_response(&mut BufReader::new(stream))
 }
 
@@ -71,9 +80,16 @@ pub fn read_response(reader: &mut impl BufRead) -> io::Result<Response> {
             None => return Err(io::Error::other(format!("header line {line:?}"))),
         };
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = String::from_utf8(body).map_err(io::Error::other)?;
-    Ok(Response { status, headers, body })
+    Ok(Response {
+        status,
+        headers,
+        body,
+    })
 }

@@ -3,7 +3,10 @@
 //! Nothing here sleeps: every wait is for an event and has a deadline, and a wait that fails
 //! prints the master's whole log.
 #![allow(dead_code, reason = "every test file uses its own part")]
-#![allow(clippy::disallowed_methods, reason = "a test's deadlines are real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's deadlines are real time"
+)]
 
 pub mod client;
 pub mod processes;
@@ -31,7 +34,11 @@ pub fn rr_master() -> PathBuf {
 /// An example of this package, built by the same cargo run as the tests.
 pub fn example(name: &str) -> PathBuf {
     let path = rr_master().parent().unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --examples",
+        path.display()
+    );
     path
 }
 
@@ -56,7 +63,9 @@ pub struct Ended {
 
 impl Ended {
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.log))
+        self.status
+            .code()
+            .unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.log))
     }
 }
 
@@ -80,12 +89,19 @@ impl Cluster {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                if sender
+                    .send(String::from_utf8_lossy(&line).into_owned())
+                    .is_err()
+                {
                     break;
                 }
             }
         });
-        Cluster { child, lines, log: Vec::new() }
+        Cluster {
+            child,
+            lines,
+            log: Vec::new(),
+        }
     }
 
     /// Workers of the built-in hello program, ready on port 0.
@@ -127,13 +143,21 @@ impl Cluster {
     pub fn addresses(&mut self, count: usize) -> Vec<String> {
         let is_last = |line: &str| line.trim_start().starts_with("stop ");
         self.await_line("the start-up screen", is_last);
-        let listening = self.log.iter().skip_while(|line| !line.starts_with("  listening"));
+        let listening = self
+            .log
+            .iter()
+            .skip_while(|line| !line.starts_with("  listening"));
         let listening = listening.take_while(|line| !is_last(line));
         let found: Vec<_> = listening
             .map(|line| line.trim_start().trim_start_matches("listening").trim())
             .map(|line| line.split([' ', ',']).next().unwrap().to_owned())
             .collect();
-        assert_eq!(found.len(), count, "listeners on the start-up screen\n{}", self.log());
+        assert_eq!(
+            found.len(),
+            count,
+            "listeners on the start-up screen\n{}",
+            self.log()
+        );
         found
     }
 
@@ -145,7 +169,10 @@ impl Cluster {
     pub fn await_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     self.log.push(line);
                     let line = self.log.last().unwrap();
@@ -153,8 +180,12 @@ impl Cluster {
                         return line.clone();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} within {DEADLINE:?}\n{}", self.log()),
-                Err(RecvTimeoutError::Disconnected) => panic!("the log ended before {what}\n{}", self.log()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {what} within {DEADLINE:?}\n{}", self.log())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the log ended before {what}\n{}", self.log())
+                }
             }
         }
     }
@@ -173,14 +204,20 @@ impl Cluster {
     pub fn wait(mut self) -> Ended {
         let deadline = Instant::now() + DEADLINE * 2;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => self.log.push(line),
                 Err(RecvTimeoutError::Timeout) => panic!("the master does not end\n{}", self.log()),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         let status = self.child.wait().expect("wait for the master");
-        Ended { status, log: self.log() }
+        Ended {
+            status,
+            log: self.log(),
+        }
     }
 
     /// SIGTERM, and the end.
@@ -210,7 +247,12 @@ pub fn run_to_end(args: &[&str]) -> Ended {
         .spawn()
         .expect("start rr-master");
     let mut log = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut log).expect("read the log");
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .expect("read the log");
     let status = child.wait().expect("wait for the master");
     Ended { status, log }
 }

@@ -16,8 +16,11 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|environ| environ.windows(mark.len()).any(|window| window == mark.as_bytes()))
+            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+                environ
+                    .windows(mark.len())
+                    .any(|window| window == mark.as_bytes())
+            })
         })
         .map(Pid::from_raw)
         .collect()
@@ -26,8 +29,12 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
 /// Whether the process exists and is more than a zombie.
 pub fn is_alive(pid: Pid) -> bool {
     kill(pid, None) != Err(Errno::ESRCH)
-        && fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+        && fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            !stat
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        })
 }
 
 /// How many descriptors the process has open.
