@@ -3,14 +3,17 @@
 //! Nothing here sleeps: every wait is for an event and has a deadline, and a wait that fails
 //! prints the master's whole log.
 #![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 #![allow(
     clippy::disallowed_methods,
     reason = "a test's deadlines are real time"
 )]
 
 pub mod client;
+pub mod load;
 pub mod processes;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -22,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use client::Server;
 
 /// How long anything may take before a test fails. Generous: the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -161,6 +166,23 @@ impl Cluster {
         found
     }
 
+    /// The process that became ready last in each slot of the workers, as the log tells it.
+    pub fn workers(&self) -> BTreeMap<u32, Server> {
+        let ready = self.log.iter().filter_map(|line| {
+            let (who, _) = line.split_once(" ready after ")?;
+            let (_, id) = who.split_once("] w")?;
+            Server::parse(&format!("id={id}"))
+        });
+        ready.map(|worker| (worker.slot, worker)).collect()
+    }
+
+    /// Like [`Self::workers`], one of them.
+    pub fn worker(&self, slot: u32) -> Server {
+        self.workers()
+            .remove(&slot)
+            .unwrap_or_else(|| panic!("nobody in slot {slot}\n{}", self.log()))
+    }
+
     pub fn await_ready(&mut self) {
         self.await_line("cluster ready", |line| line.contains("cluster ready"));
     }
@@ -263,5 +285,18 @@ pub fn await_condition(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Measures how long something takes.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }

@@ -3,8 +3,10 @@
 use std::fs;
 
 use nix::errno::Errno;
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::await_condition;
 
 /// Every living process that `master` started, directly or not.
 ///
@@ -29,12 +31,31 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
 /// Whether the process exists and is more than a zombie.
 pub fn is_alive(pid: Pid) -> bool {
     kill(pid, None) != Err(Errno::ESRCH)
-        && fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            !stat
-                .rsplit(')')
-                .next()
-                .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        && fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| state(&stat) != Some('Z'))
+}
+
+/// Stops the process as SIGSTOP does, and waits until none of its threads runs.
+pub fn freeze(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).expect("stop the process");
+    await_condition("every thread stopped", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+        threads.flatten().all(|thread| {
+            fs::read_to_string(thread.path().join("stat"))
+                .is_ok_and(|stat| state(&stat) == Some('T'))
         })
+    });
+}
+
+/// Lets a frozen process go on.
+pub fn thaw(pid: Pid) {
+    kill(pid, Signal::SIGCONT).expect("continue the process");
+}
+
+/// The letter that `proc(5)` has for it.
+fn state(stat: &str) -> Option<char> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.chars().next()
 }
 
 /// How many descriptors the process has open.
