@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
@@ -30,18 +31,10 @@ use crate::sys::inherited;
     max_term_width = 100,
 )]
 pub(super) struct Args {
-    /// The program that every worker runs. Without one: a built-in HTTP server that says hello on
-    /// 127.0.0.1:8000
-    #[arg(value_name = "PROGRAM")]
-    program: Option<PathBuf>,
-
-    /// Its arguments: everything after the program is the program's
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    args: Vec<OsString>,
+    /// The program that every worker runs, and its arguments: everything after the program is the
+    /// program's. Without one: a built-in HTTP server that says hello on 127.0.0.1:8000
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -195,9 +188,18 @@ impl Args {
         Ok((config, count))
     }
 
+    /// What the workers run, for the start-up screen.
+    pub(super) fn running(&self, config: &Config) -> Running {
+        if self.command.is_empty() {
+            Running::Hello
+        } else {
+            Running::Program(config.program.clone())
+        }
+    }
+
     fn program(&self) -> Result<Program, Failure> {
-        let program = match &self.program {
-            Some(path) => Program::new(path).args(&self.args),
+        let program = match self.command.split_first() {
+            Some((path, args)) => Program::new(path).args(args),
             None => {
                 let own = std::env::current_exe()
                     .map_err(|err| usage(format!("find this program's own file: {err}")))?;
@@ -229,7 +231,7 @@ impl Args {
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
         listeners.extend(inherited::from_systemd());
-        if self.program.is_none() && listeners.is_empty() {
+        if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
             listeners.push(ListenerSpec::bind(address));
         }
@@ -319,10 +321,18 @@ mod tests {
 
     #[test]
     fn what_follows_the_program_is_the_programs() {
-        let args = Args::parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"]);
+        let args =
+            Args::try_parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"])
+                .unwrap();
         let (config, count) = args.config().ok().unwrap();
         assert_eq!((config.workers, count.as_str()), (2, "--workers"));
         assert_eq!(config.program.args, ["--workers", "9", "-l"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_not_taken_for_the_program() {
+        let err = Args::try_parse_from(["rr-master", "--wrokers", "3", "x"]).unwrap_err();
+        assert_eq!(err.kind(), clap::error::ErrorKind::UnknownArgument);
     }
 
     #[test]
@@ -335,7 +345,7 @@ mod tests {
                 OnDemand::Only(vec!["127.0.0.1:2".parse().unwrap()]),
             ),
         ] {
-            let args = Args::parse_from(["rr-master"].iter().chain(flags));
+            let args = Args::try_parse_from(["rr-master"].iter().chain(flags)).unwrap();
             assert_eq!(
                 args.config().ok().unwrap().0.on_demand,
                 expected,

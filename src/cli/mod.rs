@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         .transpose()
         .map_err(usage)?;
 
-    let program = config.program.clone();
+    let running = args.running(&config);
     let workers = config.workers;
     let host = Host {
         signals: Some(signals),
@@ -75,7 +75,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
-        program: &program,
+        running: &running,
         workers,
         count: &count,
         listeners: master.listeners(),
