@@ -25,10 +25,12 @@ pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: used only for the checks below, which fail with EBADF on a closed descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    if getsockopt(&borrowed, sockopt::SockType)? != SockType::Stream
-        || !getsockopt(&borrowed, sockopt::AcceptConn)?
+    if getsockopt(&borrowed, sockopt::SockType) != Ok(SockType::Stream)
+        || getsockopt(&borrowed, sockopt::AcceptConn) != Ok(true)
     {
-        return Err(io::Error::other("not a listening stream socket"));
+        return Err(io::Error::other(
+            "not a listening stream socket: the parent process has to call listen on it",
+        ));
     }
     // SAFETY: the descriptor is open and came from the parent process: nothing in this process
     // opened it, and the caller takes each number once.
