@@ -47,15 +47,20 @@ pub(crate) fn from_systemd() -> Vec<ListenerSpec> {
     let count = number("LISTEN_FDS").unwrap_or(0).min(MOST_SYSTEMD_SOCKETS);
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    (0..count)
-        .map(|index| {
-            let listener = ListenerSpec::inherited(FIRST_SYSTEMD_SOCKET + index.cast_signed());
-            match names.next() {
-                Some("" | "unknown") | None => listener,
-                Some(name) => listener.named(name),
-            }
-        })
-        .collect()
+    let mut listeners: Vec<ListenerSpec> = Vec::new();
+    for index in 0..count {
+        let listener = ListenerSpec::inherited(FIRST_SYSTEMD_SOCKET + index.cast_signed());
+        // All sockets of one unit have its name: the first gets it, the others go by number.
+        let name = names.next().filter(|name| {
+            let is_taken = listeners.iter().any(|listener| listener.name() == *name);
+            !matches!(*name, "" | "unknown") && !is_taken
+        });
+        listeners.push(match name {
+            Some(name) => listener.named(name),
+            None => listener,
+        });
+    }
+    listeners
 }
 
 /// The variables of the protocol: for this process alone, not for those it starts.
