@@ -41,7 +41,7 @@ pub enum PreflightError {
         possible: u64,
     },
     /// Two listeners of one name.
-    #[error("listener {name:?}: the name is given twice")]
+    #[error("listener {name:?}: the name is given twice: give one another name, NAME=ADDRESS")]
     DuplicateListener {
         /// The name.
         name: String,
@@ -142,7 +142,7 @@ fn check_program(mut program: Program) -> Result<Program, PreflightError> {
     };
     match cwd.metadata() {
         Ok(found) if found.is_dir() => Ok(program),
-        Ok(_) => Err(refused("not a directory".to_owned())),
+        Ok(_) => Err(refused("not a directory: check --cwd".to_owned())),
         Err(err) => Err(refused(format!(
             "{}: create it, or check --cwd",
             describe(&err)
