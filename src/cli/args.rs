@@ -75,7 +75,7 @@ pub(super) struct Args {
     allow_listen: Vec<Address>,
 
     /// How long to wait for an address that is in use
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, help_heading = "Listening")]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
     bind_retry: Duration,
 
     /// How long a process may take from its start to ready
@@ -88,7 +88,7 @@ pub(super) struct Args {
     stop_timeout: Duration,
 
     /// How long a process may go on after its master was killed
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration, help_heading = "Life")]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time, help_heading = "Life")]
     orphan_grace: Duration,
 
     /// Do not replace a process that dies
@@ -283,10 +283,16 @@ impl FromStr for Workers {
 
 /// A deadline of nothing would kill every process at once.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_time(text)? {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(timeout) if timeout.is_zero() => Err("must be more than nothing".to_owned()),
-        Ok(timeout) if timeout > LONGEST_TIMEOUT => Err("must be at most a year".to_owned()),
-        Ok(timeout) => Ok(timeout),
+        Ok(time) if time > LONGEST_TIME => Err("must be at most a year".to_owned()),
+        Ok(time) => Ok(time),
         Err(err) => Err(format!("{err}: write a time such as 500ms, 30s or 5m")),
     }
 }
@@ -305,8 +311,8 @@ fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
 /// Where the built-in worker serves when nothing else is said.
 const BUILTIN_ADDRESS: &str = "127.0.0.1:8000";
 
-/// Keeps the sum of a time and a timeout away from the clock's end.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Keeps the sum of a time and another away from the clock's end.
+const LONGEST_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::unistd::Pid;
 
 use super::DEADLINE;
 
@@ -25,22 +29,59 @@ pub struct Server {
 
 impl Response {
     pub fn server(&self) -> Server {
-        let header = self.headers.get("x-worker").unwrap_or_else(|| panic!("no X-Worker in {self:?}"));
-        let fields: HashMap<_, _> = header.split(' ').filter_map(|field| field.split_once('=')).collect();
-        Server {
-            slot: fields["slot"].parse().unwrap(),
-            id: fields["id"].parse().unwrap(),
-            pid: fields["pid"].parse().unwrap(),
-            generation: fields["gen"].parse().unwrap(),
-        }
+        self.headers
+            .get("x-worker")
+            .and_then(|header| Server::parse(header))
+            .unwrap_or_else(|| panic!("no X-Worker in {self:?}"))
+    }
+}
+
+impl Server {
+    /// Reads `slot=2 id=7 pid=4711 gen=1`, in any order.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fields: HashMap<_, _> = text
+            .split(' ')
+            .filter_map(|field| field.split_once('='))
+            .collect();
+        Some(Server {
+            slot: fields.get("slot")?.parse().ok()?,
+            id: fields.get("id")?.parse().ok()?,
+            pid: fields.get("pid")?.parse().ok()?,
+            generation: fields.get("gen")?.parse().ok()?,
+        })
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.pid)
     }
 }
 
 /// One request on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
-    let mut stream = connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
-    read_response(&mut BufReader::new(stream))
+    ask(connect(address)?, path)?.answer()
+}
+
+/// One request on a connection to a Unix socket.
+pub fn get_unix(socket: &Path, path: &str) -> io::Result<Response> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    ask(stream, path)?.answer()
+}
+
+/// A request that was sent and not answered yet.
+pub struct Asked<S: Read>(BufReader<S>);
+
+/// Sends one request, the last on this connection.
+pub fn ask<S: Read + Write>(mut stream: S, path: &str) -> io::Result<Asked<S>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    Ok(Asked(BufReader::new(stream)))
+}
+
+impl<S: Read> Asked<S> {
+    pub fn answer(mut self) -> io::Result<Response> {
+        read_response(&mut self.0)
+    }
 }
 
 /// A connection with deadlines.
@@ -71,9 +112,16 @@ pub fn read_response(reader: &mut impl BufRead) -> io::Result<Response> {
             None => return Err(io::Error::other(format!("header line {line:?}"))),
         };
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = String::from_utf8(body).map_err(io::Error::other)?;
-    Ok(Response { status, headers, body })
+    Ok(Response {
+        status,
+        headers,
+        body,
+    })
 }

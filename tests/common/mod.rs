@@ -3,11 +3,18 @@
 //! Nothing here sleeps: every wait is for an event and has a deadline, and a wait that fails
 //! prints the master's whole log.
 #![allow(dead_code, reason = "every test file uses its own part")]
-#![allow(clippy::disallowed_methods, reason = "a test's deadlines are real time")]
+#![allow(unreachable_pub, reason = "each test file is a crate of its own")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's deadlines are real time"
+)]
 
 pub mod client;
+pub mod command;
+pub mod load;
 pub mod processes;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -20,6 +27,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use client::Server;
+
 /// How long anything may take before a test fails. Generous: the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -31,7 +40,11 @@ pub fn rr_master() -> PathBuf {
 /// An example of this package, built by the same cargo run as the tests.
 pub fn example(name: &str) -> PathBuf {
     let path = rr_master().parent().unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --examples",
+        path.display()
+    );
     path
 }
 
@@ -56,7 +69,9 @@ pub struct Ended {
 
 impl Ended {
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.log))
+        self.status
+            .code()
+            .unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.log))
     }
 }
 
@@ -70,9 +85,14 @@ impl Cluster {
 
     /// Starts a command that becomes `rr-master`; its standard error is the log.
     pub fn from_command(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::with_streams(command)
+    }
+
+    /// As [`from_command`](Self::from_command), with standard input and output as the command
+    /// has them.
+    pub fn with_streams(mut command: Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("start rr-master");
@@ -80,12 +100,19 @@ impl Cluster {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                if sender
+                    .send(String::from_utf8_lossy(&line).into_owned())
+                    .is_err()
+                {
                     break;
                 }
             }
         });
-        Cluster { child, lines, log: Vec::new() }
+        Cluster {
+            child,
+            lines,
+            log: Vec::new(),
+        }
     }
 
     /// Workers of the built-in hello program, ready on port 0.
@@ -126,15 +153,41 @@ impl Cluster {
     /// The addresses that the start-up screen shows, in its order.
     pub fn addresses(&mut self, count: usize) -> Vec<String> {
         let is_last = |line: &str| line.trim_start().starts_with("stop ");
-        self.await_line("the start-up screen", is_last);
-        let listening = self.log.iter().skip_while(|line| !line.starts_with("  listening"));
-        let listening = listening.take_while(|line| !is_last(line));
+        self.find_line("the start-up screen", is_last);
+        let listening = self
+            .log
+            .iter()
+            .skip_while(|line| !line.starts_with("  listening"));
+        let listening =
+            listening.take_while(|line| !is_last(line) && !line.trim_start().starts_with("try "));
         let found: Vec<_> = listening
             .map(|line| line.trim_start().trim_start_matches("listening").trim())
             .map(|line| line.split([' ', ',']).next().unwrap().to_owned())
             .collect();
-        assert_eq!(found.len(), count, "listeners on the start-up screen\n{}", self.log());
+        assert_eq!(
+            found.len(),
+            count,
+            "listeners on the start-up screen\n{}",
+            self.log()
+        );
         found
+    }
+
+    /// The process that became ready last in each slot of the workers, as the log tells it.
+    pub fn workers(&self) -> BTreeMap<u32, Server> {
+        let ready = self.log.iter().filter_map(|line| {
+            let (who, _) = line.split_once(" ready after ")?;
+            let (_, id) = who.split_once("] w")?;
+            Server::parse(&format!("id={id}"))
+        });
+        ready.map(|worker| (worker.slot, worker)).collect()
+    }
+
+    /// Like [`Self::workers`], one of them.
+    pub fn worker(&self, slot: u32) -> Server {
+        self.workers()
+            .remove(&slot)
+            .unwrap_or_else(|| panic!("nobody in slot {slot}\n{}", self.log()))
     }
 
     pub fn await_ready(&mut self) {
@@ -145,7 +198,10 @@ impl Cluster {
     pub fn await_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     self.log.push(line);
                     let line = self.log.last().unwrap();
@@ -153,8 +209,12 @@ impl Cluster {
                         return line.clone();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} within {DEADLINE:?}\n{}", self.log()),
-                Err(RecvTimeoutError::Disconnected) => panic!("the log ended before {what}\n{}", self.log()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {what} within {DEADLINE:?}\n{}", self.log())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the log ended before {what}\n{}", self.log())
+                }
             }
         }
     }
@@ -162,6 +222,19 @@ impl Cluster {
     /// Waits until the log has a line with this text.
     pub fn await_text(&mut self, text: &str) -> String {
         self.await_line(text, |line| line.contains(text))
+    }
+
+    /// The first such line of the whole log, past or to come: for what has no order.
+    pub fn find_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        match self.log.iter().find(|line| wanted(line)) {
+            Some(line) => line.clone(),
+            None => self.await_line(what, wanted),
+        }
+    }
+
+    /// The first line with this text in the whole log, past or to come.
+    pub fn find_text(&mut self, text: &str) -> String {
+        self.find_line(text, |line| line.contains(text))
     }
 
     /// The log so far.
@@ -173,14 +246,20 @@ impl Cluster {
     pub fn wait(mut self) -> Ended {
         let deadline = Instant::now() + DEADLINE * 2;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => self.log.push(line),
                 Err(RecvTimeoutError::Timeout) => panic!("the master does not end\n{}", self.log()),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         let status = self.child.wait().expect("wait for the master");
-        Ended { status, log: self.log() }
+        Ended {
+            status,
+            log: self.log(),
+        }
     }
 
     /// SIGTERM, and the end.
@@ -210,7 +289,12 @@ pub fn run_to_end(args: &[&str]) -> Ended {
         .spawn()
         .expect("start rr-master");
     let mut log = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut log).expect("read the log");
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .expect("read the log");
     let status = child.wait().expect("wait for the master");
     Ended { status, log }
 }
@@ -221,5 +305,18 @@ pub fn await_condition(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Measures how long something takes.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }

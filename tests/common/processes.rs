@@ -1,10 +1,14 @@
 //! Processes that belong to a master, found by what they inherited from it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::await_condition;
 
 /// Every living process that `master` started, directly or not.
 ///
@@ -16,8 +20,11 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|environ| environ.windows(mark.len()).any(|window| window == mark.as_bytes()))
+            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+                environ
+                    .windows(mark.len())
+                    .any(|window| window == mark.as_bytes())
+            })
         })
         .map(Pid::from_raw)
         .collect()
@@ -27,10 +34,74 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
 pub fn is_alive(pid: Pid) -> bool {
     kill(pid, None) != Err(Errno::ESRCH)
         && fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+            .is_ok_and(|stat| state(&stat) != Some('Z'))
+}
+
+/// Stops the process as SIGSTOP does, and waits until none of its threads runs.
+pub fn freeze(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).expect("stop the process");
+    await_condition("every thread stopped", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+        threads.flatten().all(|thread| {
+            fs::read_to_string(thread.path().join("stat"))
+                .is_ok_and(|stat| state(&stat) == Some('T'))
+        })
+    });
+}
+
+/// Lets a frozen process go on.
+pub fn thaw(pid: Pid) {
+    kill(pid, Signal::SIGCONT).expect("continue the process");
+}
+
+/// The letter that `proc(5)` has for it.
+fn state(stat: &str) -> Option<char> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.chars().next()
 }
 
 /// How many descriptors the process has open.
 pub fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The pid that a line of the log names.
+pub fn pid_in(line: &str) -> Pid {
+    let (_, rest) = line
+        .split_once(" pid=")
+        .unwrap_or_else(|| panic!("no pid in {line:?}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Pid::from_raw(digits.parse().expect("a pid"))
+}
+
+/// The environment that the process was started with.
+pub fn environ(pid: Pid) -> BTreeMap<String, String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).expect("a living process");
+    String::from_utf8_lossy(&environ)
+        .split_terminator('\0')
+        .filter_map(|variable| variable.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What each descriptor of the process is, as `/proc` names it.
+pub fn open_files(pid: Pid) -> BTreeMap<i32, PathBuf> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("a living process")
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(entry.path()).ok()?))
+        })
+        .collect()
+}
+
+/// A line of `/proc/PID/status`, without its label.
+pub fn status(pid: Pid, label: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+    let line = status.lines().find_map(|line| line.strip_prefix(label));
+    line.unwrap_or_else(|| panic!("no {label} in {status}"))
+        .trim_start_matches(':')
+        .trim()
+        .to_owned()
 }

@@ -3,23 +3,27 @@
 //! | path | what it does |
 //! |---|---|
 //! | `/` | answers at once |
-//! | `/slow/MS` | answers after a while |
+//! | `/slow/MS` | says `/slow/MS begun` on standard error; answers after a while |
 //! | `/exit/CODE` | exits without an answer |
 //! | `/abort`, `/panic` | SIGABRT; a panic in the handler |
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
 //! | `/cwd` | answers the working directory |
+//! | `/args` | answers the arguments, one a line |
+//! | `/peer` | answers the client's address, as the master saw it |
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
+//! | `/nag/COUNT` | asks the master so many times for a listener that it may not have |
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, exit};
+use std::process::{Command, Stdio, exit};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use worker_proto::{Connection, Identity};
+use worker_proto::{Connection, Worker};
 
-pub(crate) fn answer(identity: &Identity, connection: Connection) {
+pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connection) {
     let mut reader = BufReader::new(&connection);
     let mut request = String::new();
     if reader.read_line(&mut request).is_err() || request.is_empty() {
@@ -33,10 +37,14 @@ pub(crate) fn answer(identity: &Identity, connection: Connection) {
             Ok(_) => {}
         }
     }
+    requests.fetch_add(1, Ordering::Relaxed);
     let path = request.split(' ').nth(1).unwrap_or("/");
-    let body = perform(path);
-    let _ = write!(
-        &connection,
+    let body = match path {
+        "/peer" => connection.peer().to_string(),
+        path => perform(worker, path),
+    };
+    let identity = worker.identity();
+    let answer = format!(
         "HTTP/1.1 200 OK\r\nX-Worker: slot={} id={} pid={} gen={}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         identity.slot,
         identity.worker.0,
@@ -44,6 +52,12 @@ pub(crate) fn answer(identity: &Identity, connection: Connection) {
         identity.generation,
         body.len(),
     );
+    let _ = (&connection).write_all(answer.as_bytes());
+}
+
+/// One line on standard error, whole: several workers share it.
+pub(crate) fn announce(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[allow(
@@ -51,12 +65,13 @@ pub(crate) fn answer(identity: &Identity, connection: Connection) {
     reason = "slow and dying on request is what it is for"
 )]
 #[allow(clippy::zombie_processes, reason = "the test ends it")]
-fn perform(path: &str) -> String {
+fn perform(worker: &Worker, path: &str) -> String {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (what, argument) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     match what {
         "" => String::new(),
         "slow" => {
+            announce(&format!("{path} begun"));
             std::thread::sleep(Duration::from_millis(
                 argument.parse().expect("milliseconds"),
             ));
@@ -73,6 +88,7 @@ fn perform(path: &str) -> String {
             .expect("a directory")
             .display()
             .to_string(),
+        "args" => std::env::args().skip(1).collect::<Vec<_>>().join("\n"),
         "limit" => {
             let (soft, _) =
                 nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
@@ -89,9 +105,18 @@ fn perform(path: &str) -> String {
         "child" => {
             let child = Command::new("sleep")
                 .arg("600")
+                // The log that the test reads to its end is not this process's.
+                .stderr(Stdio::null())
                 .spawn()
                 .expect("start sleep");
             child.id().to_string()
+        }
+        "nag" => {
+            let count = argument.parse().expect("a number");
+            for _ in 0..count {
+                worker.listen("nobody").expect_err("it is not declared");
+            }
+            String::new()
         }
         _ => format!("unknown path {path}"),
     }
