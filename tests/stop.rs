@@ -294,7 +294,8 @@ fn a_request_without_end_is_cut_off_after_the_orphan_grace() {
     }
 }
 
-/// A worker that is stopped cannot notice anything by itself.
+/// A worker that is stopped cannot notice anything before it goes on. The kernel makes it go on
+/// (and sends SIGHUP) when nobody of its session is left above it.
 #[test]
 fn not_even_stopped_workers_outlive_a_killed_master() {
     let (mut cluster, _) = Cluster::test_workers(2, &[]);
@@ -304,6 +305,22 @@ fn not_even_stopped_workers_outlive_a_killed_master() {
     }
     let since = kill_master(&mut cluster);
     assert_gone_within_a_second(master, &since);
+}
+
+/// When somebody of its session adopts it, as the first process of a container does, the kernel
+/// does nothing of the kind.
+#[test]
+fn not_even_stopped_workers_that_are_adopted_outlive_a_killed_master() {
+    adopt_orphans();
+    let (mut cluster, _) = Cluster::test_workers(2, &[]);
+    let master = cluster.pid();
+    let workers: Vec<Pid> = cluster.workers().values().map(Server::pid).collect();
+    workers.iter().copied().for_each(processes::freeze);
+    let since = kill_master(&mut cluster);
+    assert_gone_within_a_second(master, &since);
+    for worker in workers {
+        assert_eq!(end_of(worker), WaitStatus::Exited(worker, 0));
+    }
 }
 
 /// Nor does a program that knows nothing of its master.
