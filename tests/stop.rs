@@ -242,8 +242,8 @@ fn agents_leave_after_the_last_worker() {
     for asked in under_way {
         assert_eq!(asked.answer().unwrap().status, 200);
     }
-    let exits = ended.log.lines().filter(|line| line.contains(" exited "));
-    let last = exits.last().unwrap();
+    let mut exits = ended.log.lines().filter(|line| line.contains(" exited "));
+    let last = exits.next_back().unwrap();
     assert!(last.contains("agent slot=0") && last.ends_with(": code 0"));
     assert!(ended.log.contains("agent: Drain"), "{}", ended.log);
 }

@@ -12,6 +12,7 @@
 pub mod client;
 pub mod load;
 pub mod processes;
+pub mod terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
