@@ -89,8 +89,10 @@ impl Worker {
         let grace = welcome.limits.orphan_grace;
         let worker = Self::welcomed(welcome, channel, Orphan::Exits { grace, code })?;
         // The master's parent-death signal is SIGKILL, at once. From now on the control thread
-        // guarantees the end, and after the grace only.
-        nix::sys::prctl::set_pdeathsig(None).map_err(io::Error::from)?;
+        // guarantees the end, and after the grace only. A process that is stopped at that moment
+        // has to go on to notice: it gets SIGCONT, which means nothing to any other.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCONT)
+            .map_err(io::Error::from)?;
         Ok(worker)
     }
 
