@@ -67,7 +67,7 @@ fn clients_in_the_backlog_are_served_before_the_end() {
     let (mut cluster, address) = Cluster::test_workers(1, &[]);
     let worker = cluster.worker(0);
     processes::freeze(worker.pid());
-    let asked: Vec<_> = (0..600)
+    let asked: Vec<_> = (0..500)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
     cluster.signal(Signal::SIGTERM);
