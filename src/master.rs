@@ -11,6 +11,7 @@ use mio::Waker;
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::config::listener::ListenerSpec;
 use crate::exit_code::ExitCode;
 use crate::preflight::{self, PreflightError};
 use crate::reactor::acceptor::ListenerStatus;
@@ -155,21 +156,37 @@ impl Handle {
 /// Binds every listener, or none.
 fn bind_listeners(config: &Config, host: &Host) -> Result<Vec<ListeningSocket>, StartError> {
     let mut patience = config.bind_retry;
-    loop {
-        let bound: Result<Vec<_>, _> = config.listeners.iter().map(ListeningSocket::open).collect();
-        match bound {
-            Ok(sockets) => return Ok(sockets),
-            Err(err) if err.is_in_use() && !patience.is_zero() => {
-                log::info!("{err}; trying again");
-                let pause = patience.min(BIND_RETRY_EVERY);
-                patience -= pause;
-                if host.wait(pause)? {
-                    return Err(StartError::Interrupted);
-                }
-            }
-            Err(err) => return Err(err.into()),
-        }
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|spec| bind_listener(spec, &mut patience, host))
+        .collect()
+}
+
+/// Binds one listener; while somebody else has its address, as often as the patience allows.
+fn bind_listener(
+    spec: &ListenerSpec,
+    patience: &mut Duration,
+    host: &Host,
+) -> Result<ListeningSocket, StartError> {
+    let mut bound = ListeningSocket::open(spec);
+    if let Err(err) = &bound
+        && err.is_in_use()
+        && !patience.is_zero()
+    {
+        log::info!("{err}; trying again");
     }
+    while let Err(err) = &bound
+        && err.is_in_use()
+        && !patience.is_zero()
+    {
+        let pause = (*patience).min(BIND_RETRY_EVERY);
+        *patience -= pause;
+        if host.wait(pause)? {
+            return Err(StartError::Interrupted);
+        }
+        bound = ListeningSocket::open(spec);
+    }
+    Ok(bound?)
 }
 
 /// How many commands may wait for the loop; who sends one more waits too.

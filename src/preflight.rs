@@ -3,10 +3,12 @@
 //! What is refused here is refused before anything is bound or started, with the value and the
 //! remedy.
 
+use std::os::fd::RawFd;
+
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::config::listener::ListenerSpec;
+use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
@@ -39,10 +41,20 @@ pub enum PreflightError {
         possible: u64,
     },
     /// Two listeners of one name.
-    #[error("listener {name:?}: the name is given twice")]
+    #[error("listener {name:?}: the name is given twice: give one another name, NAME=ADDRESS")]
     DuplicateListener {
         /// The name.
         name: String,
+    },
+    /// One inherited descriptor for two listeners.
+    #[error("listeners {one:?} and {other:?}: both take fd:{fd}, which can be had only once")]
+    DuplicateDescriptor {
+        /// The name of one.
+        one: String,
+        /// The name of the other.
+        other: String,
+        /// The descriptor.
+        fd: RawFd,
     },
     /// A program that cannot be started.
     #[error(transparent)]
@@ -68,13 +80,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         });
     }
     check_descriptors(&config)?;
-    let mut names: Vec<_> = config.listeners.iter().map(ListenerSpec::name).collect();
-    names.sort();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(PreflightError::DuplicateListener {
-            name: twice[0].clone(),
-        });
-    }
+    check_listeners(&config.listeners)?;
     config.program = check_program(config.program)?;
     config.agents = config
         .agents
@@ -82,6 +88,27 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         .map(check_program)
         .collect::<Result<_, _>>()?;
     Ok(config)
+}
+
+/// No name and no inherited descriptor can be had twice.
+fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
+    for (index, one) in listeners.iter().enumerate() {
+        for other in &listeners[index + 1..] {
+            if one.name() == other.name() {
+                return Err(PreflightError::DuplicateListener { name: one.name() });
+            }
+            if let Source::Inherited(fd) = one.source
+                && one.source == other.source
+            {
+                return Err(PreflightError::DuplicateDescriptor {
+                    one: one.name(),
+                    other: other.name(),
+                    fd,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
@@ -115,7 +142,7 @@ fn check_program(mut program: Program) -> Result<Program, PreflightError> {
     };
     match cwd.metadata() {
         Ok(found) if found.is_dir() => Ok(program),
-        Ok(_) => Err(refused("not a directory".to_owned())),
+        Ok(_) => Err(refused("not a directory: check --cwd".to_owned())),
         Err(err) => Err(refused(format!(
             "{}: create it, or check --cwd",
             describe(&err)

@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
@@ -30,18 +31,10 @@ use crate::sys::inherited;
     max_term_width = 100,
 )]
 pub(super) struct Args {
-    /// The program that every worker runs. Without one: a built-in HTTP server that says hello on
-    /// 127.0.0.1:8000
-    #[arg(value_name = "PROGRAM")]
-    program: Option<PathBuf>,
-
-    /// Its arguments: everything after the program is the program's
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    args: Vec<OsString>,
+    /// The program that every worker runs, and its arguments: everything after the program is the
+    /// program's. Without one: a built-in HTTP server that says hello on 127.0.0.1:8000
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -82,7 +75,7 @@ pub(super) struct Args {
     allow_listen: Vec<Address>,
 
     /// How long to wait for an address that is in use
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, help_heading = "Listening")]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
     bind_retry: Duration,
 
     /// How long a process may take from its start to ready
@@ -95,7 +88,7 @@ pub(super) struct Args {
     stop_timeout: Duration,
 
     /// How long a process may go on after its master was killed
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration, help_heading = "Life")]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time, help_heading = "Life")]
     orphan_grace: Duration,
 
     /// Do not replace a process that dies
@@ -195,9 +188,18 @@ impl Args {
         Ok((config, count))
     }
 
+    /// What the workers run, for the start-up screen.
+    pub(super) fn running(&self, config: &Config) -> Running {
+        if self.command.is_empty() {
+            Running::Hello
+        } else {
+            Running::Program(config.program.clone())
+        }
+    }
+
     fn program(&self) -> Result<Program, Failure> {
-        let program = match &self.program {
-            Some(path) => Program::new(path).args(&self.args),
+        let program = match self.command.split_first() {
+            Some((path, args)) => Program::new(path).args(args),
             None => {
                 let own = std::env::current_exe()
                     .map_err(|err| usage(format!("find this program's own file: {err}")))?;
@@ -229,7 +231,7 @@ impl Args {
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
         listeners.extend(inherited::from_systemd());
-        if self.program.is_none() && listeners.is_empty() {
+        if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
             listeners.push(ListenerSpec::bind(address));
         }
@@ -281,10 +283,16 @@ impl FromStr for Workers {
 
 /// A deadline of nothing would kill every process at once.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_time(text)? {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(timeout) if timeout.is_zero() => Err("must be more than nothing".to_owned()),
-        Ok(timeout) if timeout > LONGEST_TIMEOUT => Err("must be at most a year".to_owned()),
-        Ok(timeout) => Ok(timeout),
+        Ok(time) if time > LONGEST_TIME => Err("must be at most a year".to_owned()),
+        Ok(time) => Ok(time),
         Err(err) => Err(format!("{err}: write a time such as 500ms, 30s or 5m")),
     }
 }
@@ -303,8 +311,8 @@ fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
 /// Where the built-in worker serves when nothing else is said.
 const BUILTIN_ADDRESS: &str = "127.0.0.1:8000";
 
-/// Keeps the sum of a time and a timeout away from the clock's end.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Keeps the sum of a time and another away from the clock's end.
+const LONGEST_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -319,10 +327,18 @@ mod tests {
 
     #[test]
     fn what_follows_the_program_is_the_programs() {
-        let args = Args::parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"]);
+        let args =
+            Args::try_parse_from(["rr-master", "-w", "2", "/bin/sh", "--workers", "9", "-l"])
+                .unwrap();
         let (config, count) = args.config().ok().unwrap();
         assert_eq!((config.workers, count.as_str()), (2, "--workers"));
         assert_eq!(config.program.args, ["--workers", "9", "-l"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_not_taken_for_the_program() {
+        let err = Args::try_parse_from(["rr-master", "--wrokers", "3", "x"]).unwrap_err();
+        assert_eq!(err.kind(), clap::error::ErrorKind::UnknownArgument);
     }
 
     #[test]
@@ -335,7 +351,7 @@ mod tests {
                 OnDemand::Only(vec!["127.0.0.1:2".parse().unwrap()]),
             ),
         ] {
-            let args = Args::parse_from(["rr-master"].iter().chain(flags));
+            let args = Args::try_parse_from(["rr-master"].iter().chain(flags)).unwrap();
             assert_eq!(
                 args.config().ok().unwrap().0.on_demand,
                 expected,

@@ -1,33 +1,62 @@
 //! The start-up screen: what was started, where it listens, and why that many workers.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::program::Program;
 use crate::reactor::acceptor::ListenerStatus;
 
 /// What the person who started the master wants to know at once.
 pub(super) struct Banner<'a> {
-    pub(super) program: &'a Program,
+    pub(super) running: &'a Running,
     pub(super) workers: u32,
     /// Where the number of workers comes from.
     pub(super) count: &'a str,
     pub(super) listeners: &'a [ListenerStatus],
 }
 
+/// What the workers run.
+pub(super) enum Running {
+    /// The built-in worker.
+    Hello,
+    /// What was asked for.
+    Program(Program),
+}
+
+impl Banner<'_> {
+    /// The first Internet address.
+    fn inet(&self) -> Option<SocketAddr> {
+        self.listeners
+            .iter()
+            .find_map(|listener| listener.address.inet())
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Running::Hello => f.write_str("the built-in hello worker"),
+            Running::Program(program) => {
+                write!(f, "{}", program.path.display())?;
+                for arg in &program.args {
+                    write!(f, " {}", shell_words::quote(&arg.to_string_lossy()))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = env!("CARGO_PKG_VERSION");
         writeln!(f, "rr-master {version}, pid {}", std::process::id())?;
-        write!(f, "  program   {}", self.program.path.display())?;
-        for arg in &self.program.args {
-            write!(f, " {}", shell_words::quote(&arg.to_string_lossy()))?;
-        }
-        writeln!(f)?;
+        writeln!(f, "  program   {}", self.running)?;
         writeln!(f, "  workers   {} ({})", self.workers, self.count)?;
         let mut label = "listening";
         for listener in self.listeners {
             let address = listener.address.to_string();
-            write!(f, "  {label:9} {}", url(&address))?;
+            write!(f, "  {label:9} {address}")?;
             if listener.name != address {
                 write!(f, " ({})", listener.name)?;
             }
@@ -37,17 +66,19 @@ impl fmt::Display for Banner<'_> {
         if self.listeners.is_empty() {
             writeln!(f, "  {label:9} on what the workers ask for")?;
         }
+        if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
+            writeln!(f, "  try       curl -i http://{}/", reachable(address))?;
+        }
         writeln!(f, "  stop      Ctrl-C, or kill {}", std::process::id())
     }
 }
 
-/// An address as people type it: nobody can connect to `0.0.0.0`.
-fn url(address: &str) -> String {
-    match address
-        .strip_prefix("0.0.0.0:")
-        .or_else(|| address.strip_prefix("[::]:"))
-    {
-        Some(port) => format!("{address}, on this machine 127.0.0.1:{port}"),
-        None => address.to_owned(),
-    }
+/// An address that can be connected to from this machine: nobody can connect to `0.0.0.0`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

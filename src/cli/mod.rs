@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         .transpose()
         .map_err(usage)?;
 
-    let program = config.program.clone();
+    let running = args.running(&config);
     let workers = config.workers;
     let host = Host {
         signals: Some(signals),
@@ -75,7 +75,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
-        program: &program,
+        running: &running,
         workers,
         count: &count,
         listeners: master.listeners(),
@@ -87,9 +87,18 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 impl Failure {
-    /// One line on standard error, before there is a log or after it.
+    /// One line on standard error, before there is a log or after it. What was given is shown
+    /// in it, and may contain anything.
     fn report(self) -> ExitCode {
-        let _ = writeln!(io::stderr(), "rr-master: {}", self.reason);
+        let mut reason = String::with_capacity(self.reason.len());
+        for c in self.reason.chars() {
+            if c.is_control() {
+                reason.extend(c.escape_default());
+            } else {
+                reason.push(c);
+            }
+        }
+        let _ = writeln!(io::stderr(), "rr-master: {reason}");
         self.code
     }
 }

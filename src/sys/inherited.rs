@@ -25,10 +25,12 @@ pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: used only for the checks below, which fail with EBADF on a closed descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    if getsockopt(&borrowed, sockopt::SockType)? != SockType::Stream
-        || !getsockopt(&borrowed, sockopt::AcceptConn)?
+    if getsockopt(&borrowed, sockopt::SockType) != Ok(SockType::Stream)
+        || getsockopt(&borrowed, sockopt::AcceptConn) != Ok(true)
     {
-        return Err(io::Error::other("not a listening stream socket"));
+        return Err(io::Error::other(
+            "not a listening stream socket: the parent process has to call listen on it",
+        ));
     }
     // SAFETY: the descriptor is open and came from the parent process: nothing in this process
     // opened it, and the caller takes each number once.
@@ -45,15 +47,20 @@ pub(crate) fn from_systemd() -> Vec<ListenerSpec> {
     let count = number("LISTEN_FDS").unwrap_or(0).min(MOST_SYSTEMD_SOCKETS);
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    (0..count)
-        .map(|index| {
-            let listener = ListenerSpec::inherited(FIRST_SYSTEMD_SOCKET + index.cast_signed());
-            match names.next() {
-                Some("" | "unknown") | None => listener,
-                Some(name) => listener.named(name),
-            }
-        })
-        .collect()
+    let mut listeners: Vec<ListenerSpec> = Vec::new();
+    for index in 0..count {
+        let listener = ListenerSpec::inherited(FIRST_SYSTEMD_SOCKET + index.cast_signed());
+        // All sockets of one unit have its name: the first gets it, the others go by number.
+        let name = names.next().filter(|name| {
+            let is_taken = listeners.iter().any(|listener| listener.name() == *name);
+            !matches!(*name, "" | "unknown") && !is_taken
+        });
+        listeners.push(match name {
+            Some(name) => listener.named(name),
+            None => listener,
+        });
+    }
+    listeners
 }
 
 /// The variables of the protocol: for this process alone, not for those it starts.

@@ -23,7 +23,7 @@ pub(crate) struct PidFile {
 pub(crate) enum PidFileError {
     #[error("pid file {}: another master runs with it, pid {pid}: stop it first, or give this one its own --pidfile", path.display())]
     Held { path: PathBuf, pid: String },
-    #[error("pid file {}: {}", path.display(), describe(source))]
+    #[error("pid file {}: {}: give another --pidfile", path.display(), describe(source))]
     Io { path: PathBuf, source: io::Error },
 }
 

@@ -33,13 +33,13 @@ pub enum ProgramError {
         path: PathBuf,
     },
     /// It is a directory or something else that is no file.
-    #[error("program {}: not a file", path.display())]
+    #[error("program {}: not a file: give the path of a program", path.display())]
     NotAFile {
         /// What was found.
         path: PathBuf,
     },
     /// The file cannot be looked at.
-    #[error("program {}: {}", path.display(), describe(source))]
+    #[error("program {}: {}: check the path", path.display(), describe(source))]
     Io {
         /// As it was given.
         path: PathBuf,

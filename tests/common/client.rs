@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::unistd::Pid;
 
@@ -57,6 +59,13 @@ impl Server {
 /// One request on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     ask(connect(address)?, path)?.answer()
+}
+
+/// One request on a connection to a Unix socket.
+pub fn get_unix(socket: &Path, path: &str) -> io::Result<Response> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    ask(stream, path)?.answer()
 }
 
 /// A request that was sent and not answered yet.

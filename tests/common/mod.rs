@@ -10,6 +10,7 @@
 )]
 
 pub mod client;
+pub mod command;
 pub mod load;
 pub mod processes;
 pub mod terminal;
@@ -85,9 +86,14 @@ impl Cluster {
 
     /// Starts a command that becomes `rr-master`; its standard error is the log.
     pub fn from_command(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::with_streams(command)
+    }
+
+    /// As [`from_command`](Self::from_command), with standard input and output as the command
+    /// has them.
+    pub fn with_streams(mut command: Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("start rr-master");
@@ -148,12 +154,13 @@ impl Cluster {
     /// The addresses that the start-up screen shows, in its order.
     pub fn addresses(&mut self, count: usize) -> Vec<String> {
         let is_last = |line: &str| line.trim_start().starts_with("stop ");
-        self.await_line("the start-up screen", is_last);
+        self.find_line("the start-up screen", is_last);
         let listening = self
             .log
             .iter()
             .skip_while(|line| !line.starts_with("  listening"));
-        let listening = listening.take_while(|line| !is_last(line));
+        let listening =
+            listening.take_while(|line| !is_last(line) && !line.trim_start().starts_with("try "));
         let found: Vec<_> = listening
             .map(|line| line.trim_start().trim_start_matches("listening").trim())
             .map(|line| line.split([' ', ',']).next().unwrap().to_owned())
@@ -216,6 +223,19 @@ impl Cluster {
     /// Waits until the log has a line with this text.
     pub fn await_text(&mut self, text: &str) -> String {
         self.await_line(text, |line| line.contains(text))
+    }
+
+    /// The first such line of the whole log, past or to come: for what has no order.
+    pub fn find_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        match self.log.iter().find(|line| wanted(line)) {
+            Some(line) => line.clone(),
+            None => self.await_line(what, wanted),
+        }
+    }
+
+    /// The first line with this text in the whole log, past or to come.
+    pub fn find_text(&mut self, text: &str) -> String {
+        self.find_line(text, |line| line.contains(text))
     }
 
     /// The log so far.

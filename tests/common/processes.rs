@@ -1,6 +1,8 @@
 //! Processes that belong to a master, found by what they inherited from it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -61,4 +63,45 @@ fn state(stat: &str) -> Option<char> {
 /// How many descriptors the process has open.
 pub fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The pid that a line of the log names.
+pub fn pid_in(line: &str) -> Pid {
+    let (_, rest) = line
+        .split_once(" pid=")
+        .unwrap_or_else(|| panic!("no pid in {line:?}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Pid::from_raw(digits.parse().expect("a pid"))
+}
+
+/// The environment that the process was started with.
+pub fn environ(pid: Pid) -> BTreeMap<String, String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).expect("a living process");
+    String::from_utf8_lossy(&environ)
+        .split_terminator('\0')
+        .filter_map(|variable| variable.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What each descriptor of the process is, as `/proc` names it.
+pub fn open_files(pid: Pid) -> BTreeMap<i32, PathBuf> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("a living process")
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(entry.path()).ok()?))
+        })
+        .collect()
+}
+
+/// A line of `/proc/PID/status`, without its label.
+pub fn status(pid: Pid, label: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+    let line = status.lines().find_map(|line| line.strip_prefix(label));
+    line.unwrap_or_else(|| panic!("no {label} in {status}"))
+        .trim_start_matches(':')
+        .trim()
+        .to_owned()
 }

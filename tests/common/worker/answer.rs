@@ -9,6 +9,8 @@
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
 //! | `/cwd` | answers the working directory |
+//! | `/args` | answers the arguments, one a line |
+//! | `/peer` | answers the client's address, as the master saw it |
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
@@ -37,7 +39,10 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
     }
     requests.fetch_add(1, Ordering::Relaxed);
     let path = request.split(' ').nth(1).unwrap_or("/");
-    let body = perform(worker, path);
+    let body = match path {
+        "/peer" => connection.peer().to_string(),
+        path => perform(worker, path),
+    };
     let identity = worker.identity();
     let answer = format!(
         "HTTP/1.1 200 OK\r\nX-Worker: slot={} id={} pid={} gen={}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -51,7 +56,7 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
 }
 
 /// One line on standard error, whole: several workers share it.
-fn announce(line: &str) {
+pub(crate) fn announce(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
@@ -83,6 +88,7 @@ fn perform(worker: &Worker, path: &str) -> String {
             .expect("a directory")
             .display()
             .to_string(),
+        "args" => std::env::args().skip(1).collect::<Vec<_>>().join("\n"),
         "limit" => {
             let (soft, _) =
                 nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)

@@ -1,30 +1,48 @@
 //! The worker of the process tests: each mode is one way to live, good or bad.
 //!
-//! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`]. The
-//! modes that break the protocol speak raw frames, below the SDK.
+//! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
+//! [`steps`] does one thing after the other. The modes that break the protocol speak raw frames,
+//! below the SDK. Several modes can share a command line:
+//!
+//! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
+//! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
+//!   cluster without agents).
 //!
 //! With `TEST_COUNTS=DIR` in its environment a worker that has finished serving writes what it
 //! served to `DIR/ID`: the counts can be read without disturbing them.
 
 mod answer;
 mod raw;
+mod steps;
 
 use std::fs;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 
 use nix::sys::signal::{SigSet, Signal};
-use worker_proto::{Event, Listener, Served, Server, Worker};
+use worker_proto::{Event, Listener, Served, Server, Worker, env};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (mode, rest) = args.split_first().expect("a mode");
-    let args: Vec<&str> = rest.iter().map(String::as_str).collect();
-    match mode.as_str() {
-        "serve" => serve(&args),
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    live(&args)
+}
+
+fn live(args: &[&str]) -> ExitCode {
+    let (mode, args) = args.split_first().expect("a mode");
+    match *mode {
+        "by-slot" => live(choose(args, "--", number(env::SLOT))),
+        "by-life" => {
+            let is_replacement = number(env::WORKER_ID) > number(env::COUNT);
+            live(choose(args, "then", usize::from(is_replacement)))
+        }
+        "serve" => serve(args),
         "late" => late(args[0], args[1]),
+        "steps" => steps::perform(args),
+        "relisten" => steps::relisten(args[0]),
         "exit" => code(args[0]),
         "abort" => std::process::abort(),
+        "talk" => talk(args[0].parse().expect("a number")),
         "ready-then-exit" => {
             let worker = Worker::connect().expect("connect");
             worker.ready().expect("ready");
@@ -45,9 +63,21 @@ fn main() -> ExitCode {
             worker.ready().expect("ready");
             forever()
         }
-        "raw" => raw::misbehave(&args),
-        _ => panic!("unknown mode {mode}"),
+        "raw" => raw::misbehave(args),
+        mode => panic!("unknown mode {mode}"),
     }
+}
+
+/// The section with this index, or the last one.
+fn choose<'a, 'b>(args: &'a [&'b str], separator: &str, index: usize) -> &'a [&'b str] {
+    let sections = args.split(|arg| *arg == separator);
+    sections.take(index + 1).last().expect("at least one")
+}
+
+/// The number in one of the master's variables.
+fn number(name: &str) -> usize {
+    let value = std::env::var(name).expect("set by the master");
+    value.parse().expect("a number")
 }
 
 /// Serves the targets, or every declared listener.
@@ -101,12 +131,21 @@ fn agent() -> ExitCode {
     let worker = Worker::connect().expect("connect");
     worker.ready().expect("ready");
     for event in worker.events() {
-        eprintln!("agent: {event:?}");
+        answer::announce(&format!("agent: {event:?}"));
         if matches!(event, Event::Drain { .. } | Event::MasterGone) {
             break;
         }
     }
     worker.leave()
+}
+
+/// Says this many numbered lines on standard output and standard error, and exits.
+fn talk(lines: usize) -> ExitCode {
+    for number in 0..lines {
+        println!("out {number}");
+        answer::announce(&format!("err {number}"));
+    }
+    ExitCode::SUCCESS
 }
 
 fn code(text: &str) -> ExitCode {

@@ -1,9 +1,14 @@
 //! Workers that break the protocol, one rule each.
+//!
+//! `raw [on-usr1] RULE`: with `on-usr1` it first behaves well until SIGUSR1 comes. Only for
+//! rules that are broken after `Ready`.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::process::ExitCode;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::process::{Command, ExitCode};
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::MsgFlags;
 use worker_proto::env;
 use worker_proto::frame::{Hello, ToMaster};
 use worker_proto::handshake;
@@ -12,6 +17,8 @@ use worker_proto::socket::{Inbox, ReceiveError, WorkerChannel};
 
 /// Breaks the rule named first, then waits for the master to end the channel.
 pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
+    let usr1 = SigSet::from_iter([Signal::SIGUSR1]);
+    usr1.thread_block().expect("block SIGUSR1");
     let channel = channel();
     let send = |bytes: &[u8], descriptors: &[BorrowedFd<'_>]| {
         scm::send(channel.as_fd(), bytes, descriptors, Wait::AsSet)
@@ -21,7 +28,12 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
             .send(&ToMaster::Hello(hello), &[], Wait::AsSet)
             .expect("hello");
     };
-    match args[0] {
+    let (rule, is_patient) = match args {
+        ["on-usr1", rule] => (*rule, true),
+        [rule] => (*rule, false),
+        _ => panic!("unknown rule {args:?}"),
+    };
+    match rule {
         "garbage-first" => send(&[0xff; 100], &[]).expect("send"),
         "ready-first" => channel
             .send(&ToMaster::Ready, &[], Wait::AsSet)
@@ -34,11 +46,22 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
             pid: 1,
             ..handshake::hello()
         }),
+        // Of the rule `parent`: has its channel, and speaks in its name.
+        "child" => {
+            let pong = ToMaster::Pong { token: 1 };
+            for frame in [pong, ToMaster::Ready, ToMaster::Goodbye] {
+                channel.send(&frame, &[], Wait::AsSet).expect("send");
+            }
+            return ExitCode::SUCCESS;
+        }
         rest => {
             hello(handshake::hello());
             channel
                 .send(&ToMaster::Ready, &[], Wait::AsSet)
                 .expect("ready");
+            if is_patient {
+                usr1.wait().expect("wait for SIGUSR1");
+            }
             match rest {
                 "garbage" => send(&[0xff; 100], &[]).expect("send"),
                 "unknown-frame" => send(&[250, 1, 2, 3], &[]).expect("send"),
@@ -58,6 +81,22 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                 }
                 // Never reads, and asks for what is answered.
                 "deaf" => while channel.send(&ToMaster::Goodbye, &[], Wait::AsSet).is_ok() {},
+                // Reads as the end of the channel.
+                "empty" => {
+                    let fd = channel.as_raw_fd();
+                    nix::sys::socket::send(fd, &[], MsgFlags::MSG_NOSIGNAL).expect("send");
+                }
+                // Allowed, if there is an end to it.
+                "pongs" => {
+                    let pong = ToMaster::Pong { token: 1 };
+                    while channel.send(&pong, &[], Wait::AsSet).is_ok() {}
+                }
+                "parent" => {
+                    let own = std::env::current_exe().expect("this program");
+                    let child = Command::new(own).args(["raw", "child"]).status();
+                    assert!(child.expect("start the child").success());
+                    crate::answer::announce("the child has spoken");
+                }
                 "closes" => drop(channel.shutdown(std::net::Shutdown::Both)),
                 _ => panic!("unknown rule {rest}"),
             }
