@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rr_master::supervisor::WorkerState;
@@ -206,6 +206,9 @@ fn a_second_master_does_not_get_the_address_of_the_first() {
 #[test]
 fn the_library_touches_no_signal_and_no_limit_of_the_process() {
     let _alone = alone();
+    // Where both limits are the same nobody could tell whether the lower one was raised.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard - 1), hard).unwrap();
     let before = surroundings();
     let cluster = Embedded::start(config(2));
     assert_eq!(surroundings(), before);
