@@ -92,6 +92,24 @@ fn connections_wait_for_the_successor_of_the_only_worker() {
     assert_eq!(get(address, "/").unwrap().server().id, 3);
 }
 
+/// What cannot be served by anybody any more is counted and explained.
+#[test]
+fn connections_that_nobody_is_left_for_are_counted() {
+    let (mut cluster, address) = Cluster::test_workers(1, &["--no-refork"]);
+    assert_eq!(get(address, "/").unwrap().server().id, 1);
+    let victim = cluster.worker(0);
+    processes::freeze(victim.pid());
+    let asked: Vec<_> = (0..7)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    kill(victim.pid(), Signal::SIGKILL).unwrap();
+    cluster.await_text("7 connections refused: no worker is left");
+    for asked in asked {
+        asked.answer().unwrap_err();
+    }
+    assert_eq!(cluster.wait().code(), 5);
+}
+
 /// N74, N79, E39: the code that the worker chose. An exit that nobody asked for is a crash even
 /// if its code is 0.
 #[test]

@@ -10,11 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
-
 use common::client::{Server, connect, get, read_response};
-use common::{Cluster, test_worker};
+use common::gate::Gate;
+use common::{Cluster, rr_master, test_worker};
 
 /// F01, and the issue's own measure: 250 each of 1,000.
 #[test]
@@ -129,30 +127,22 @@ fn ab_with_keep_alive_fails_no_request() {
 /// E38: what a worker listens on says nothing about whether it can serve.
 #[test]
 fn a_worker_that_is_not_ready_gets_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let fifo = directory.path().join("ready");
-    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-    let worker = test_worker();
-    let mut cluster = Cluster::start([
-        "-w",
-        "2",
-        "-l",
-        "127.0.0.1:0",
-        worker.to_str().unwrap(),
-        "late",
-        "1",
-        fifo.to_str().unwrap(),
-    ]);
+    let mut gate = Gate::new();
+    let mut command = Command::new(rr_master());
+    command.args(["-w", "2", "-l", "127.0.0.1:0"]);
+    command.arg(test_worker()).args(["late", "1"]);
+    command.arg(gate.path());
+    let mut cluster = Cluster::from_command(command);
     let address = cluster.address();
-    cluster.await_line("the first worker", |line| {
-        line.contains("slot=0") && line.contains("ready")
-    });
-    // It has its accept queue and waits.
-    let to_be_ready = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    for _ in 0..2 {
+        cluster.await_line("one ready, one not", |line| {
+            line.contains("ready after") || line.contains("listening and not ready")
+        });
+    }
     let before: Vec<u32> = (0..20).map(|_| slot_of_next(address)).collect();
     assert_eq!(before, [0; 20]);
 
-    drop(to_be_ready);
+    gate.let_one_through();
     cluster.await_ready();
     let after: Vec<u32> = (0..4).map(|_| slot_of_next(address)).collect();
     assert_eq!(after, [1, 0, 1, 0]);

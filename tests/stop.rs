@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use common::client::{Asked, Server, ask, connect, get};
+use common::gate::Gate;
 use common::load::Load;
 use common::{Cluster, Ended, Stopwatch, await_condition, processes, rr_master, test_worker};
 
@@ -67,7 +68,7 @@ fn clients_in_the_backlog_are_served_before_the_end() {
     let (mut cluster, address) = Cluster::test_workers(1, &[]);
     let worker = cluster.worker(0);
     processes::freeze(worker.pid());
-    let asked: Vec<_> = (0..600)
+    let asked: Vec<_> = (0..500)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
     cluster.signal(Signal::SIGTERM);
@@ -191,6 +192,47 @@ fn a_stop_while_workers_start_waits_for_none_of_them() {
         assert_eq!(count(&ended, "not ready yet: SIGTERM"), 3, "{}", ended.log);
         assert_eq!(processes::of_master(master), []);
     }
+}
+
+/// The clients wait for a worker that nobody starts any more: they are let go, and so is everybody.
+#[test]
+fn a_stop_while_nobody_serves_does_not_wait_for_the_restart() {
+    let (mut cluster, address) = Cluster::test_workers(1, &["--backoff", "1h..1h"]);
+    get(address, "/exit/1").unwrap_err();
+    cluster.await_text(" exited after ");
+    let waiting = ask(connect(address).unwrap(), "/").unwrap();
+    let took = Stopwatch::start();
+    let ended = cluster.stop();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    assert!(took.elapsed() < Duration::from_secs(10), "far too late");
+    waiting.answer().unwrap_err();
+}
+
+/// A worker that is about to be ready is worth waiting for.
+#[test]
+fn a_stop_while_the_only_worker_is_replaced_serves_those_who_wait() {
+    let mut gate = Gate::new();
+    let mut command = Command::new(rr_master());
+    command.args(["-w", "1", "-l", "127.0.0.1:0"]);
+    command.arg(test_worker()).args(["late", "0"]);
+    command.arg(gate.path());
+    let mut cluster = Cluster::from_command(command);
+    let address = cluster.address();
+    gate.let_one_through();
+    cluster.await_ready();
+    get(address, "/exit/1").unwrap_err();
+    cluster.await_text("listening and not ready");
+    let waiting: Vec<_> = (0..5)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping gracefully");
+    gate.let_one_through();
+    for asked in waiting {
+        assert_eq!(asked.answer().unwrap().server().id, 2);
+    }
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
 }
 
 /// E08: what a worker started and left behind goes with it, whether the worker went in peace or

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod command;
+pub mod gate;
 pub mod load;
 pub mod processes;
 pub mod terminal;
