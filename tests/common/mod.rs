@@ -13,6 +13,7 @@ pub mod client;
 pub mod command;
 pub mod load;
 pub mod processes;
+pub mod sockets;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
