@@ -29,8 +29,8 @@ use crate::socket::{Inbox, ReceiveError, SendError, WorkerChannel};
 /// This process as a member of a cluster, or on its own when no master started it.
 ///
 /// The control channel stays open as long as the worker or one of its listeners lives. When the
-/// last is dropped the master takes the process for one that is leaving; [`leave`](Self::leave)
-/// says so properly.
+/// last is dropped the master takes the process for one that is leaving, and nothing watches for
+/// the master's death any more; [`leave`](Self::leave) does it properly.
 #[derive(Debug)]
 pub struct Worker {
     identity: Identity,
