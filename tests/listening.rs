@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use common::client::{ask, get, get_unix};
 use common::command::{NOBODY, after};
 use common::processes::{environ, pid_in};
+use common::sockets::backlog;
 use common::{Cluster, Ended, rr_master, run_to_end, test_worker};
 
 /// Port 0 becomes a port of the kernel's choice, and the start-up screen shows which. (N38)
@@ -512,22 +513,6 @@ fn has_ipv6() -> bool {
         eprintln!("no IPv6 on this machine: nothing tested");
     }
     has
-}
-
-/// The backlog that the kernel has: the column Send-Q of a listening socket, see `ss(8)`.
-fn backlog(address: SocketAddr) -> u32 {
-    let filter = format!("sport = :{}", address.port());
-    let shown = Command::new("ss")
-        .args(["-Hltn", &filter])
-        .output()
-        .expect("ss, of the package iproute2");
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    let row = shown
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|row| row.get(3) == Some(&address.to_string().as_str()))
-        .unwrap_or_else(|| panic!("{address} is not in {shown}"));
-    row[2].parse().unwrap()
 }
 
 fn somaxconn() -> u32 {

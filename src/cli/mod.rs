@@ -21,6 +21,7 @@ use crate::master::{Master, StartError};
 use crate::preflight;
 use crate::reactor::Host;
 use crate::sys::describe;
+use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
@@ -56,6 +57,8 @@ fn run_to_code(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (config, count) = args.config()?;
     let config = preflight::check(config).map_err(StartError::from)?;
+    inherited::keep_from_children()
+        .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;

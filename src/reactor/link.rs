@@ -148,3 +148,90 @@ impl AsRawFd for Link {
 
 /// How many frames may wait for one process. It is asked for little, so this is patience enough.
 const OUTBOX_FRAMES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::sys::socket::{setsockopt, sockopt};
+    use worker_proto::socket::{WorkerChannel, pair};
+
+    use super::*;
+
+    /// A link after its `Hello`, without the kernel's own refusal of descriptors: as before Linux
+    /// 6.16.
+    fn link() -> (Link, WorkerChannel) {
+        let (master, worker): (MasterChannel, WorkerChannel) = pair().unwrap();
+        setsockopt(&master.as_fd(), sockopt::PassCred, &true).unwrap();
+        let mut link = Link::new(master);
+        say(&worker, &ToMaster::Hello(handshake::hello()));
+        assert!(matches!(hear(&mut link), Ok(Heard::Frame(_))));
+        (link, worker)
+    }
+
+    fn say(worker: &WorkerChannel, frame: &ToMaster) {
+        worker.send(frame, &[], Wait::Never).unwrap();
+    }
+
+    fn hear(link: &mut Link) -> Result<Heard, Broken> {
+        link.receive(&mut Inbox::new())
+    }
+
+    #[test]
+    fn a_frame_with_a_descriptor_breaks_the_link_and_the_descriptor_is_owned() {
+        let (mut link, worker) = link();
+        let null = File::open("/dev/null").unwrap();
+        let descriptors = [null.as_fd(), null.as_fd()];
+        worker
+            .send(&ToMaster::Ready, &descriptors, Wait::Never)
+            .unwrap();
+        let mut inbox = Inbox::new();
+        let broken = link.receive(&mut inbox).unwrap_err();
+        assert_eq!(
+            broken.to_string(),
+            "a frame with 2 descriptors instead of 0"
+        );
+        assert_eq!(inbox.descriptors.len(), 2, "for the closer");
+    }
+
+    #[test]
+    fn a_process_that_does_not_read_is_given_up() {
+        let (mut link, _worker) = link();
+        let farewells = || FromMaster::NotListening {
+            request: worker_proto::ids::RequestId(0),
+            errno: 0,
+            reason: "x".repeat(10_000),
+        };
+        let broken = (0..10_000).find_map(|_| link.send(farewells(), None).err());
+        assert!(matches!(broken, Some(Broken::Deaf)));
+        assert_eq!(link.outbox.len(), OUTBOX_FRAMES);
+    }
+
+    #[test]
+    fn what_waits_is_sent_in_order_when_the_process_reads_again() {
+        let (mut link, worker) = link();
+        let numbered = |token| FromMaster::Ping { token };
+        let mut sent = 0;
+        while link.outbox.len() < 3 {
+            link.send(numbered(sent), None).unwrap();
+            sent += 1;
+        }
+        let mut inbox = Inbox::new();
+        for token in 0..sent {
+            let frame = worker.receive(&mut inbox, Wait::Never).unwrap().frame;
+            assert_eq!(frame, numbered(token));
+            link.flush().unwrap();
+        }
+        assert!(link.outbox.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_the_channel_comes_after_what_was_sent_before() {
+        let (mut link, worker) = link();
+        say(&worker, &ToMaster::Ready);
+        drop(worker);
+        link.send(FromMaster::ClusterReady, None).unwrap();
+        assert!(matches!(hear(&mut link), Ok(Heard::Frame(ToMaster::Ready))));
+        assert!(matches!(hear(&mut link), Ok(Heard::Closed)));
+    }
+}

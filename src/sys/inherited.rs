@@ -1,9 +1,11 @@
 //! Sockets that the parent left open for us: `fd:N`, and systemd's `LISTEN_FDS` protocol, see
 //! `sd_listen_fds(3)`.
 //!
-//! A descriptor is taken only if it is a listening stream socket, and only once.
+//! A descriptor is taken only if it is a listening stream socket, and only once. None is passed on
+//! to the processes that the master starts.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -11,6 +13,27 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use crate::config::listener::ListenerSpec;
+
+/// Makes every descriptor but the standard streams close-on-exec: what the parent process left
+/// open, knowingly or not, is not for the processes that this one starts.
+///
+/// # Errors
+/// When `/proc/self/fd` cannot be read.
+pub(crate) fn keep_from_children() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let number = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(fd) = number.filter(|&fd: &RawFd| fd > 2) else {
+            continue;
+        };
+        // SAFETY: used only for the call below, which fails with EBADF on a closed descriptor.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok(())
+}
 
 /// Takes the listening socket with this number.
 ///

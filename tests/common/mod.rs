@@ -14,6 +14,7 @@ pub mod command;
 pub mod gate;
 pub mod load;
 pub mod processes;
+pub mod sockets;
 pub mod terminal;
 
 use std::collections::BTreeMap;

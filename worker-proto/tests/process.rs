@@ -3,8 +3,7 @@
 mod common;
 
 use std::env;
-use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitStatus;
 use std::thread;
@@ -12,12 +11,12 @@ use std::time::Duration;
 
 use common::{as_role, limit_with_room_for, open_descriptors, reexec, role, start};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::SockRef;
+use worker_proto::address::Address;
 use worker_proto::env::CONTROL_FD;
-use worker_proto::frame::{Limits, ToMaster, Welcome};
-use worker_proto::ids::Role;
+use worker_proto::frame::{DispatchMode, FromMaster, Limits, Listening, ToMaster, Welcome};
+use worker_proto::ids::{ListenerId, Role};
 use worker_proto::scm::Wait;
-use worker_proto::socket::Inbox;
+use worker_proto::socket::{self, Inbox, QueueReceiver, QueueSender};
 use worker_proto::{FakeMaster, Server, Worker};
 
 #[test]
@@ -111,8 +110,8 @@ fn a_listener_at_the_descriptor_limit_says_so_and_recovers() {
         return reexec(NAME, "limit");
     }
     let (master, worker) = FakeMaster::new();
-    let listener = worker.listen("127.0.0.1:8000").unwrap();
-    let mut clients = [(); 2].map(|()| master.connect("127.0.0.1:8000"));
+    let listener = worker.listen(WEB).unwrap();
+    let mut clients = [(); 2].map(|()| master.connect(WEB));
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let before = open_descriptors();
     setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(0), hard).unwrap();
@@ -126,54 +125,69 @@ fn a_listener_at_the_descriptor_limit_says_so_and_recovers() {
         // Closed, with an end that the client sees.
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
-    let _client = master.connect("127.0.0.1:8000");
+    let _client = master.connect(WEB);
     assert!(listener.accept().unwrap().is_some());
-
-    // An answer whose descriptor is lost fails the question, not the worker.
-    setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(3), hard).unwrap();
-    // The fake master needs three for its side, so none is left for ours.
-    let err = io::Error::from(worker.listen("127.0.0.1:8001").unwrap_err());
-    assert_eq!(err.raw_os_error(), Some(nix::libc::EMFILE));
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-    worker.listen("127.0.0.1:8002").unwrap();
 }
 
 #[test]
-fn a_server_at_the_descriptor_limit_goes_on_when_a_connection_is_closed() {
-    const NAME: &str = "a_server_at_the_descriptor_limit_goes_on_when_a_connection_is_closed";
+fn an_answer_whose_descriptor_is_lost_fails_the_question_and_not_the_worker() {
+    const NAME: &str = "an_answer_whose_descriptor_is_lost_fails_the_question_and_not_the_worker";
+    if role().is_none() {
+        let (master, mut child) = start(as_role(NAME, "limit"), FakeMaster::welcome());
+        let mut inbox = Inbox::new();
+        for _ in 0..2 {
+            let question = master.receive(&mut inbox, Wait::AsSet).unwrap().frame;
+            let ToMaster::Listen(listen) = question else {
+                panic!("{question:?}");
+            };
+            let answer = FromMaster::Listening(Listening {
+                request: listen.request,
+                listener: ListenerId(listen.request.0),
+                name: listen.target,
+                address: Address::Unnamed,
+                mode: DispatchMode::HandOff,
+            });
+            let (_sender, queue): (QueueSender, QueueReceiver) = socket::pair().unwrap();
+            let sent = master.send(&answer, &[queue.as_fd()], Wait::Never);
+            sent.unwrap();
+        }
+        return assert!(child.wait().unwrap().success());
+    }
+    let worker = Worker::connect().unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(0), hard).unwrap();
+    let err = io::Error::from(worker.listen("web").unwrap_err());
+    assert_eq!(err.raw_os_error(), Some(nix::libc::EMFILE));
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert_eq!(worker.listen("web").unwrap().name(), "web");
+}
+
+#[test]
+fn a_server_at_the_descriptor_limit_goes_on() {
+    const NAME: &str = "a_server_at_the_descriptor_limit_goes_on";
     if role().is_none() {
         return reexec(NAME, "limit");
     }
-    let worker = Worker::connect().unwrap();
-    let listener = worker.listen("127.0.0.1:0").unwrap();
-    let address = listener.address().inet().unwrap();
-    let stopper = listener.as_fd().try_clone_to_owned().unwrap();
+    let (master, worker) = FakeMaster::new();
+    let listener = worker.listen(WEB).unwrap();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let (started, starts) = crossbeam_channel::bounded(3);
+    let mut lost = [(); 3].map(|()| master.connect(WEB));
+    setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(0), hard).unwrap();
     thread::scope(|scope| {
         let server = scope.spawn(|| {
             Server::new().serve([listener], |mut connection| {
-                started.send(()).unwrap();
-                // Until the client has closed its end.
-                connection.read_to_end(&mut Vec::new()).unwrap();
+                connection.write_all(b"served").unwrap();
             })
         });
-        let mut clients = [(); 2].map(|()| Some(TcpStream::connect(address).unwrap()));
-        for _ in &clients {
-            starts.recv_timeout(PATIENCE).unwrap();
+        for client in &mut lost {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }
-        setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(1), hard).unwrap();
-        let last = TcpStream::connect(address).unwrap();
-        // There is no descriptor for it until another connection is closed. The half is closed
-        // here only, as the client's descriptor would be room, too.
-        let first = clients[0].take().unwrap();
-        first.shutdown(Shutdown::Write).unwrap();
-        starts.recv_timeout(PATIENCE).unwrap();
-        drop(last);
-        drop(clients);
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-        SockRef::from(&stopper).shutdown(Shutdown::Both).unwrap();
-        assert!(server.join().unwrap().is_err(), "ended by force");
+        let mut answer = String::new();
+        master.connect(WEB).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "served");
+        master.drain(PATIENCE);
+        assert_eq!(server.join().unwrap().unwrap().connections, 1);
     });
 }
 
@@ -201,4 +215,5 @@ fn orphaned(name: &str, role: Role) -> ExitStatus {
     child.wait().unwrap()
 }
 
+const WEB: &str = "127.0.0.1:8000";
 const PATIENCE: Duration = Duration::from_secs(5);

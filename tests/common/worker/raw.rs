@@ -48,8 +48,11 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
         }),
         // Of the rule `parent`: has its channel, and speaks in its name.
         "child" => {
-            let pong = ToMaster::Pong { token: 1 };
-            for frame in [pong, ToMaster::Ready, ToMaster::Goodbye] {
+            let pongs = std::iter::repeat_n(ToMaster::Pong { token: 1 }, 20);
+            for frame in [ToMaster::Ready, ToMaster::Goodbye]
+                .into_iter()
+                .chain(pongs)
+            {
                 channel.send(&frame, &[], Wait::AsSet).expect("send");
             }
             return ExitCode::SUCCESS;

@@ -1,0 +1,20 @@
+//! Sockets as the kernel shows them.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+/// The backlog that the kernel has: the column Send-Q of a listening socket, see `ss(8)`.
+pub fn backlog(address: SocketAddr) -> u32 {
+    let filter = format!("sport = :{}", address.port());
+    let shown = Command::new("ss")
+        .args(["-Hltn", &filter])
+        .output()
+        .expect("ss, of the package iproute2");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let row = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|row| row.get(3) == Some(&address.to_string().as_str()))
+        .unwrap_or_else(|| panic!("{address} is not in {shown}"));
+    row[2].parse().unwrap()
+}
