@@ -75,6 +75,9 @@ fn the_counters_account_for_what_a_dead_worker_left() {
     let asked: Vec<_> = (0..10)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
+    await_condition("all of them handed off", || {
+        cluster.listener().counters.handed_off == 10
+    });
     kill(victim, Signal::SIGKILL).unwrap();
     for asked in asked {
         assert_eq!(asked.answer().unwrap().status, 200);
