@@ -95,16 +95,24 @@ fn connections_wait_for_the_successor_of_the_only_worker() {
 /// What cannot be served by anybody any more is counted and explained.
 #[test]
 fn connections_that_nobody_is_left_for_are_counted() {
-    let (mut cluster, address) = Cluster::test_workers(1, &["--no-refork"]);
-    assert_eq!(get(address, "/").unwrap().server().id, 1);
-    let victim = cluster.worker(0);
-    processes::freeze(victim.pid());
-    let asked: Vec<_> = (0..7)
+    let (mut cluster, address) = Cluster::test_workers(2, &["--no-refork"]);
+    let (frozen, other) = (cluster.worker(0), cluster.worker(1));
+    processes::freeze(frozen.pid());
+    let asked: Vec<_> = (0..14)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
-    kill(victim.pid(), Signal::SIGKILL).unwrap();
+    let (for_the_frozen, for_the_other): (Vec<_>, Vec<_>) = asked
+        .into_iter()
+        .enumerate()
+        .partition(|(turn, _)| turn % 2 == 0);
+    for (_, asked) in for_the_other {
+        assert_eq!(asked.answer().unwrap().server(), other);
+    }
+    kill(other.pid(), Signal::SIGKILL).unwrap();
+    cluster.await_text(" exited after ");
+    kill(frozen.pid(), Signal::SIGKILL).unwrap();
     cluster.await_text("7 connections refused: no worker is left");
-    for asked in asked {
+    for (_, asked) in for_the_frozen {
         asked.answer().unwrap_err();
     }
     assert_eq!(cluster.wait().code(), 5);

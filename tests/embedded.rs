@@ -75,6 +75,9 @@ fn the_counters_account_for_what_a_dead_worker_left() {
     let asked: Vec<_> = (0..10)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
+    await_condition("all of them handed off", || {
+        cluster.listener().counters.handed_off == 10
+    });
     kill(victim, Signal::SIGKILL).unwrap();
     for asked in asked {
         assert_eq!(asked.answer().unwrap().status, 200);
@@ -212,12 +215,16 @@ fn the_library_touches_no_signal_and_no_limit_of_the_process() {
     let before = surroundings();
     let cluster = Embedded::start(config(2));
     assert_eq!(surroundings(), before);
-    // Nor do the threads that it starts have others than the one that started them.
+    // Nor do the threads that it starts have other masks than the one that started them. The C
+    // library blocks everything while a thread begins, so this may take a moment to be true.
     let own = blocked("/proc/thread-self/status");
-    for thread in fs::read_dir("/proc/self/task").unwrap() {
-        let status = thread.unwrap().path().join("status");
-        assert_eq!(blocked(status.to_str().unwrap()), own);
-    }
+    await_condition("the same mask in every thread", || {
+        let mut threads = fs::read_dir("/proc/self/task").unwrap();
+        threads.all(|thread| {
+            let status = thread.unwrap().path().join("status");
+            blocked(status.to_str().unwrap()) == own
+        })
+    });
     // Its workers start with the limit that the process has.
     let limit = get(cluster.address(), "/limit").unwrap().body;
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -373,9 +380,9 @@ fn surroundings() -> (Vec<String>, (u64, u64)) {
     (signals, getrlimit(Resource::RLIMIT_NOFILE).unwrap())
 }
 
-/// The signals that a thread has blocked.
-fn blocked(status: &str) -> String {
-    let status = fs::read_to_string(status).unwrap();
+/// The signals that a thread has blocked; nothing of one that is gone.
+fn blocked(status: &str) -> Option<String> {
+    let status = fs::read_to_string(status).ok()?;
     let line = status.lines().find(|line| line.starts_with("SigBlk:"));
-    line.unwrap().to_owned()
+    line.map(str::to_owned)
 }
