@@ -20,7 +20,7 @@ pub enum ExitCode {
     CrashLoop = 5,
     /// A listener could not be bound; nothing was started.
     Bind = 6,
-    /// At stop, a process had to be killed because it did not leave in time.
+    /// At stop, a process did not leave in time and had to be made to.
     ForcedKill = 7,
 }
 

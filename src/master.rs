@@ -47,7 +47,7 @@ pub enum StartError {
     #[error("asked to stop while waiting for an address")]
     Interrupted,
     /// The system refused something that every master needs.
-    #[error("prepare the loop")]
+    #[error("prepare the loop: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -61,6 +61,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            StartError::Preflight(PreflightError::Inherited(_)) => ExitCode::Bind,
             StartError::Preflight(_) => ExitCode::Usage,
             StartError::Bind(_) => ExitCode::Bind,
             StartError::Interrupted => ExitCode::Clean,

@@ -10,9 +10,10 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
-use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
+use crate::sys::listening::BindError;
 use crate::sys::program::{ProgramError, locate};
+use crate::sys::{describe, inherited};
 
 /// A configuration that cannot be run.
 #[derive(Debug, Error)]
@@ -56,6 +57,9 @@ pub enum PreflightError {
         /// The descriptor.
         fd: RawFd,
     },
+    /// An inherited descriptor that is no listening socket.
+    #[error(transparent)]
+    Inherited(#[from] BindError),
     /// A program that cannot be started.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -93,6 +97,9 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
 /// No name and no inherited descriptor can be had twice.
 fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
     for (index, one) in listeners.iter().enumerate() {
+        if let Source::Inherited(fd) = one.source {
+            inherited::check(fd).map_err(|err| BindError::new(one, err))?;
+        }
         for other in &listeners[index + 1..] {
             if one.name() == other.name() {
                 return Err(PreflightError::DuplicateListener { name: one.name() });

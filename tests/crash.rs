@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
 use common::client::{Server, ask, connect, get};
+use common::command::after;
 use common::load::Load;
 use common::{Cluster, Stopwatch, processes, run_to_end, test_worker};
 
@@ -90,6 +91,37 @@ fn connections_wait_for_the_successor_of_the_only_worker() {
     // Whoever comes while nobody serves is not refused either.
     assert!(get(address, "/exit/1").is_err());
     assert_eq!(get(address, "/").unwrap().server().id, 3);
+}
+
+/// The queue of a dead worker may hold more connections than the master may have descriptors: they
+/// are taken back as far as somebody has room for them.
+#[test]
+fn more_connections_than_descriptors_are_taken_back() {
+    const CLIENTS: usize = 400;
+    let worker = test_worker();
+    let args = [
+        "-w",
+        "2",
+        "-l",
+        "127.0.0.1:0",
+        worker.to_str().unwrap(),
+        "serve",
+    ];
+    let mut cluster = Cluster::from_command(after("ulimit -n 100", args));
+    let address = cluster.address();
+    cluster.await_ready();
+    let (victim, other) = (cluster.worker(0), cluster.worker(1));
+    processes::freeze(victim.pid());
+    processes::freeze(other.pid());
+    let asked: Vec<_> = (0..CLIENTS)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    kill(victim.pid(), Signal::SIGKILL).unwrap();
+    processes::thaw(other.pid());
+    for asked in asked {
+        asked.answer().unwrap();
+    }
+    assert!(!cluster.log().contains("lost"), "{}", cluster.log());
 }
 
 /// What cannot be served by anybody any more is counted and explained.

@@ -183,6 +183,42 @@ fn a_listener_that_the_replacement_does_not_want_is_closed() {
     get(address, "/").expect_err("nobody listens there any more");
 }
 
+/// A holder that dies and is not replaced takes its listener with it, whoever else held it once.
+#[test]
+fn a_listener_goes_with_its_last_holder_if_nobody_takes_the_slot() {
+    let workers = [
+        "by-slot",
+        "serve",
+        "127.0.0.1:0",
+        "--",
+        "steps",
+        "listen:127.0.0.1:0",
+        "close:127.0.0.1:0",
+        "ready",
+    ];
+    let mut cluster = start(2, &["--no-refork"], &workers);
+    let address = bound(&mut cluster, "127.0.0.1:0");
+    cluster.await_ready();
+    get(address, "/exit/1").expect_err("it dies without an answer");
+    cluster.find_text("no longer listening on 127.0.0.1:0");
+    get(address, "/").expect_err("nobody listens there any more");
+}
+
+/// Nothing that a graceful stop does needs privileges.
+#[test]
+fn a_master_without_privileges_closes_its_listeners_without_a_warning() {
+    let programs = Unprivileged::new();
+    let worker = programs.worker();
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let args = ["-w", "1", "-l", address, worker.to_str().unwrap(), "serve"];
+        let mut cluster = Cluster::from_command(programs.command(args));
+        cluster.await_ready();
+        let ended = cluster.stop();
+        assert_eq!(ended.code(), 0, "{}", ended.log);
+        assert!(!ended.log.contains("WARN"), "{}", ended.log);
+    }
+}
+
 /// Once something is declared, the rest is forbidden.
 #[test]
 fn an_address_that_is_not_declared_is_refused_unless_it_is_allowed() {

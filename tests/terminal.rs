@@ -36,7 +36,10 @@ fn a_stopped_terminal_does_not_stop_the_cluster() {
 #[test]
 fn lines_that_a_stopped_terminal_does_not_take_are_counted() {
     const EACH_TWO_LINES: usize = 4_000;
-    let (mut terminal, address) = serve(1, &["--allow-listen", "127.0.0.2:0"]);
+    let (mut terminal, address) = serve(
+        1,
+        &["--allow-listen", "127.0.0.2:0", "--log-level", "debug"],
+    );
     terminal.stop_output();
     get(address, &format!("/relisten/{EACH_TWO_LINES}")).unwrap();
     assert_eq!(get(address, "/").unwrap().status, 200);
@@ -72,7 +75,10 @@ fn dropped(seen: &str) -> usize {
 /// The same when nobody stopped the terminal, but nobody reads it either: its buffer is full.
 #[test]
 fn a_terminal_that_nobody_reads_does_not_stop_the_cluster() {
-    let (mut terminal, address) = serve(1, &["--allow-listen", "127.0.0.2:0"]);
+    let (mut terminal, address) = serve(
+        1,
+        &["--allow-listen", "127.0.0.2:0", "--log-level", "debug"],
+    );
     get(address, "/relisten/1000").unwrap();
     assert_eq!(get(address, "/").unwrap().status, 200);
     let seen = terminal.await_seen("every line", |seen| written(seen) == 2000);

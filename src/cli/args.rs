@@ -166,7 +166,7 @@ Exit codes:
   4  an agent failed to start
   5  gave up on a crash loop: no worker is left to serve
   6  a listener could not be bound; nothing was started
-  7  at stop, a process had to be killed because it did not leave in time";
+  7  at stop, a process did not leave in time and had to be made to";
 
 impl Args {
     /// The configuration that the flags describe, and how the workers were counted.

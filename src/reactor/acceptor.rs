@@ -3,19 +3,22 @@
 //! Declared listeners are there from the start. Others are bound when a worker asks, if the policy
 //! allows, and shared by every worker that asks for the same address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
 use worker_proto::frame::{DeclaredListener, Listen, ListenOptions};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
+use worker_proto::socket::Inbox;
 
 use super::counters::Counters;
 use super::queue::AcceptQueue;
 use super::serving::{Serving, Tenure, Turn};
+use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::sys::listening::ListeningSocket;
@@ -88,7 +91,7 @@ impl Acceptor {
         let declared = self
             .serving
             .values()
-            .filter(|serving| serving.tenure() == Tenure::Declared);
+            .filter(|serving| serving.is_declared());
         declared
             .filter_map(|serving| {
                 let address = serving.socket()?.address().clone();
@@ -139,7 +142,7 @@ impl Acceptor {
             self.enter(asker.worker, asker.slot);
         }
         if granted.is_err() {
-            self.drop_unclaimed(turn, |_| true);
+            self.drop_unclaimed(turn);
         }
         granted
     }
@@ -154,9 +157,8 @@ impl Acceptor {
         let Some(serving) = self.serving.get_mut(&listener) else {
             return false;
         };
-        let had = serving.has_queue(worker);
-        serving.retire(worker, turn);
-        self.drop_unclaimed(turn, |id| id == listener);
+        let had = serving.retire(worker, turn.registry);
+        self.drop_unclaimed(turn);
         had
     }
 
@@ -181,22 +183,22 @@ impl Acceptor {
         }
     }
 
-    /// Takes the worker's queues away, and back what is in them.
-    pub(crate) fn retire(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+    /// The worker is gone: takes its queues away; what is in them is dispatched again.
+    pub(crate) fn retire(&mut self, worker: WorkerId, slot: Slot, registry: &Registry) {
         for serving in self.serving.values_mut() {
-            serving.retire(worker, turn);
+            if serving.retire(worker, registry) {
+                serving.await_claim(slot);
+            }
         }
     }
 
-    /// A slot's new worker is ready: what its predecessor had bound and it did not ask for goes.
+    /// The slot has a ready worker again, or will have none: what its last worker had bound, and
+    /// nobody claims, goes.
     pub(crate) fn settle(&mut self, slot: Slot, turn: &mut Turn<'_>) {
-        let abandoned: Vec<_> = self
-            .serving
-            .values()
-            .filter(|serving| serving.tenure() == Tenure::OnDemand { holder: slot })
-            .map(Serving::id)
-            .collect();
-        self.drop_unclaimed(turn, |id| abandoned.contains(&id));
+        for serving in self.serving.values_mut() {
+            serving.settle(slot);
+        }
+        self.drop_unclaimed(turn);
     }
 
     /// A client is waiting.
@@ -242,8 +244,10 @@ impl Acceptor {
     }
 
     /// Gives up on what no worker is left to take.
-    pub(crate) fn refuse_held(&mut self) {
-        self.serving.values_mut().for_each(Serving::refuse_held);
+    pub(crate) fn refuse_held(&mut self, inbox: &mut Inbox) {
+        for serving in self.serving.values_mut() {
+            serving.refuse_held(inbox);
+        }
     }
 
     /// When a listener wants to be tried again.
@@ -321,6 +325,12 @@ impl Acceptor {
                 return Err(Refusal::new(libc::EACCES, reason));
             }
         }
+        if self.next.0 > LAST_LISTENER {
+            return Err(Refusal::new(
+                libc::EMFILE,
+                "this master has bound a million listeners: restart it",
+            ));
+        }
         let mut spec = ListenerSpec::bind(address);
         spec.backlog = listen.options.backlog;
         spec.v6only = listen
@@ -329,10 +339,17 @@ impl Acceptor {
             .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
         let socket = ListeningSocket::open(&spec)
             .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
-        log::info!("listening on {} for {}", socket.address(), asker.worker);
+        log::log!(
+            news(self.next),
+            "listening on {} for {}",
+            socket.address(),
+            asker.worker
+        );
         Ok(self.add(
             target.clone(),
-            Tenure::OnDemand { holder: asker.slot },
+            Tenure::OnDemand {
+                awaited: BTreeSet::new(),
+            },
             socket,
         ))
     }
@@ -349,7 +366,7 @@ impl Acceptor {
             )
         };
         let (queue, worker_end) = AcceptQueue::create(options).map_err(failed)?;
-        serving.add_queue(asker.worker, asker.slot, queue);
+        serving.add_queue(asker.worker, queue);
         let address = serving
             .socket()
             .map_or(Address::Unnamed, |socket| socket.address().clone());
@@ -362,19 +379,27 @@ impl Acceptor {
     }
 
     /// Closes on-demand listeners that nobody holds any more.
-    fn drop_unclaimed(&mut self, turn: &mut Turn<'_>, concerned: impl Fn(ListenerId) -> bool) {
+    fn drop_unclaimed(&mut self, turn: &mut Turn<'_>) {
         self.serving.retain(|&id, serving| {
-            let stays = match serving.tenure() {
-                Tenure::Declared => true,
-                Tenure::OnDemand { .. } => !concerned(id) || !serving.is_unclaimed(),
-            };
-            if !stays {
-                serving.refuse_held();
-                serving.abandon(turn.registry);
-                log::info!("no longer listening on {}", serving.name());
+            if !serving.is_unclaimed() {
+                return true;
             }
-            stays
+            serving.refuse_held(turn.inbox);
+            if serving.socket().is_some() {
+                log::log!(news(id), "no longer listening on {}", serving.name());
+            }
+            serving.abandon(turn.registry);
+            false
         });
+    }
+}
+
+/// A worker that binds again and again is news a few times only.
+fn news(listener: ListenerId) -> Level {
+    if listener.0 < NEWSWORTHY_LISTENERS {
+        Level::Info
+    } else {
+        Level::Debug
     }
 }
 
@@ -386,6 +411,9 @@ impl Refusal {
         }
     }
 }
+
+/// How many on-demand listeners the log tells of.
+const NEWSWORTHY_LISTENERS: u32 = 100;
 
 /// How many listeners one worker may hold.
 const LISTENERS_PER_WORKER: usize = 64;

@@ -61,13 +61,24 @@ impl Reactor {
                 }
             }
             Action::Forget { worker } => {
-                self.acceptor.retire(worker, &mut turn);
                 if let Some(mut process) = self.processes.remove(&worker) {
-                    process.disconnect(self.poll.registry());
+                    let (role, slot) = (process.role, process.slot);
+                    self.acceptor.retire(worker, slot, turn.registry);
+                    if role == Role::Worker && !self.supervisor.is_kept(role, slot) {
+                        self.acceptor.settle(slot, &mut turn);
+                    }
+                    process.disconnect(turn.registry);
                 }
             }
             Action::Notify(notice) => {
                 log::log!(notice.level(), "{notice}");
+                if let Notice::Parked {
+                    role: Role::Worker,
+                    slot,
+                } = notice
+                {
+                    self.acceptor.settle(slot, &mut turn);
+                }
                 if matches!(notice, Notice::ClusterReady { .. }) {
                     for waiting in self.expectant.drain(..) {
                         let _ = waiting.try_send(());
@@ -75,7 +86,7 @@ impl Reactor {
                 }
             }
             Action::Finish { code } => {
-                self.acceptor.refuse_held();
+                self.acceptor.refuse_held(&mut self.inbox);
                 self.acceptor.abandon(self.poll.registry());
                 self.progress = Progress::Finished(code);
             }

@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor};
+use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
@@ -237,7 +238,7 @@ impl Reactor {
                     // It may exist and be impossible to watch.
                     let _ = process.signal(Kill);
                     let program = self.config.program(process.role, process.slot);
-                    let reason = format!("start {}: {err}", program.path.display());
+                    let reason = format!("start {}: {}", program.path.display(), explain(&err));
                     self.supervisor
                         .handle(now, Event::SpawnFailed { worker, reason });
                 }
@@ -259,7 +260,13 @@ impl Reactor {
                 Command::AwaitReady(reply) if self.supervisor.stage() == Stage::Serving => {
                     let _ = reply.try_send(());
                 }
-                Command::AwaitReady(reply) => self.expectant.push(reply),
+                Command::AwaitReady(reply) => {
+                    // Who gave up waiting is still among them: the oldest goes.
+                    if self.expectant.len() >= EXPECTANT {
+                        self.expectant.remove(0);
+                    }
+                    self.expectant.push(reply);
+                }
             }
         }
     }
@@ -334,7 +341,7 @@ impl Reactor {
             // No Ping of ours waits for it, and a late answer to an old one is harmless.
             ToMaster::Pong { token: _ } => {}
             ToMaster::Goodbye => {
-                self.retire(worker, now);
+                self.retire(worker);
                 self.supervisor.handle(now, Event::Goodbye { worker });
                 self.tell(worker, FromMaster::Farewell, None, now);
             }
@@ -434,15 +441,17 @@ impl Reactor {
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
         }
-        self.retire(worker, now);
+        self.retire(worker);
         self.supervisor
             .handle(now, Event::Disconnected { worker, cause });
     }
 
-    /// Takes back what the worker has not received.
-    fn retire(&mut self, worker: WorkerId, now: Instant) {
-        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
-        self.acceptor.retire(worker, &mut turn);
+    /// What the worker has not received is for others.
+    fn retire(&mut self, worker: WorkerId) {
+        if let Some(process) = self.processes.get(&worker) {
+            self.acceptor
+                .retire(worker, process.slot, self.poll.registry());
+        }
     }
 
     /// Collects a process that ended, after its last words.
@@ -477,6 +486,18 @@ impl Reactor {
     }
 }
 
+/// What a person should do about a process that could not be started.
+fn explain(err: &io::Error) -> String {
+    let remedy = match err.raw_os_error() {
+        Some(libc::EAGAIN) => "; raise the limit on processes (ulimit -u, TasksMax=)",
+        Some(libc::EMFILE) => "; raise the limit on descriptors (ulimit -n, LimitNOFILE=)",
+        Some(libc::ENOMEM) => "; memory is short",
+        Some(libc::ENOENT) => "; the program, or the interpreter in its first line, is missing",
+        _ => "",
+    };
+    format!("{}{remedy}", describe(err))
+}
+
 /// What a call into the acceptor may use. A function, so that it borrows fields and not `self`.
 fn turn<'a>(
     now: Instant,
@@ -498,6 +519,9 @@ fn round_up(wait: Duration) -> Duration {
 }
 
 const EVENTS_PER_TURN: usize = 256;
+
+/// How many may wait for the cluster to be ready.
+const EXPECTANT: usize = 1024;
 
 /// How many frames of one process are read before the loop looks at anything else.
 const FRAMES_PER_TURN: usize = 64;

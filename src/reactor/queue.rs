@@ -93,29 +93,30 @@ impl AcceptQueue {
         self.sender.shutdown(Shutdown::Write)
     }
 
-    /// Takes back everything that the worker has not received.
-    pub(crate) fn reclaim(&mut self, inbox: &mut Inbox) -> Vec<Accepted> {
-        let mut connections = Vec::new();
-        loop {
-            match self.receiver.receive(inbox, Wait::Never) {
-                Ok(received) => {
-                    let streams = std::mem::take(&mut inbox.descriptors);
-                    connections.extend(
-                        streams
-                            .into_iter()
-                            .zip(received.frame.peers)
-                            .map(|(stream, peer)| Accepted { stream, peer }),
-                    );
-                }
-                Err(ReceiveError::Empty | ReceiveError::Closed) => break,
-                Err(err @ (ReceiveError::Violation(_) | ReceiveError::Io(_))) => {
-                    log::error!("reclaim connections from an accept queue: {err}");
-                    break;
-                }
+    /// Takes back one packet that the worker has not received; `None` when there is none left.
+    ///
+    /// One at a time, since every connection taken back is a descriptor of the master's.
+    pub(crate) fn reclaim(&self, inbox: &mut Inbox) -> Option<Vec<Accepted>> {
+        match self.receiver.receive(inbox, Wait::Never) {
+            Ok(received) => {
+                let streams = std::mem::take(&mut inbox.descriptors).into_iter();
+                let reclaimed = streams.zip(received.frame.peers);
+                Some(
+                    reclaimed
+                        .map(|(stream, peer)| Accepted { stream, peer })
+                        .collect(),
+                )
+            }
+            Err(ReceiveError::Empty | ReceiveError::Closed) => None,
+            Err(err @ ReceiveError::Violation(_)) => {
+                log::error!("reclaim connections from an accept queue: {err}");
+                Some(Vec::new())
+            }
+            Err(err @ ReceiveError::Io(_)) => {
+                log::error!("reclaim connections from an accept queue: {err}");
+                None
             }
         }
-        connections.append(&mut self.pending);
-        connections
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A connection is in exactly one place: the kernel's backlog, `held`, the packet being built for
 //! one accept queue, or that queue. What cannot be handed off goes back to the front of `held`,
-//! and nothing new is accepted while anything is held.
+//! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
+//! packet at a time, when `held` is empty and somebody has room.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(crate) struct Serving {
     interest: Interested,
     rotation: Rotation,
     queues: HashMap<WorkerId, AcceptQueue>,
+    /// Queues that lost their worker, with what it left unread.
+    retired: VecDeque<Retired>,
     /// Queues with a packet being built.
     unflushed: Vec<WorkerId>,
     /// Accepted and not on its way to anybody; refilled only when it is empty.
@@ -43,15 +46,23 @@ pub(crate) struct Serving {
     counters: Counters,
 }
 
+/// A queue that lost its worker.
+#[derive(Debug)]
+struct Retired {
+    worker: WorkerId,
+    queue: AcceptQueue,
+    reclaimed: u64,
+}
+
 /// How long a listener lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Tenure {
     /// As long as the master: `--listen`.
     Declared,
-    /// Until its last holder leaves. After a crash the slot's next worker may claim it again.
+    /// Until its last holder gives it back.
     OnDemand {
-        /// The last worker's slot.
-        holder: Slot,
+        /// The slots of holders that died: their next workers may claim it again.
+        awaited: BTreeSet<Slot>,
     },
 }
 
@@ -102,6 +113,7 @@ impl Serving {
             interest: Interested::No,
             rotation: Rotation::new(Box::new(RoundRobin::default())),
             queues: HashMap::new(),
+            retired: VecDeque::new(),
             unflushed: Vec::new(),
             held: VecDeque::new(),
             nonblocking: false,
@@ -118,8 +130,8 @@ impl Serving {
         &self.name
     }
 
-    pub(crate) fn tenure(&self) -> Tenure {
-        self.tenure
+    pub(crate) fn is_declared(&self) -> bool {
+        matches!(self.tenure, Tenure::Declared)
     }
 
     /// The socket, until it is closed.
@@ -139,17 +151,32 @@ impl Serving {
         self.queues.contains_key(&worker)
     }
 
+    /// Whether nobody needs it any more, nor will.
     pub(crate) fn is_unclaimed(&self) -> bool {
-        self.queues.is_empty()
+        match &self.tenure {
+            Tenure::Declared => false,
+            Tenure::OnDemand { awaited } => self.queues.is_empty() && awaited.is_empty(),
+        }
+    }
+
+    /// The slot's holder died; its next worker may claim the listener again.
+    pub(crate) fn await_claim(&mut self, slot: Slot) {
+        if let Tenure::OnDemand { awaited } = &mut self.tenure {
+            awaited.insert(slot);
+        }
+    }
+
+    /// The slot's next worker has claimed the listener by now, or never will.
+    pub(crate) fn settle(&mut self, slot: Slot) {
+        if let Tenure::OnDemand { awaited } = &mut self.tenure {
+            awaited.remove(&slot);
+        }
     }
 
     /// Gives the worker a queue. It receives nothing before it [`enter`](Self::enter)s.
-    pub(crate) fn add_queue(&mut self, worker: WorkerId, slot: Slot, queue: AcceptQueue) {
+    pub(crate) fn add_queue(&mut self, worker: WorkerId, queue: AcceptQueue) {
         if self.queues.is_empty() {
             self.nonblocking = queue.is_nonblocking();
-        }
-        if let Tenure::OnDemand { holder } = &mut self.tenure {
-            *holder = slot;
         }
         self.queues.insert(worker, queue);
     }
@@ -177,28 +204,25 @@ impl Serving {
         }
     }
 
-    /// Takes the worker's queue away, and back what is in it.
-    pub(crate) fn retire(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+    /// Takes the worker's queue away; what is in it is dispatched again. Answers whether there was
+    /// a queue.
+    pub(crate) fn retire(&mut self, worker: WorkerId, registry: &Registry) -> bool {
         self.rotation.leave(worker);
         self.unflushed.retain(|&unflushed| unflushed != worker);
         let Some(mut queue) = self.queues.remove(&worker) else {
-            return;
+            return false;
         };
         // Not registered unless it was saturated.
-        let _ = turn.registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
-        let unsent = queue.take_pending();
-        let unread = queue.reclaim(turn.inbox);
-        if !unread.is_empty() {
-            log::info!(
-                "{worker} {}: {} unread connections reclaimed",
-                self.name,
-                unread.len()
-            );
-        }
-        self.counters.reclaimed += unread.len() as u64;
-        for connection in unread.into_iter().chain(unsent).rev() {
+        let _ = registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
+        for connection in queue.take_pending().into_iter().rev() {
             self.held.push_front(connection);
         }
+        self.retired.push_back(Retired {
+            worker,
+            queue,
+            reclaimed: 0,
+        });
+        true
     }
 
     /// A saturated queue has room again.
@@ -262,22 +286,56 @@ impl Serving {
         self.socket = None;
     }
 
-    /// Gives up on what is held: there is no worker left to take it.
-    pub(crate) fn refuse_held(&mut self) {
-        if !self.held.is_empty() {
-            log::warn!(
-                "{}: {} connections refused: no worker is left",
-                self.name,
-                self.held.len()
-            );
-            self.counters.refused += self.held.len() as u64;
+    /// Gives up on what is held or was left unread: there is no worker left to take it.
+    pub(crate) fn refuse_held(&mut self, inbox: &mut Inbox) {
+        let mut refused = 0;
+        loop {
+            refused += self.held.len() as u64;
             self.held.clear();
+            if !self.reclaim(inbox) {
+                break;
+            }
+        }
+        if refused > 0 {
+            log::warn!(
+                "{}: {refused} connections refused: no worker is left",
+                self.name
+            );
+            self.counters.refused += refused;
         }
     }
 
     /// Nobody is waiting any more, and nobody can come.
     pub(crate) fn is_closed(&self) -> bool {
-        self.socket.is_none() && self.held.is_empty()
+        self.socket.is_none() && self.held.is_empty() && self.retired.is_empty()
+    }
+
+    /// Takes a packet back from a queue that lost its worker; answers whether there is anything
+    /// left to take.
+    fn reclaim(&mut self, inbox: &mut Inbox) -> bool {
+        let Some(retired) = self.retired.front_mut() else {
+            return false;
+        };
+        match retired.queue.reclaim(inbox) {
+            Some(connections) => {
+                retired.reclaimed += connections.len() as u64;
+                self.counters.reclaimed += connections.len() as u64;
+                self.held.extend(connections);
+            }
+            None => {
+                let Retired {
+                    worker, reclaimed, ..
+                } = retired;
+                if *reclaimed > 0 {
+                    log::info!(
+                        "{worker} {}: {reclaimed} unread connections reclaimed",
+                        self.name
+                    );
+                }
+                self.retired.pop_front();
+            }
+        }
+        true
     }
 
     /// Accepts within the budget; answers whether there was anything.
@@ -312,10 +370,12 @@ impl Serving {
     }
 
     fn dispatch_held(&mut self, turn: &mut Turn<'_>) {
-        while self.can_dispatch()
-            && let Some(connection) = self.held.pop_front()
-        {
-            self.dispatch(connection, turn);
+        while self.can_dispatch() {
+            match self.held.pop_front() {
+                Some(connection) => self.dispatch(connection, turn),
+                None if self.reclaim(turn.inbox) => {}
+                None => break,
+            }
         }
     }
 
@@ -365,22 +425,22 @@ impl Serving {
             self.held.push_front(connection);
         }
         match err {
-            SendError::Full => self.saturate(worker, turn.registry),
+            SendError::Full => self.saturate(worker, turn.now, turn.registry),
             SendError::Exhausted(err) => self.pause(turn.now, &AcceptError::Exhausted(err)),
             SendError::Gone => {
                 log::warn!("{worker} {}: shut its accept queue", self.name);
-                self.retire(worker, turn);
+                self.retire(worker, turn.registry);
             }
             SendError::TooLarge(_) | SendError::Io(_) => {
                 log::error!("{worker} {}: hand off: {err}", self.name);
-                self.retire(worker, turn);
+                self.retire(worker, turn.registry);
             }
         }
     }
 
     /// The worker is skipped until its queue has room. Only now is the queue watched: otherwise
     /// every connection that a worker receives would wake the master.
-    fn saturate(&mut self, worker: WorkerId, registry: &Registry) {
+    fn saturate(&mut self, worker: WorkerId, now: Instant, registry: &Registry) {
         log::debug!("{worker} {}: saturated", self.name);
         self.rotation.saturate(worker);
         let Some(queue) = self.queues.get(&worker) else {
@@ -392,6 +452,9 @@ impl Serving {
         match watched {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
                 log::error!("{worker} {}: watch its accept queue: {err}", self.name);
+                // Nothing will say when it has room: try again.
+                self.rotation.relieve(worker);
+                self.pause(now, &AcceptError::Exhausted(err));
             }
             Ok(()) | Err(_) => {}
         }

@@ -57,11 +57,14 @@ impl Source {
     }
 }
 
+/// The last listener that a token can name.
+pub(crate) const LAST_LISTENER: u32 = (1 << (KIND_SHIFT - LISTENER_SHIFT)) - 1;
+
 /// 2^40 workers: a thousand restarts a second for thirty years.
 const LISTENER_SHIFT: u32 = 40;
 const KIND_SHIFT: u32 = 60;
 const WORKER_MASK: u64 = (1 << LISTENER_SHIFT) - 1;
-const LISTENER_MASK: u64 = (1 << (KIND_SHIFT - LISTENER_SHIFT)) - 1;
+const LISTENER_MASK: u64 = LAST_LISTENER as u64;
 
 #[cfg(test)]
 mod tests {

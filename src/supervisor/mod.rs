@@ -136,6 +136,15 @@ impl Supervisor {
         self.processes.get(&worker).is_some_and(Process::is_serving)
     }
 
+    /// Whether the slot has an incumbent, or will have one again.
+    #[must_use]
+    pub fn is_kept(&self, role: Role, slot: Slot) -> bool {
+        let mut seats = self.seats.iter();
+        seats.any(|seat| {
+            seat.role == role && seat.slot == slot && seat.occupancy != Occupancy::Parked
+        })
+    }
+
     /// How many processes of this role are serving.
     #[must_use]
     pub fn serving(&self, role: Role) -> usize {

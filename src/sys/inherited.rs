@@ -20,11 +20,22 @@ use crate::config::listener::ListenerSpec;
 /// # Errors
 /// When `/proc/self/fd` cannot be read.
 pub(crate) fn keep_from_children() -> io::Result<()> {
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC takes numbers only, and closes nothing.
+    let marked = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if marked == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.11.
     for entry in fs::read_dir("/proc/self/fd")? {
-        let number = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
         let Some(fd) = number.filter(|&fd: &RawFd| fd > 2) else {
             continue;
         };
@@ -35,11 +46,12 @@ pub(crate) fn keep_from_children() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the listening socket with this number.
+/// Checks that the parent process left a listening socket open under this number. Before this
+/// process opens anything itself: the number could be taken then.
 ///
 /// # Errors
 /// When it is not open, or not a listening stream socket.
-pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn check(fd: RawFd) -> io::Result<()> {
     if fd <= 2 {
         return Err(io::Error::other(
             "descriptors 0, 1 and 2 are the standard streams",
@@ -55,6 +67,15 @@ pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
             "not a listening stream socket: the parent process has to call listen on it",
         ));
     }
+    Ok(())
+}
+
+/// Takes the listening socket with this number.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
+    check(fd)?;
     // SAFETY: the descriptor is open and came from the parent process: nothing in this process
     // opened it, and the caller takes each number once.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

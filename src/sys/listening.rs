@@ -55,6 +55,14 @@ pub struct BindError {
 }
 
 impl BindError {
+    pub(crate) fn new(spec: &ListenerSpec, source: io::Error) -> Self {
+        BindError {
+            what: spec.source.to_string(),
+            reason: explain(&spec.source, &source),
+            source,
+        }
+    }
+
     /// The error number, for a worker that asked.
     #[must_use]
     pub fn errno(&self) -> i32 {
@@ -103,11 +111,7 @@ impl ListeningSocket {
             Source::Bind(address) => Self::bind_address(address, spec),
             Source::Inherited(fd) => Self::inherit(*fd),
         };
-        opened.map_err(|source| BindError {
-            what: spec.source.to_string(),
-            reason: explain(&spec.source, &source),
-            source,
-        })
+        opened.map_err(|err| BindError::new(spec, err))
     }
 
     fn bind_address(address: &Address, spec: &ListenerSpec) -> io::Result<Self> {
@@ -228,12 +232,44 @@ impl ListeningSocket {
     pub(crate) fn stop_admitting(&self) -> io::Result<()> {
         match (&self.origin, self.address.inet()) {
             (Origin::Inherited, _) => Ok(()),
-            (Origin::Bound | Origin::Path(_), Some(_)) => {
+            (Origin::Bound | Origin::Path(_), Some(address)) => {
                 // BPF_RET | BPF_K with 0: accept zero bytes of every packet, see socket(7).
-                self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])
+                let filtered = self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]);
+                match filtered {
+                    // Some systems leave filters on TCP to root.
+                    Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
+                        self.admit_neighbours_only(address)
+                    }
+                    filtered => filtered,
+                }
             }
             // unix(7) has no handshake: SHUT_RD refuses new clients and keeps those in line.
             (Origin::Bound | Origin::Path(_), None) => self.socket.shutdown(Shutdown::Read),
+        }
+    }
+
+    /// Drops packets that did not start with a hop count of 255, which ordinary ones do not: the
+    /// next best thing to a filter, see `IP_MINTTL` in ip(7) and RFC 5082. Connections in the
+    /// backlog have their own setting and are not touched.
+    fn admit_neighbours_only(&self, address: SocketAddr) -> io::Result<()> {
+        let (level, option) = match address {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, IP_MINTTL),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, IPV6_MINHOPCOUNT),
+        };
+        let hops: libc::c_int = 255;
+        // SAFETY: the option's value is one int, which `hops` is, and it outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const hops).cast(),
+                INT_BYTES,
+            )
+        };
+        match set {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 }
@@ -364,10 +400,16 @@ fn peer_address(storage: &libc::sockaddr_storage, len: libc::socklen_t) -> Addre
             // SAFETY: the kernel wrote a `sockaddr_un`, which is smaller than the storage.
             let un: libc::sockaddr_un = unsafe { mem::transmute_copy(storage) };
             let used = (len as usize).saturating_sub(mem::offset_of!(libc::sockaddr_un, sun_path));
-            unix_name(&un.sun_path.map(i8::cast_unsigned)[..used.min(un.sun_path.len())])
+            unix_name(&un.sun_path.map(byte)[..used.min(un.sun_path.len())])
         }
         _ => Address::Unnamed,
     }
+}
+
+/// `c_char` is signed on some architectures and unsigned on others.
+#[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "as above")]
+fn byte(c: libc::c_char) -> u8 {
+    c as u8
 }
 
 fn unix_name(bytes: &[u8]) -> Address {
@@ -420,6 +462,14 @@ fn somaxconn() -> u32 {
 
 #[expect(clippy::cast_possible_truncation, reason = "128 bytes")]
 const STORAGE_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+#[expect(clippy::cast_possible_truncation, reason = "4 bytes")]
+const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+
+/// `linux/in.h`.
+const IP_MINTTL: libc::c_int = 21;
+/// `linux/in6.h`.
+const IPV6_MINHOPCOUNT: libc::c_int = 73;
 
 /// The backlog of a listener that does not say: no less than the kernel's own default.
 const DEFAULT_BACKLOG: u32 = 4096;

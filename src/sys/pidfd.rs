@@ -45,8 +45,9 @@ impl Pidfd {
     pub(crate) fn reap(&self) -> io::Result<Option<ExitStatus>> {
         let ended = self.wait(WaitPidFlag::WNOWAIT)?;
         if ended.is_some() {
-            // Not reaped yet, so the group's number is still this process's.
-            self.signal_group(Order::Terminate)?;
+            // Not reaped yet, so the group's number is still this process's. One that changed its
+            // user may not be signalled: EPERM must not keep it from being reaped.
+            let _ = self.signal_group(Order::Terminate);
             self.wait(WaitPidFlag::empty())?;
         }
         Ok(ended)

@@ -70,8 +70,12 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
         Ok(())
     };
     // SAFETY: `prepare` allocates nothing and takes no lock; it makes system calls only.
-    let process = unsafe { command.pre_exec(prepare) }.spawn()?;
-    Pidfd::open(process.id())
+    let mut process = unsafe { command.pre_exec(prepare) }.spawn()?;
+    Pidfd::open(process.id()).inspect_err(|_| {
+        // Nobody could watch it.
+        let _ = process.kill();
+        let _ = process.wait();
+    })
 }
 
 /// A new program starts with nothing blocked and nothing ignored: both survive `exec`, see

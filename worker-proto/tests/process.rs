@@ -56,6 +56,36 @@ fn with_other_threads_running_the_variables_stay() {
     });
 }
 
+/// A forked child has copies of the worker, of its lock and of its channel. Whatever it does with
+/// them, it must not part its parent from the master.
+#[test]
+fn a_forked_child_does_not_speak_for_its_parent() {
+    const NAME: &str = "a_forked_child_does_not_speak_for_its_parent";
+    if role().is_none() {
+        let (master, mut child) = start(as_role(NAME, "forks"), FakeMaster::welcome());
+        let mut inbox = Inbox::new();
+        let frame = master.receive(&mut inbox, Wait::AsSet).unwrap().frame;
+        assert_eq!(frame, ToMaster::Ready, "the first word after Hello");
+        drop(master);
+        assert!(child.wait().unwrap().success());
+        return;
+    }
+    let worker = Worker::connect().unwrap();
+    // SAFETY: the child touches only what belongs to the forking thread, then ends.
+    #[allow(unsafe_code, reason = "there is no safe fork")]
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            _ = worker.leave();
+            // SAFETY: _exit(2) only ends the process.
+            unsafe { nix::libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap();
+            worker.ready().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_bad_inheritance_is_an_error_that_names_it() {
     const NAME: &str = "a_bad_inheritance_is_an_error_that_names_it";

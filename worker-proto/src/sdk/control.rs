@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation, Wo
 /// Shared by the worker and its listeners; the channel ends with the last of them.
 #[derive(Debug)]
 pub(crate) struct Control {
+    /// Whose channel it is: a child that was forked shares it, and must not speak on it.
+    owner: u32,
     channel: Arc<WorkerChannel>,
     shared: Arc<Mutex<Shared>>,
 }
@@ -90,6 +93,7 @@ impl Control {
         // A master that is stopped must not block us for ever in sendmsg.
         SockRef::from(&channel).set_write_timeout(Some(SEND_WITHIN))?;
         let control = Control {
+            owner: process::id(),
             channel: Arc::new(channel),
             shared: Arc::new(Mutex::new(Shared {
                 bond: Bond::Attached,
@@ -110,7 +114,15 @@ impl Control {
     }
 
     pub(crate) fn send(&self, frame: &ToMaster) -> Result<(), SendError> {
+        if !self.is_owner() {
+            return Err(SendError::Gone);
+        }
         self.channel.send(frame, &[], Wait::AsSet)
+    }
+
+    /// Whether this is the process that joined the cluster, and not a child forked from it.
+    fn is_owner(&self) -> bool {
+        process::id() == self.owner
     }
 
     /// Asks for a listener and waits for the answer.
@@ -162,6 +174,9 @@ impl Control {
         queue: Arc<QueueReceiver>,
         released: Sender<()>,
     ) {
+        if !self.is_owner() {
+            return;
+        }
         {
             let mut shared = lock(&self.shared);
             if !shared.is_attached() {
@@ -205,6 +220,10 @@ impl Control {
 /// Parts in peace; the reading thread sees the end of the channel and ends, too.
 impl Drop for Control {
     fn drop(&mut self) {
+        // shutdown(2) is for every copy of the socket: a forked child would part us.
+        if !self.is_owner() {
+            return;
+        }
         {
             let mut shared = lock(&self.shared);
             if !matches!(shared.bond, Bond::Orphaned) {
