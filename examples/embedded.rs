@@ -1,7 +1,7 @@
 //! The master as a library: this program is its own cluster.
 //!
 //! ```text
-//! cargo run --release --example embedded
+//! cargo run --release --example embedded [ADDRESS]
 //! curl http://127.0.0.1:8000/     # several times: the pids take turns
 //! ```
 //!
@@ -28,11 +28,12 @@ fn main() -> Result<process::ExitCode, Box<dyn Error>> {
 
 /// Nobody started this process as a worker: it is the master.
 fn lead() -> Result<process::ExitCode, Box<dyn Error>> {
+    let address = std::env::args().nth(1);
+    let address = address.as_deref().unwrap_or("127.0.0.1:8000");
     let program = Program::new(std::env::current_exe()?);
-    let config = Config::new(program)
-        .workers(4)
-        .listen("127.0.0.1:8000".parse()?);
+    let config = Config::new(program).workers(4).listen(address.parse()?);
     let master = Master::bind(config)?;
+    let address = master.listeners()[0].address.clone();
     let handle = master.handle();
     let running = thread::spawn(move || master.run());
 
@@ -46,7 +47,7 @@ fn lead() -> Result<process::ExitCode, Box<dyn Error>> {
             worker.pid.unwrap_or_default()
         );
     }
-    println!("serving on http://127.0.0.1:8000/, press Enter to stop");
+    println!("serving on http://{address}/, press Enter to stop");
     io::stdin().read_line(&mut String::new())?;
 
     for listener in handle.status()?.listeners {

@@ -228,11 +228,6 @@ impl Serving {
 
     /// Hands off what is held, then accepts and hands off what waits, within the budget.
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) {
-        if self.is_deserted() {
-            self.abandon(turn.registry);
-            self.refuse_held();
-            return;
-        }
         self.paused_until = self.paused_until.filter(|&until| turn.now < until);
         let mut budget = ACCEPT_BUDGET;
         loop {
@@ -265,11 +260,6 @@ impl Serving {
         self.admission = Admission::Closing;
         self.deregister(registry);
         self.socket = None;
-    }
-
-    /// Nobody receives from this listener any more, and in a stop nobody new will.
-    fn is_deserted(&self) -> bool {
-        self.admission == Admission::Closing && self.rotation.is_empty()
     }
 
     /// Gives up on what is held: there is no worker left to take it.
@@ -425,8 +415,15 @@ impl Serving {
         self.rotation.has_room() && self.paused_until.is_none()
     }
 
+    /// While closing, one client may be held for a worker that is about to have room: only by
+    /// accepting does it show whether anybody is waiting at all.
     fn can_accept(&self) -> bool {
-        self.socket.is_some() && self.can_dispatch()
+        self.socket.is_some()
+            && self.paused_until.is_none()
+            && match self.admission {
+                Admission::Open => self.rotation.has_room(),
+                Admission::Closing => true,
+            }
     }
 
     /// The socket is watched exactly while a client could be served.

@@ -261,7 +261,7 @@ impl Supervisor {
             self.dismiss_unwanted(now);
             self.enforce_deadlines(now);
             self.fill_seats(now);
-            // A stage is never entered twice, so this ends.
+            // Stages only ever move forward, so this ends.
             if !self.move_on(now) {
                 break;
             }
@@ -282,7 +282,7 @@ impl Supervisor {
                 Role::Worker => self.cluster_ready(now, since),
             },
             Stage::Serving if self.is_deserted() => self.verdict.fail(StopCause::CrashLoop),
-            Stage::Closing { deadline } if deadline <= now => {
+            Stage::Closing { deadline } if deadline <= now || !self.can_serve() => {
                 self.order(Action::AbandonListeners);
                 self.stop_workers(deadline, Stop::Graceful);
             }

@@ -69,6 +69,11 @@ impl Process {
         self.role == Role::Worker && self.is_serving()
     }
 
+    /// It serves no more, and has to be gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. })
+    }
+
     /// Whether somebody wants it to leave, so that its exit is no failure.
     pub(super) fn was_told_to_leave(&self) -> bool {
         match self.phase {

@@ -42,16 +42,19 @@ impl Supervisor {
     pub(super) fn begin_stop(&mut self, now: Instant, how: Stop) {
         self.tell_of_stop(how);
         let deadline = after(now, self.plan.stop_timeout);
-        match how {
-            Stop::Graceful => {
-                self.order(Action::CloseListeners);
-                self.stage = Stage::Closing { deadline };
-            }
-            Stop::Fast => {
-                self.order(Action::AbandonListeners);
-                self.stop_workers(deadline, how);
-            }
+        if how == Stop::Graceful && self.can_serve() {
+            self.order(Action::CloseListeners);
+            self.stage = Stage::Closing { deadline };
+        } else {
+            self.order(Action::AbandonListeners);
+            self.stop_workers(deadline, how);
         }
+    }
+
+    /// Whether there is somebody for what waits in the backlogs, or will be.
+    pub(super) fn can_serve(&self) -> bool {
+        self.of_role(Role::Worker)
+            .any(|worker| !worker.is_leaving())
     }
 
     /// What waited in the backlogs is in the workers' queues.

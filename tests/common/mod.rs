@@ -11,9 +11,11 @@
 
 pub mod client;
 pub mod command;
+pub mod gate;
 pub mod load;
 pub mod processes;
 pub mod sockets;
+pub mod terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -217,11 +217,19 @@ impl Oracle {
     }
 
     fn listeners_closed(&mut self, now: Instant) {
-        if let Listeners::Closing { deadline } = self.listeners {
-            self.listeners = Listeners::Closed;
-            self.leave_by(Role::Worker, deadline.max(now));
-            self.may_be_agents_turn(now);
+        if let Listeners::Closing { .. } = self.listeners {
+            self.workers_turn(now);
         }
+    }
+
+    fn workers_turn(&mut self, now: Instant) {
+        let deadline = match self.listeners {
+            Listeners::Closing { deadline } => deadline,
+            Listeners::Open | Listeners::Closed => now + self.plan.stop_timeout,
+        };
+        self.listeners = Listeners::Closed;
+        self.leave_by(Role::Worker, deadline.max(now));
+        self.may_be_agents_turn(now);
     }
 
     /// A graceful stop has a deadline for all of a role, whoever began to leave before.
@@ -281,14 +289,13 @@ impl Oracle {
             Action::AbandonListeners => {
                 self.begin_ending(now);
                 assert_ne!(self.listeners, Listeners::Closed, "closed once");
-                if let Listeners::Closing { deadline } = self.listeners {
-                    assert!(
-                        self.is_fast() || deadline <= now,
-                        "no patience with the backlog"
-                    );
-                    self.listeners_closed(now);
-                }
-                self.listeners = Listeners::Closed;
+                let is_late = match self.listeners {
+                    Listeners::Closing { deadline } => deadline <= now,
+                    Listeners::Open | Listeners::Closed => false,
+                };
+                let is_right = self.is_fast() || is_late || !self.can_serve();
+                assert!(is_right, "no patience with the backlog");
+                self.workers_turn(now);
             }
             Action::Drain { worker, within } => self.drain(now, *worker, *within),
             Action::Signal { worker, signal } => match signal {
@@ -430,6 +437,10 @@ impl Oracle {
         if role == Role::Agent {
             assert_eq!(self.alive(Role::Worker), 0, "agents leave last");
             assert_eq!(within, self.plan.stop_timeout);
+            let slot = self.known(id).slot;
+            let mut agents = self.workers.values().filter(|it| it.role == role);
+            let is_first = agents.all(|it| it.standing != Standing::Serving || it.slot <= slot);
+            assert!(is_first, "agents leave in reverse order");
         } else if let Era::Ending { since, .. } = self.era {
             assert_eq!(
                 now + within,
@@ -659,7 +670,9 @@ impl Oracle {
             Stage::Idle => self.era == Era::Before,
             Stage::Booting { .. } => self.era == Era::Boot,
             Stage::Serving => self.era == Era::Up,
-            Stage::Closing { .. } => matches!(self.listeners, Listeners::Closing { .. }),
+            Stage::Closing { .. } => {
+                matches!(self.listeners, Listeners::Closing { .. }) && self.can_serve()
+            }
             Stage::Stopping { .. } => {
                 matches!(self.era, Era::Ending { .. }) && self.listeners == Listeners::Closed
             }
@@ -684,6 +697,17 @@ impl Oracle {
     pub(crate) fn is_starting(&self, id: WorkerId) -> bool {
         let worker = self.workers.get(&id);
         worker.is_some_and(|worker| worker.standing == Standing::Starting)
+    }
+
+    /// Whether there is a worker for what waits in the backlogs, or will be.
+    fn can_serve(&self) -> bool {
+        self.workers.values().any(|worker| {
+            worker.role == Role::Worker
+                && matches!(
+                    worker.standing,
+                    Standing::Ordered | Standing::Starting | Standing::Serving
+                )
+        })
     }
 
     fn alive(&self, role: Role) -> usize {

@@ -1,4 +1,37 @@
 //! What a worker of rr-master speaks: frames, descriptor passing, and the SDK.
+//!
+//! rr-master runs a program several times and hands every accepted connection to the next of
+//! these workers. A worker written with this crate joins the cluster of the master that started
+//! it; started by hand, the same binary binds for itself:
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::TcpStream;
+//! use std::thread;
+//! use worker_proto::{Server, Worker};
+//!
+//! let worker = Worker::connect()?;
+//! let listener = worker.listen("127.0.0.1:0")?;
+//! let address = listener.address().to_string();
+//! worker.ready()?;
+//!
+//! thread::spawn(move || {
+//!     Server::new().serve([listener], |mut connection| {
+//!         _ = connection.write_all(b"hello\n");
+//!     })
+//! });
+//!
+//! let mut answer = String::new();
+//! TcpStream::connect(address)?.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "hello\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * [`Worker`], [`Listener`], [`Connection`], [`Server`] are what a program uses; see [`sdk`].
+//! * [`env`](mod@env) documents the `RR_*` variables.
+//! * [`frame`], [`codec`], [`scm`] and [`socket`] are the protocol: for the master, and for those
+//!   who speak it without the SDK.
+//! * `FakeMaster`, behind the feature `testing`, is a master for tests of worker programs.
 
 pub mod address;
 pub mod codec;
@@ -19,3 +52,8 @@ pub use sdk::{
 };
 
 pub use frame::ListenOptions;
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

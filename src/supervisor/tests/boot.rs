@@ -63,8 +63,8 @@ fn being_online_is_not_being_ready() {
 fn an_agent_that_dies_at_start_ends_the_start_before_any_worker() {
     let mut s = Script::of(plan(1, 2));
     s.starts().spawned(1).expect([spawn_agent(1, 0)]);
-    s.exits(1, code(1)).expect([forget(1), CloseListeners]);
-    s.listeners_closed().expect([finish(AgentStart)]);
+    s.exits(1, code(1));
+    s.expect([forget(1), AbandonListeners, finish(AgentStart)]);
 }
 
 /// E31: the agent was ready already, the workers were not.
@@ -135,8 +135,9 @@ fn a_worker_that_is_not_ready_in_time_ends_the_start() {
     let mut s = Script::of(plan(0, 1));
     s.starts().spawned(1).online(1).expect([spawn(1, 0)]);
     s.advance(millis(9_999)).expect_nothing();
-    s.advance(millis(1)).expect([terminate(1), CloseListeners]);
-    s.listeners_closed().advance(secs(5)).expect([kill(1)]);
+    s.advance(millis(1))
+        .expect([terminate(1), AbandonListeners]);
+    s.advance(secs(5)).expect([kill(1)]);
     s.exits(1, killed(SIGKILL))
         .expect([forget(1), finish(WorkerStart)]);
 }

@@ -78,6 +78,18 @@ fn who_is_not_ready_in_time_is_terminated_then_killed() {
     s.exits(2, killed(SIGKILL)).expect([forget(2)]);
 }
 
+#[test]
+fn a_violation_after_sigterm_or_sigkill_changes_nothing() {
+    for patience in [secs(30), secs(35)] {
+        let mut s = Script::with_workers(1);
+        s.goodbye(1).advance(patience);
+        let mut s = s.forget_the_past();
+        let alarm = s.alarm();
+        s.breaks_the_protocol(1).expect_nothing();
+        assert_eq!(s.alarm(), alarm);
+    }
+}
+
 /// An agent is nobody's target, so there is nothing to leave.
 #[test]
 fn an_agent_never_enters_or_leaves_the_rotation() {

@@ -109,21 +109,29 @@ fn who_becomes_ready_while_the_listeners_close_helps() {
 
 #[test]
 fn nobody_is_replaced_during_the_stop() {
-    let mut s = Script::serving(plan(1, 2));
-    s.exits(2, code(1))
-        .stop(Stop::Graceful)
-        .exits(3, code(1))
-        .exits(1, code(1));
-    s.expect([
-        leave(2),
-        forget(2),
-        CloseListeners,
-        leave(3),
-        forget(3),
-        forget(1),
-    ]);
+    let mut s = Script::serving(plan(1, 3));
+    s.exits(2, code(1)).expect([leave(2), forget(2)]);
+    s.stop(Stop::Graceful).exits(3, code(1)).exits(1, code(1));
+    s.expect([CloseListeners, leave(3), forget(3), forget(1)]);
     s.advance(secs(2)).expect_nothing();
-    s.listeners_closed().expect([finish(Clean)]);
+    s.listeners_closed().expect([leave(4), drain(4, secs(28))]);
+    s.exits(4, code(0)).expect([forget(4), finish(Clean)]);
+}
+
+/// Nobody will ever serve what waits there, so waiting for it would only delay the end.
+#[test]
+fn a_backlog_without_workers_is_abandoned() {
+    let mut s = Script::with_workers(2);
+    s.goodbye(1).stop(Stop::Graceful);
+    s.expect([leave(1), CloseListeners]);
+    s.exits(2, code(1));
+    s.expect([leave(2), forget(2), AbandonListeners]);
+    s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
+
+    let mut s = Script::serving(plan(1, 0));
+    s.stop(Stop::Graceful);
+    s.expect([AbandonListeners, drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
-//! | `/nag/COUNT` | asks the master so many times for a listener that it may not have |
+//! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio, exit};
@@ -111,10 +111,9 @@ fn perform(worker: &Worker, path: &str) -> String {
                 .expect("start sleep");
             child.id().to_string()
         }
-        "nag" => {
-            let count = argument.parse().expect("a number");
-            for _ in 0..count {
-                worker.listen("nobody").expect_err("it is not declared");
+        "relisten" => {
+            for _ in 0..argument.parse().expect("a number") {
+                worker.listen("127.0.0.2:0").expect("listen").close();
             }
             String::new()
         }

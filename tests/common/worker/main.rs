@@ -16,6 +16,7 @@ mod raw;
 mod steps;
 
 use std::fs;
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 
@@ -95,12 +96,15 @@ fn serve(targets: &[&str]) -> ExitCode {
     serve_until_drained(worker, listeners)
 }
 
-/// Serves, but in this slot it listens and is not ready before the FIFO has been closed by its writer.
+/// Serves, but in this slot it listens, says so on standard error, and is not ready before it
+/// has read a byte from the FIFO.
 fn late(slot: &str, fifo: &str) -> ExitCode {
     let worker = Worker::connect().expect("connect");
     let listeners = worker.listen_declared_or("127.0.0.1:0").expect("listen");
     if worker.identity().slot.to_string() == slot {
-        fs::read(fifo).expect("read the FIFO");
+        answer::announce("listening and not ready");
+        let mut fifo = fs::File::open(fifo).expect("open the FIFO");
+        fifo.read_exact(&mut [0]).expect("read the FIFO");
     }
     worker.ready().expect("ready");
     serve_until_drained(worker, listeners)

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use socket2::SockRef;
 
 use super::draining::Draining;
@@ -104,9 +105,7 @@ impl Control {
             draining,
             orphan,
         };
-        thread::Builder::new()
-            .name("rr-control".to_owned())
-            .spawn(move || reader.run())?;
+        start_thread(move || reader.run())?;
         Ok(control)
     }
 
@@ -381,6 +380,17 @@ impl Reader {
             Orphan::Remains => {}
         }
     }
+}
+
+/// Starts the thread with every signal blocked, as it starts before the program has said which it
+/// wants: a program that blocks SIGTERM to wait for it with `sigwait(3)` or `signalfd(2)` would
+/// die of it if one thread had it open, see `signal(7)`.
+fn start_thread(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let thread = thread::Builder::new().name("rr-control".to_owned());
+    let started = thread.spawn(life);
+    mask.thread_set_mask()?;
+    started.map(drop)
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

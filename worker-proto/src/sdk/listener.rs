@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::control::{self, Control};
 use super::standalone::OwnSocket;
 use crate::address::{Address, AddressError};
-use crate::frame::{DispatchMode, Listening};
+use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES};
 use crate::ids::ListenerId;
 use crate::scm::Wait;
 use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation};
@@ -264,7 +264,7 @@ impl AcceptQueue {
             receiver: Arc::new(receiver),
             wait,
             intake: Mutex::new(Intake {
-                inbox: Inbox::new(),
+                inbox: Inbox::with_room(MAX_CONNECTIONS_BYTES),
                 received: VecDeque::new(),
                 short: false,
             }),

@@ -15,7 +15,8 @@ pub(crate) fn readable<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     within: Option<Duration>,
 ) -> io::Result<[bool; N]> {
-    let deadline = within.map(|within| now() + within);
+    // What the clock cannot reach is for ever.
+    let deadline = within.and_then(|within| now().checked_add(within));
     let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     loop {
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {

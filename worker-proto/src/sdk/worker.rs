@@ -29,8 +29,8 @@ use crate::socket::{Inbox, ReceiveError, SendError, WorkerChannel};
 /// This process as a member of a cluster, or on its own when no master started it.
 ///
 /// The control channel stays open as long as the worker or one of its listeners lives. When the
-/// last is dropped the master takes the process for one that is leaving; [`leave`](Self::leave)
-/// says so properly.
+/// last is dropped the master takes the process for one that is leaving, and nothing watches for
+/// the master's death any more; [`leave`](Self::leave) does it properly.
 #[derive(Debug)]
 pub struct Worker {
     identity: Identity,
@@ -89,8 +89,10 @@ impl Worker {
         let grace = welcome.limits.orphan_grace;
         let worker = Self::welcomed(welcome, channel, Orphan::Exits { grace, code })?;
         // The master's parent-death signal is SIGKILL, at once. From now on the control thread
-        // guarantees the end, and after the grace only.
-        nix::sys::prctl::set_pdeathsig(None).map_err(io::Error::from)?;
+        // guarantees the end, and after the grace only. A process that is stopped at that moment
+        // has to go on to notice: it gets SIGCONT, which means nothing to any other.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCONT)
+            .map_err(io::Error::from)?;
         Ok(worker)
     }
 
@@ -398,6 +400,8 @@ mod tests {
     use std::path::Path;
     use std::{fs, thread};
 
+    use nix::sys::signal::{SigSet, Signal};
+
     use super::*;
     use crate::sdk::FakeMaster;
     use crate::socket::{self, MasterChannel};
@@ -656,6 +660,46 @@ mod tests {
         let (master, worker) = over_a_pair();
         crate::scm::send(master.as_fd(), b"\xff\xff", &[], Wait::Never).unwrap();
         assert_eq!(next(&worker.events()), Event::MasterGone);
+    }
+
+    #[test]
+    fn the_control_thread_takes_no_signal_from_the_program() {
+        let (master, _worker) = FakeMaster::new();
+        // Once it answers it has its name.
+        master.send(FromMaster::Ping { token: 1 });
+        assert_eq!(master.next_frame(), ToMaster::Pong { token: 1 });
+        // A thread of another test may end meanwhile.
+        let blocked: Vec<u64> = fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).ok())
+            .filter(|status| status.starts_with("Name:\trr-control\n"))
+            .map(|status| {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("SigBlk:\t"));
+                u64::from_str_radix(line.unwrap(), 16).unwrap()
+            })
+            .collect();
+        assert!(!blocked.is_empty());
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGCHLD,
+        ] {
+            let bit = 1 << (signal as i32 - 1);
+            assert!(blocked.iter().all(|mask| mask & bit != 0), "{signal}");
+        }
+        assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
+    }
+
+    #[test]
+    fn workers_and_listeners_may_be_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Worker>();
+        shared::<Listener>();
+        shared::<Draining>();
+        shared::<FakeMaster>();
     }
 
     #[test]

@@ -1,0 +1,422 @@
+//! The wire format, byte by byte: what is written here must never change, only grow.
+//!
+//! An exchange of the codec, a reordered variant or a new field in the middle fails here first.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use worker_proto::address::Address;
+use worker_proto::codec::{self, DecodeError, MAX_FRAME_BYTES};
+use worker_proto::frame::{
+    Connections, DeclaredListener, DispatchMode, FromMaster, Hello, Limits, Listen, ListenOptions,
+    Listening, MAX_BATCH, MAX_CONNECTIONS_BYTES, ToMaster, Welcome,
+};
+use worker_proto::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
+
+/// One of each variant, in the order of the enum.
+fn to_master() -> Vec<ToMaster> {
+    vec![
+        ToMaster::Hello(Hello {
+            protocol: 1,
+            pid: 4711,
+            sdk: "sdk 1".to_owned(),
+        }),
+        ToMaster::Listen(Listen {
+            request: RequestId(3),
+            target: "web".to_owned(),
+            options: ListenOptions {
+                nonblocking: true,
+                max_batch: 8,
+                backlog: Some(4096),
+                v6only: Some(false),
+            },
+        }),
+        ToMaster::Unlisten {
+            listener: ListenerId(2),
+        },
+        ToMaster::Ready,
+        ToMaster::Pong { token: 1 << 32 },
+        ToMaster::Goodbye,
+    ]
+}
+
+/// A new variant does not compile until it has its bytes here, and fails until `to_master` has it.
+fn bytes_to_master(frame: &ToMaster) -> &'static str {
+    match frame {
+        // protocol 1; pid 4711 = 0x1267; 5 letters.
+        ToMaster::Hello(_) => "00 01 fb6712 05 73646b2031",
+        // request 3; "web"; true; 8; Some(4096 = 0x1000); Some(false).
+        ToMaster::Listen(_) => "01 03 03 776562 01 08 01fb0010 0100",
+        ToMaster::Unlisten { .. } => "02 02",
+        ToMaster::Ready => "03",
+        ToMaster::Pong { .. } => "04 fd0000000001000000",
+        ToMaster::Goodbye => "05",
+    }
+}
+
+/// One of each variant, in the order of the enum.
+fn from_master() -> Vec<FromMaster> {
+    vec![
+        FromMaster::Welcome(Welcome {
+            protocol: 1,
+            worker: WorkerId(7),
+            slot: Slot(2),
+            generation: Generation(1),
+            role: Role::Agent,
+            count: 4,
+            listeners: vec![DeclaredListener {
+                name: "web".to_owned(),
+                address: v4(),
+            }],
+            limits: Limits {
+                orphan_grace: Duration::from_millis(500),
+            },
+        }),
+        FromMaster::Rejected {
+            reason: "no".to_owned(),
+        },
+        FromMaster::Listening(Listening {
+            request: RequestId(3),
+            listener: ListenerId(2),
+            name: "web".to_owned(),
+            address: v4(),
+            mode: DispatchMode::HandOff,
+        }),
+        FromMaster::NotListening {
+            request: RequestId(3),
+            errno: 98,
+            reason: "no".to_owned(),
+        },
+        FromMaster::Unlistened {
+            listener: ListenerId(2),
+        },
+        FromMaster::ClusterReady,
+        FromMaster::Drain {
+            within: Duration::new(10, 1),
+        },
+        FromMaster::Ping { token: 250 },
+        FromMaster::Farewell,
+    ]
+}
+
+/// A new variant does not compile until it has its bytes here, and fails until `from_master` has
+/// it.
+fn bytes_from_master(frame: &FromMaster) -> &'static str {
+    match frame {
+        // 1; worker 7; slot 2; generation 1; agent; 4 slots; 1 listener "web" at 127.0.0.1:8000
+        // = 0x1f40; 0 s and 500,000,000 = 0x1dcd6500 ns.
+        FromMaster::Welcome(_) => {
+            "00 01 07 02 01 01 04 01 03 776562 00 7f000001 fb401f 00 fc0065cd1d"
+        }
+        FromMaster::Rejected { .. } => "01 02 6e6f",
+        // request 3; listener 2; "web"; the address; hand-off.
+        FromMaster::Listening(_) => "02 03 02 03 776562 00 7f000001 fb401f 00",
+        // request 3; 98, zigzag = 196 = 0xc4; "no".
+        FromMaster::NotListening { .. } => "03 03 c4 02 6e6f",
+        FromMaster::Unlistened { .. } => "04 02",
+        FromMaster::ClusterReady => "05",
+        FromMaster::Drain { .. } => "06 0a 01",
+        // The largest number of one byte.
+        FromMaster::Ping { .. } => "07 fa",
+        FromMaster::Farewell => "08",
+    }
+}
+
+/// One of each address.
+fn connections() -> Connections {
+    Connections {
+        sequence: 251,
+        peers: vec![
+            v4(),
+            Address::V6 {
+                ip: std::net::Ipv6Addr::LOCALHOST.octets(),
+                port: 443,
+                flowinfo: 1,
+                scope_id: 2,
+            },
+            Address::Path(b"/a".to_vec()),
+            Address::Abstract(b"b".to_vec()),
+            Address::Unnamed,
+        ],
+    }
+}
+
+const CONNECTIONS: &str = "fbfb00 05 \
+    00 7f000001 fb401f \
+    01 00000000000000000000000000000001 fbbb01 01 02 \
+    02 02 2f61 \
+    03 01 62 \
+    04";
+
+#[test]
+fn every_frame_to_the_master_has_its_bytes() {
+    let frames = to_master();
+    for (index, frame) in frames.iter().enumerate() {
+        is_written_and_read_as(frame, &hex(bytes_to_master(frame)));
+        assert_eq!(usize::from(bytes(frame)[0]), index, "{frame:?}");
+    }
+    is_no_variant::<ToMaster>(frames.len());
+}
+
+#[test]
+fn every_frame_of_the_master_has_its_bytes() {
+    let frames = from_master();
+    for (index, frame) in frames.iter().enumerate() {
+        is_written_and_read_as(frame, &hex(bytes_from_master(frame)));
+        assert_eq!(usize::from(bytes(frame)[0]), index, "{frame:?}");
+    }
+    is_no_variant::<FromMaster>(frames.len());
+}
+
+#[test]
+fn a_packet_of_connections_has_its_bytes() {
+    is_written_and_read_as(&connections(), &hex(CONNECTIONS));
+}
+
+#[test]
+fn small_numbers_stay_what_they_are() {
+    assert_eq!(bytes(&Role::Worker), [0]);
+    assert_eq!(bytes(&Role::Agent), [1]);
+    assert_eq!(bytes(&DispatchMode::HandOff), [0]);
+    // The preload library and other languages count on these.
+    assert_eq!(worker_proto::handshake::PROTOCOL, 1);
+    assert_eq!(MAX_FRAME_BYTES, 65_536);
+    assert_eq!(MAX_BATCH, 64);
+}
+
+#[test]
+fn the_largest_packet_of_connections_has_room() {
+    let longest = Address::Path(vec![b'x'; 108]);
+    let frame = Connections {
+        sequence: u64::MAX,
+        peers: vec![longest; MAX_BATCH.into()],
+    };
+    assert!(bytes(&frame).len() <= MAX_CONNECTIONS_BYTES);
+}
+
+#[test]
+fn an_oversized_frame_is_refused_by_both_sides() {
+    let hello = |len| {
+        ToMaster::Hello(Hello {
+            protocol: 1,
+            pid: 1,
+            sdk: "x".repeat(len),
+        })
+    };
+    let mut buffer = Vec::new();
+    // 1 variant, 1 protocol, 1 pid, 3 length.
+    codec::encode(&hello(MAX_FRAME_BYTES - 6), &mut buffer).unwrap();
+    assert_eq!(buffer.len(), MAX_FRAME_BYTES);
+    assert!(codec::encode(&hello(MAX_FRAME_BYTES - 5), &mut buffer).is_err());
+    // A frame that only claims to be long: nothing is allocated for it.
+    for claimed in ["fcffffffff", "fdffffffffffffff7f", "fdffffffffffffffff"] {
+        let bytes = hex(&format!("00 01 01 {claimed} 78"));
+        assert!(codec::decode::<ToMaster>(&bytes).is_err(), "{claimed}");
+    }
+}
+
+fn is_written_and_read_as<F>(frame: &F, golden: &[u8])
+where
+    F: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    assert_eq!(bytes(frame), golden, "{frame:?} is written");
+    assert_eq!(&codec::decode::<F>(golden).unwrap(), frame, "is read");
+    for len in 0..golden.len() {
+        let short = codec::decode::<F>(&golden[..len]);
+        assert!(
+            matches!(short, Err(DecodeError::Malformed { len: l, .. }) if l == len),
+            "the first {len} bytes of {frame:?} are read as {short:?}"
+        );
+    }
+    let long = codec::decode::<F>(&[golden, &[0]].concat());
+    assert!(
+        matches!(long, Err(DecodeError::Trailing { excess: 1 })),
+        "{frame:?} and a byte are read as {long:?}"
+    );
+}
+
+fn is_no_variant<F: DeserializeOwned + Debug>(index: usize) {
+    let unknown = [&[u8::try_from(index).unwrap()][..], &[0; 64]].concat();
+    let err = codec::decode::<F>(&unknown).expect_err("a variant without a golden vector");
+    assert!(matches!(err, DecodeError::Malformed { .. }), "{err}");
+}
+
+fn v4() -> Address {
+    Address::V4 {
+        ip: [127, 0, 0, 1],
+        port: 8000,
+    }
+}
+
+fn bytes<F: Serialize>(frame: &F) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    codec::encode(frame, &mut buffer).unwrap();
+    buffer
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+    digits
+        .chunks(2)
+        .map(|pair| digit(pair[0]) * 16 + digit(pair[1]))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300)) {
+        _ = codec::decode::<ToMaster>(&bytes);
+        _ = codec::decode::<FromMaster>(&bytes);
+        _ = codec::decode::<Connections>(&bytes);
+    }
+
+    #[test]
+    fn damaged_frames_are_read_or_refused(
+        frame in any_from_master(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = bytes(&frame);
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        _ = codec::decode::<FromMaster>(&bytes);
+    }
+
+    #[test]
+    fn a_frame_to_the_master_survives_the_round_trip(frame in any_to_master()) {
+        prop_assert_eq!(codec::decode::<ToMaster>(&bytes(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_frame_of_the_master_survives_the_round_trip(frame in any_from_master()) {
+        prop_assert_eq!(codec::decode::<FromMaster>(&bytes(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn connections_survive_the_round_trip(sequence: u64, peers in vec(any_address(), 0..64)) {
+        let frame = Connections { sequence, peers };
+        prop_assert_eq!(codec::decode::<Connections>(&bytes(&frame)).unwrap(), frame);
+    }
+}
+
+fn any_to_master() -> impl Strategy<Value = ToMaster> {
+    let hello = (any::<u16>(), any::<u32>(), any::<String>())
+        .prop_map(|(protocol, pid, sdk)| ToMaster::Hello(Hello { protocol, pid, sdk }));
+    let listen =
+        (any::<u32>(), any::<String>(), any_options()).prop_map(|(request, target, options)| {
+            ToMaster::Listen(Listen {
+                request: RequestId(request),
+                target,
+                options,
+            })
+        });
+    prop_oneof![
+        hello,
+        listen,
+        any::<u32>().prop_map(|listener| ToMaster::Unlisten {
+            listener: ListenerId(listener)
+        }),
+        Just(ToMaster::Ready),
+        any::<u64>().prop_map(|token| ToMaster::Pong { token }),
+        Just(ToMaster::Goodbye),
+    ]
+}
+
+fn any_from_master() -> impl Strategy<Value = FromMaster> {
+    let listening = (any::<(u32, u32)>(), any::<String>(), any_address()).prop_map(
+        |((request, listener), name, address)| {
+            FromMaster::Listening(Listening {
+                request: RequestId(request),
+                listener: ListenerId(listener),
+                name,
+                address,
+                mode: DispatchMode::HandOff,
+            })
+        },
+    );
+    prop_oneof![
+        any_welcome().prop_map(FromMaster::Welcome),
+        any::<String>().prop_map(|reason| FromMaster::Rejected { reason }),
+        listening,
+        any::<(u32, i32, String)>().prop_map(|(request, errno, reason)| {
+            FromMaster::NotListening {
+                request: RequestId(request),
+                errno,
+                reason,
+            }
+        }),
+        any::<u32>().prop_map(|listener| FromMaster::Unlistened {
+            listener: ListenerId(listener)
+        }),
+        Just(FromMaster::ClusterReady),
+        any::<Duration>().prop_map(|within| FromMaster::Drain { within }),
+        any::<u64>().prop_map(|token| FromMaster::Ping { token }),
+        Just(FromMaster::Farewell),
+    ]
+}
+
+fn any_welcome() -> impl Strategy<Value = Welcome> {
+    let listener = (any::<String>(), any_address())
+        .prop_map(|(name, address)| DeclaredListener { name, address });
+    let role = prop_oneof![Just(Role::Worker), Just(Role::Agent)];
+    (
+        any::<(u16, u64, u32, u64, u32)>(),
+        role,
+        vec(listener, 0..5),
+        any::<Duration>(),
+    )
+        .prop_map(|(numbers, role, listeners, orphan_grace)| {
+            let (protocol, worker, slot, generation, count) = numbers;
+            Welcome {
+                protocol,
+                worker: WorkerId(worker),
+                slot: Slot(slot),
+                generation: Generation(generation),
+                role,
+                count,
+                listeners,
+                limits: Limits { orphan_grace },
+            }
+        })
+}
+
+fn any_options() -> impl Strategy<Value = ListenOptions> {
+    (
+        any::<bool>(),
+        any::<u8>(),
+        option::of(any::<u32>()),
+        option::of(any::<bool>()),
+    )
+        .prop_map(|(nonblocking, max_batch, backlog, v6only)| ListenOptions {
+            nonblocking,
+            max_batch,
+            backlog,
+            v6only,
+        })
+}
+
+fn any_address() -> impl Strategy<Value = Address> {
+    prop_oneof![
+        any::<([u8; 4], u16)>().prop_map(|(ip, port)| Address::V4 { ip, port }),
+        any::<([u8; 16], u16, u32, u32)>().prop_map(|(ip, port, flowinfo, scope_id)| {
+            Address::V6 {
+                ip,
+                port,
+                flowinfo,
+                scope_id,
+            }
+        }),
+        vec(any::<u8>(), 0..109).prop_map(Address::Path),
+        vec(any::<u8>(), 0..109).prop_map(Address::Abstract),
+        Just(Address::Unnamed),
+    ]
+}
