@@ -8,16 +8,16 @@
 //! Press Enter to stop. The same program runs as the master and, started by it, as each worker;
 //! the library touches no signal of the process, so stopping is up to the program.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::process;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use rr_master::{Config, ExitCode, Master, Program, Stop};
 use worker_proto::{Connection, Server, Worker};
 
-fn main() -> Result<process::ExitCode, Box<dyn Error>> {
+fn main() -> anyhow::Result<process::ExitCode> {
     let worker = Worker::connect()?;
     if worker.is_alone() {
         lead()
@@ -27,7 +27,7 @@ fn main() -> Result<process::ExitCode, Box<dyn Error>> {
 }
 
 /// Nobody started this process as a worker: it is the master.
-fn lead() -> Result<process::ExitCode, Box<dyn Error>> {
+fn lead() -> anyhow::Result<process::ExitCode> {
     let address = std::env::args().nth(1);
     let address = address.as_deref().unwrap_or("127.0.0.1:8000");
     let program = Program::new(std::env::current_exe()?);
@@ -57,12 +57,14 @@ fn lead() -> Result<process::ExitCode, Box<dyn Error>> {
         );
     }
     handle.stop(Stop::Graceful)?;
-    let code: ExitCode = running.join().map_err(|_| "the master panicked")??;
+    let code: ExitCode = running
+        .join()
+        .map_err(|_| anyhow!("the master panicked"))??;
     Ok(code.into())
 }
 
 /// The master started this process: it serves.
-fn serve(worker: Worker) -> Result<process::ExitCode, Box<dyn Error>> {
+fn serve(worker: Worker) -> anyhow::Result<process::ExitCode> {
     let listeners = worker.listen_declared_or("127.0.0.1:8000")?;
     worker.ready()?;
     Server::new().serve(listeners, answer)?;

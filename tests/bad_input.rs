@@ -120,7 +120,7 @@ fn a_program_that_cannot_be_started_is_refused() {
         ),
         (plain, "chmod +x"),
         (directory, "path of a program"),
-        ("", "not found in PATH"),
+        ("", "the name is empty"),
     ] {
         // It is shown with its absolute path.
         let name = program.trim_start_matches("./");

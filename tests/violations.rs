@@ -245,3 +245,16 @@ fn start(workers: &[&str]) -> (Cluster, SocketAddr) {
 fn is_about_w1(line: &str) -> bool {
     line.contains("] w1 slot=0")
 }
+
+/// The worker's author looks at the worker: it has the time to hear why it is not welcome.
+#[test]
+fn a_worker_that_is_not_welcome_is_told_why() {
+    let worker = test_worker();
+    let program = [worker.to_str().unwrap(), "raw", "wrong-version"];
+    let ended = Cluster::start(["-w", "1"].iter().chain(&program)).wait();
+    assert_eq!(ended.code(), 3, "{}", ended.log);
+    let told = "received: Rejected { reason: \"Hello: speaks protocol 999";
+    assert!(ended.log.contains(told), "{}", ended.log);
+    assert!(ended.log.contains("exited after"), "{}", ended.log);
+    assert!(!ended.log.contains("SIGTERM"), "{}", ended.log);
+}

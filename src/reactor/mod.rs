@@ -418,18 +418,22 @@ impl Reactor {
         self.closer
             .close(std::mem::take(&mut self.inbox.descriptors));
         let what = broken.to_string();
-        if let Broken::Mismatch(_) = broken
-            && let Some(link) = self.link(worker)
-        {
-            // The worker's own log is where its author looks.
-            let _ = link.send(
-                FromMaster::Rejected {
-                    reason: what.clone(),
-                },
-                None,
-            );
-        }
-        self.disconnect(worker, Disconnect::Violation { what }, now);
+        let cause = match broken {
+            Broken::Mismatch(_) => {
+                // The worker's own log is where its author looks.
+                let reason = what.clone();
+                if let Some(link) = self.link(worker) {
+                    let _ = link.send(FromMaster::Rejected { reason }, None);
+                }
+                Disconnect::Rejected { what }
+            }
+            Broken::Violation(_)
+            | Broken::NoHello
+            | Broken::SecondHello
+            | Broken::Deaf
+            | Broken::Io(_) => Disconnect::Violation { what },
+        };
+        self.disconnect(worker, cause, now);
     }
 
     fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {

@@ -63,6 +63,11 @@ pub enum Event {
 pub enum Disconnect {
     /// The process closed it.
     Closed,
+    /// Its `Hello` was not welcome; it was told why, and the master closed the channel.
+    Rejected {
+        /// What is wrong with it, for a person.
+        what: String,
+    },
     /// The process broke the protocol; the master closed it.
     Violation {
         /// What it did, for a person.

@@ -238,7 +238,9 @@ impl Supervisor {
         let who = process.who();
         let next = self.vacate(now, worker);
         match cause {
-            Disconnect::Closed => self.let_go(now, worker, Departure::Unasked, DISCONNECT_GRACE),
+            Disconnect::Closed | Disconnect::Rejected { .. } => {
+                self.let_go(now, worker, Departure::Unasked, DISCONNECT_GRACE);
+            }
             Disconnect::Violation { .. } => self.terminate(now, worker, Departure::Unasked),
         }
         self.notify(Notice::Disconnected { who, cause, next });
@@ -374,6 +376,6 @@ fn is_starting_or_serving(phase: Phase) -> bool {
     matches!(phase, Phase::Starting { .. } | Phase::Serving)
 }
 
-/// How long a process that closed its control channel may take to exit by itself. It can hear
-/// nothing any more, so there is nothing to wait for but the end of its `main`.
+/// How long a process without a control channel may take to exit by itself. It can hear nothing
+/// any more, so there is nothing to wait for but the end of its `main`.
 const DISCONNECT_GRACE: Duration = Duration::from_secs(1);

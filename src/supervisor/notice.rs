@@ -205,7 +205,8 @@ impl Notice {
                 }
             }
             Notice::Disconnected { cause, next, .. } => match (cause, next) {
-                (Disconnect::Violation { .. }, _) | (Disconnect::Closed, Some(_)) => Level::Warn,
+                (Disconnect::Violation { .. } | Disconnect::Rejected { .. }, _)
+                | (Disconnect::Closed, Some(_)) => Level::Warn,
                 (Disconnect::Closed, None) => Level::Debug,
             },
             Notice::Online { .. } => Level::Debug,
@@ -252,6 +253,7 @@ impl fmt::Display for Notice {
             Notice::Disconnected { who, cause, next } => {
                 match cause {
                     Disconnect::Closed => write!(f, "{who} closed its control channel")?,
+                    Disconnect::Rejected { what } => write!(f, "{who} is not welcome: {what}")?,
                     Disconnect::Violation { what } => {
                         write!(f, "{who} broke the protocol: {what}: SIGTERM")?;
                     }

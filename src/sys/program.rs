@@ -26,6 +26,9 @@ pub enum ProgramError {
         /// As it was given.
         path: PathBuf,
     },
+    /// There is no name to look for.
+    #[error("program: the name is empty: give the path of a program")]
+    Empty,
     /// There is a file, but it cannot be executed.
     #[error("program {}: not executable: chmod +x {0}, or name its interpreter first", path.display())]
     NotExecutable {
@@ -51,6 +54,9 @@ pub enum ProgramError {
 /// Finds the program as a shell would: a name with a slash is a path, relative to this process's
 /// directory; a name without one is searched for in `PATH`. The answer is absolute.
 pub(crate) fn locate(program: &Path) -> Result<PathBuf, ProgramError> {
+    if program.as_os_str().is_empty() {
+        return Err(ProgramError::Empty);
+    }
     if program.as_os_str().as_bytes().contains(&b'/') {
         let path = std::path::absolute(program).map_err(|source| ProgramError::Io {
             path: program.to_owned(),
