@@ -17,6 +17,7 @@ fn connections(c: &mut Criterion) {
         let frame = Connections {
             sequence: 1_000_000,
             peers: (0..count).map(peer).collect(),
+            padding: Vec::new(),
         };
         let mut bytes = Vec::new();
         encode(&frame, &mut bytes).expect("a small frame");

@@ -24,6 +24,7 @@ fn handoff(c: &mut Criterion) {
         let frame = Connections {
             sequence: 0,
             peers: (0..count).map(peer).collect(),
+            padding: Vec::new(),
         };
         let mut scratch = Vec::new();
         let mut inbox = Inbox::with_room(MAX_CONNECTIONS_BYTES);

@@ -49,6 +49,8 @@ fn a_bad_flag_is_refused_with_the_value_and_the_remedy() {
         (&["--orphan-grace=-1s"], &["-1s", "500ms, 30s or 5m"]),
         (&["--backoff=100ms"], &["100ms", "100ms..15s"]),
         (&["--backoff=5s..1s"], &["5s..1s", "longer than the last"]),
+        (&["--window=0"], &["0", "1..=256"]),
+        (&["--window=257"], &["257", "1..=256"]),
         (&["--restart-limit=60"], &["60", "60/60s"]),
         (&["--restart-limit=x/60s"], &["x/60s", "not a number"]),
         (&["--env=NOVALUE"], &["NOVALUE", "KEY=VALUE"]),

@@ -13,7 +13,7 @@ use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
-use crate::config::{Config, OnDemand, restart};
+use crate::config::{Config, DEFAULT_WINDOW, MAX_WINDOW, OnDemand, restart};
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit};
 use crate::sys::cpu::CpuCount;
 use crate::sys::inherited;
@@ -73,6 +73,11 @@ pub(super) struct Args {
     /// either flag they may listen on anything
     #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
     allow_listen: Vec<Address>,
+
+    /// How many connections may wait in one worker's accept queue. A worker whose queue is full is
+    /// skipped; when all are, clients wait in the listen backlog
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WINDOW)), help_heading = "Listening")]
+    window: u32,
 
     /// How long to wait for an address that is in use
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
@@ -180,6 +185,7 @@ impl Args {
             ([], []) if config.listeners.is_empty() => OnDemand::Any,
             (_, allowed) => OnDemand::Only(allowed.to_vec()),
         };
+        config.window = self.window;
         config.bind_retry = self.bind_retry;
         config.ready_timeout = self.ready_timeout;
         config.stop_timeout = self.stop_timeout;

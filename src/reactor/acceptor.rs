@@ -29,6 +29,8 @@ pub(crate) struct Acceptor {
     /// In the order of their ids, so that no listener is preferred by chance.
     serving: BTreeMap<ListenerId, Serving>,
     on_demand: OnDemand,
+    /// How many connections one accept queue holds.
+    window: u32,
     next: ListenerId,
     is_closing: bool,
 }
@@ -72,10 +74,11 @@ pub struct ListenerStatus {
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, window: u32) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
+            window,
             next: ListenerId(0),
             is_closing: false,
         }
@@ -137,7 +140,7 @@ impl Acceptor {
             let reason = format!("this worker listens on {} already", serving.name());
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
-        let granted = Self::grant(serving, asker, listen.options);
+        let granted = Self::grant(serving, asker, listen.options, self.window);
         if asker.is_serving {
             self.enter(asker.worker, asker.slot);
         }
@@ -358,6 +361,7 @@ impl Acceptor {
         serving: &mut Serving,
         asker: Asker,
         options: ListenOptions,
+        window: u32,
     ) -> Result<Grant, Refusal> {
         let failed = |err: io::Error| {
             Refusal::new(
@@ -365,11 +369,11 @@ impl Acceptor {
                 format!("make an accept queue: {err}"),
             )
         };
-        let (queue, worker_end) = AcceptQueue::create(options).map_err(failed)?;
-        serving.add_queue(asker.worker, queue);
         let address = serving
             .socket()
             .map_or(Address::Unnamed, |socket| socket.address().clone());
+        let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
+        serving.add_queue(asker.worker, queue);
         Ok(Grant {
             listener: serving.id(),
             name: serving.name().to_owned(),

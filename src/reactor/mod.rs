@@ -120,7 +120,7 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let mut acceptor = Acceptor::new(config.on_demand.clone());
+        let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
         }

@@ -9,11 +9,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use worker_proto::address::Address;
+use worker_proto::codec;
 use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, ReceiveError, SendError, pair};
 
 use crate::sys::listening::Accepted;
+use crate::sys::window::Window;
 
 /// One worker's queue for one listener.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub(crate) struct AcceptQueue {
     receiver: QueueReceiver,
     nonblocking: bool,
     max_batch: usize,
+    /// What every packet has to have at least, so that the kernel counts all the same; 0 if it
+    /// does anyway.
+    packet_bytes: usize,
     /// Dispatched in this turn and not sent yet; at most `max_batch`.
     pending: Vec<Accepted>,
     /// The packet being built; kept for its memory.
@@ -30,9 +36,20 @@ pub(crate) struct AcceptQueue {
 }
 
 impl AcceptQueue {
-    /// A queue, and the descriptor to give to the worker.
-    pub(crate) fn create(options: ListenOptions) -> io::Result<(Self, OwnedFd)> {
+    /// A queue that holds at most `window` connections from a listener at `address`, and the
+    /// descriptor to give to the worker. A packet is never split, so a window that is no multiple
+    /// of the worker's batch holds fewer.
+    pub(crate) fn create(
+        options: ListenOptions,
+        window: u32,
+        address: &Address,
+    ) -> io::Result<(Self, OwnedFd)> {
         let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
+        let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
+        let max_batch = usize::from(options.max_batch.clamp(1, MAX_BATCH)).min(window);
+        let largest = FRAME_BYTES + max_batch * peer_bytes(address);
+        let kept = Window::measure(window / max_batch, largest)?;
+        kept.apply(&sender)?;
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
         let worker_end = receiver.try_clone()?;
@@ -40,11 +57,13 @@ impl AcceptQueue {
             sender,
             receiver,
             nonblocking: options.nonblocking,
-            max_batch: usize::from(options.max_batch.clamp(1, MAX_BATCH)),
+            max_batch,
+            packet_bytes: kept.packet_bytes(),
             pending: Vec::new(),
             frame: Connections {
                 sequence: 0,
                 peers: Vec::new(),
+                padding: Vec::new(),
             },
         };
         Ok((queue, worker_end.into()))
@@ -76,11 +95,27 @@ impl AcceptQueue {
             *place = connection.stream.as_fd();
             self.frame.peers.push(connection.peer.clone());
         }
+        Self::pad(&mut self.frame, self.packet_bytes, scratch)?;
         self.sender
             .send_with(&self.frame, &descriptors[..count], Wait::Never, scratch)?;
         self.frame.sequence += 1;
         self.pending.clear();
         Ok(count)
+    }
+
+    /// Makes the packet being built as large as every other.
+    fn pad(
+        frame: &mut Connections,
+        packet_bytes: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        frame.padding.clear();
+        if packet_bytes > 0 {
+            codec::encode(frame, scratch)?;
+            let missing = packet_bytes.saturating_sub(scratch.len() + PADDING_LENGTH_BYTES);
+            frame.padding.resize(missing, 0);
+        }
+        Ok(())
     }
 
     /// Takes back what could not be handed off, in the order of its arrival.
@@ -131,6 +166,20 @@ pub(crate) fn set_nonblocking(connection: &Accepted, nonblocking: bool) -> io::R
     }
     Ok(())
 }
+
+/// The longest encoding of a client's address, for a listener at `address`.
+fn peer_bytes(address: &Address) -> usize {
+    match address {
+        Address::V4 { .. } => 8,
+        Address::V6 { .. } => 30,
+        Address::Path(_) | Address::Abstract(_) | Address::Unnamed => 112,
+    }
+}
+
+/// The longest encoding of what a `Connections` frame has beside its peers and its padding, and
+/// what the padding's own length may add.
+const FRAME_BYTES: usize = 16;
+const PADDING_LENGTH_BYTES: usize = 2;
 
 impl AsRawFd for AcceptQueue {
     /// The sending end: it becomes writable when a full queue has room again.

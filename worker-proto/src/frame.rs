@@ -191,6 +191,9 @@ pub struct Connections {
     pub sequence: u64,
     /// The address of each connection's client.
     pub peers: Vec<Address>,
+    /// Zeros that make every packet of a queue count the same in the kernel, where a narrow window
+    /// needs it. Means nothing.
+    pub padding: Vec<u8>,
 }
 
 /// The most connections that one packet may carry.

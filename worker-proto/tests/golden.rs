@@ -143,6 +143,7 @@ fn connections() -> Connections {
             Address::Abstract(b"b".to_vec()),
             Address::Unnamed,
         ],
+        padding: Vec::new(),
     }
 }
 
@@ -151,7 +152,8 @@ const CONNECTIONS: &str = "fbfb00 05 \
     01 00000000000000000000000000000001 fbbb01 01 02 \
     02 02 2f61 \
     03 01 62 \
-    04";
+    04 \
+    00";
 
 #[test]
 fn every_frame_to_the_master_has_its_bytes() {
@@ -195,6 +197,7 @@ fn the_largest_packet_of_connections_has_room() {
     let frame = Connections {
         sequence: u64::MAX,
         peers: vec![longest; MAX_BATCH.into()],
+        padding: Vec::new(),
     };
     assert!(bytes(&frame).len() <= MAX_CONNECTIONS_BYTES);
 }
@@ -303,7 +306,7 @@ proptest! {
 
     #[test]
     fn connections_survive_the_round_trip(sequence: u64, peers in vec(any_address(), 0..64)) {
-        let frame = Connections { sequence, peers };
+        let frame = Connections { sequence, peers, padding: Vec::new() };
         prop_assert_eq!(codec::decode::<Connections>(&bytes(&frame)).unwrap(), frame);
     }
 }

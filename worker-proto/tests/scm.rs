@@ -216,6 +216,7 @@ fn the_largest_batch_fits_a_queue_inbox() {
     let frame = Connections {
         sequence: 0,
         peers: vec![Address::Path(vec![b'x'; 108]); 64],
+        padding: Vec::new(),
     };
     one.send(&frame, &[], Wait::Never).unwrap();
     let mut inbox = Inbox::with_room(MAX_CONNECTIONS_BYTES);
@@ -266,6 +267,7 @@ fn packet(sequence: u64, peers: usize) -> Connections {
     Connections {
         sequence,
         peers: vec![Address::Unnamed; peers],
+        padding: Vec::new(),
     }
 }
 

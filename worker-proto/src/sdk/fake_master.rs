@@ -180,6 +180,7 @@ impl FakeMaster {
         let frame = Connections {
             sequence: queue.sequence,
             peers: connections.iter().map(|one| one.peer().clone()).collect(),
+            padding: Vec::new(),
         };
         let descriptors: Vec<BorrowedFd<'_>> = connections.iter().map(AsFd::as_fd).collect();
         queue.sender.send(&frame, &descriptors, Wait::Never)?;
@@ -195,7 +196,11 @@ impl FakeMaster {
         peers: Vec<Address>,
         descriptors: &[BorrowedFd<'_>],
     ) {
-        let frame = Connections { sequence: 0, peers };
+        let frame = Connections {
+            sequence: 0,
+            peers,
+            padding: Vec::new(),
+        };
         let mut state = self.desk.state();
         let queue = state.queue(target);
         queue.sender.send(&frame, descriptors, Wait::Never).unwrap();

@@ -1,0 +1,89 @@
+//! The window: how many connections a worker that does not receive can delay.
+
+mod common;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use common::client::{Server, ask, connect};
+use common::{Cluster, DEADLINE, processes};
+
+/// The others serve whatever does not fit into the stopped worker's queue, and nothing of what
+/// does is lost.
+#[test]
+fn a_stopped_worker_delays_no_more_clients_than_its_window() {
+    for window in [1, 5, 8] {
+        let (cluster, address) = Cluster::test_workers(2, &["--window", &window.to_string()]);
+        let (stopped, other) = (cluster.worker(0), cluster.worker(1));
+        processes::freeze(stopped.pid());
+        let answers = ask_all(address, 40);
+        for _ in window..40 {
+            let server = answers
+                .recv_timeout(DEADLINE)
+                .expect("an answer of the other");
+            assert_eq!(server, other, "window {window}");
+        }
+        assert_eq!(answers.try_recv().ok(), None, "window {window}");
+        processes::thaw(stopped.pid());
+        for _ in 0..window {
+            let server = answers
+                .recv_timeout(DEADLINE)
+                .expect("an answer of the stopped one");
+            assert_eq!(server, stopped, "window {window}");
+        }
+    }
+}
+
+/// With nobody to give them to, clients wait in the kernel's backlog, and the master sleeps.
+#[test]
+fn a_master_whose_workers_are_all_full_uses_no_cpu() {
+    const CLIENTS: usize = 60;
+    let (cluster, address) = Cluster::test_workers(2, &["--window", "4"]);
+    let workers = [cluster.worker(0), cluster.worker(1)];
+    workers
+        .iter()
+        .for_each(|worker| processes::freeze(worker.pid()));
+    let answers = ask_all(address, CLIENTS);
+    // Until it has nothing to do any more.
+    let mut before = cpu_time(cluster.pid());
+    let quiet = Duration::from_millis(300);
+    let is_quiet = (0..50).any(|_| {
+        assert_eq!(answers.recv_timeout(quiet), Err(RecvTimeoutError::Timeout));
+        let now = cpu_time(cluster.pid());
+        now - std::mem::replace(&mut before, now) < quiet / 100
+    });
+    assert!(
+        is_quiet,
+        "the master is busy with nothing to do\n{}",
+        cluster.log()
+    );
+    workers
+        .iter()
+        .for_each(|worker| processes::thaw(worker.pid()));
+    for _ in 0..CLIENTS {
+        answers.recv_timeout(DEADLINE).expect("an answer");
+    }
+}
+
+/// Asks on as many connections, opened one after the other; answers come as they come.
+fn ask_all(address: SocketAddr, clients: usize) -> Receiver<Server> {
+    let (sender, answers) = channel();
+    for _ in 0..clients {
+        let asked = ask(connect(address).unwrap(), "/").unwrap();
+        let sender = sender.clone();
+        thread::spawn(move || sender.send(asked.answer().expect("an answer").server()));
+    }
+    answers
+}
+
+/// How long the process has run on a CPU, see `/proc/PID/schedstat` in the kernel's
+/// sched-stats.rst. Of all its threads, the main one is the loop.
+fn cpu_time(pid: Pid) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
