@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
 use common::client::{Server, ask, connect, get};
-use common::command::after;
+use common::command::{Unprivileged, after};
 use common::load::Load;
 use common::{Cluster, Stopwatch, processes, run_to_end, test_worker};
 
@@ -122,6 +122,39 @@ fn more_connections_than_descriptors_are_taken_back() {
         asked.answer().unwrap();
     }
     assert!(!cluster.log().contains("lost"), "{}", cluster.log());
+}
+
+/// An unprivileged master may have only so many descriptors in flight (`ETOOMANYREFS`, unix(7)). When
+/// stopped workers hold them all, what others are to be told waits, and is not forgotten.
+#[test]
+fn a_replacement_is_told_what_it_asked_for_when_descriptors_flow_again() {
+    const CLIENTS: usize = 420;
+    let programs = Unprivileged::new();
+    let worker = programs.worker();
+    let flags = "-w 3 -l 127.0.0.1:0 --window 256 --log-level debug".split(' ');
+    let args = flags.chain([worker.to_str().unwrap(), "serve"]);
+    let mut cluster = Cluster::from_command(programs.after("ulimit -n 128", args));
+    let address = cluster.address();
+    cluster.await_ready();
+    let workers: Vec<_> = (0..3).map(|slot| cluster.worker(slot).pid()).collect();
+    for &worker in &workers {
+        processes::freeze(worker);
+    }
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    cluster.await_text("out of resources");
+    kill(workers[1], Signal::SIGKILL).unwrap();
+    cluster.await_text("w4: out of resources, tells it again");
+    processes::thaw(workers[0]);
+    processes::thaw(workers[2]);
+    cluster.await_line("its replacement", |line| {
+        line.contains("w4") && line.contains("ready")
+    });
+    for asked in clients {
+        asked.answer().unwrap();
+    }
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// What cannot be served by anybody any more is counted and explained.

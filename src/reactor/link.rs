@@ -50,6 +50,17 @@ pub(crate) enum Heard {
     Closed,
 }
 
+/// What became of the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Flushed {
+    /// It is empty, or the channel becomes writable when the process has read.
+    Heard,
+    /// The system ran out of what sending takes (`ETOOMANYREFS`): nothing will say when it has it
+    /// again.
+    Starved,
+}
+
 /// A link that cannot go on.
 #[derive(Debug, Error)]
 pub(crate) enum Broken {
@@ -107,7 +118,7 @@ impl Link {
         &mut self,
         frame: FromMaster,
         descriptor: Option<OwnedFd>,
-    ) -> Result<(), Broken> {
+    ) -> Result<Flushed, Broken> {
         if self.outbox.len() >= OUTBOX_FRAMES {
             return Err(Broken::Deaf);
         }
@@ -116,27 +127,24 @@ impl Link {
     }
 
     /// Sends what waits, as far as the process reads it.
-    pub(crate) fn flush(&mut self) -> Result<(), Broken> {
+    pub(crate) fn flush(&mut self) -> Result<Flushed, Broken> {
         while let Some(Outgoing { frame, descriptor }) = self.outbox.front() {
             let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
             match self.channel.send(frame, &descriptors, Wait::Never) {
                 Ok(()) => {
                     self.outbox.pop_front();
                 }
-                // Exhausted: tried again with whatever is sent next.
-                Err(SendError::Full | SendError::Exhausted(_)) => return Ok(()),
+                Err(SendError::Full) => return Ok(Flushed::Heard),
+                Err(SendError::Exhausted(_)) => return Ok(Flushed::Starved),
                 // The end of the channel will be read, after what is still on it.
-                Err(SendError::Gone) => {
-                    self.outbox.clear();
-                    return Ok(());
-                }
+                Err(SendError::Gone) => self.outbox.clear(),
                 Err(SendError::Io(err)) => return Err(Broken::Io(err)),
                 Err(err @ SendError::TooLarge(_)) => {
                     return Err(Broken::Io(std::io::Error::other(err)));
                 }
             }
         }
-        Ok(())
+        Ok(Flushed::Heard)
     }
 }
 
@@ -213,14 +221,14 @@ mod tests {
         let numbered = |token| FromMaster::Ping { token };
         let mut sent = 0;
         while link.outbox.len() < 3 {
-            link.send(numbered(sent), None).unwrap();
+            assert_eq!(link.send(numbered(sent), None).unwrap(), Flushed::Heard);
             sent += 1;
         }
         let mut inbox = Inbox::new();
         for token in 0..sent {
             let frame = worker.receive(&mut inbox, Wait::Never).unwrap().frame;
             assert_eq!(frame, numbered(token));
-            link.flush().unwrap();
+            assert_eq!(link.flush().unwrap(), Flushed::Heard);
         }
         assert!(link.outbox.is_empty());
     }
@@ -230,7 +238,7 @@ mod tests {
         let (mut link, worker) = link();
         say(&worker, &ToMaster::Ready);
         drop(worker);
-        link.send(FromMaster::ClusterReady, None).unwrap();
+        assert!(link.send(FromMaster::ClusterReady, None).is_ok());
         assert!(matches!(hear(&mut link), Ok(Heard::Frame(ToMaster::Ready))));
         assert!(matches!(hear(&mut link), Ok(Heard::Closed)));
     }

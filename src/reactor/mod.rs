@@ -16,7 +16,7 @@ mod serving;
 mod spawner;
 mod token;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, Asker, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
-use self::link::{Broken, Heard, Link};
+use self::link::{Broken, Flushed, Heard, Link};
 use self::process::Process;
 use self::serving::Turn;
 use self::spawner::Spawner;
@@ -58,6 +58,8 @@ pub(crate) struct Reactor {
     /// Whose control channel may have more: readiness is reported once per change (`epoll(7)`),
     /// and the budget of a turn may end before the channel does.
     talkative: BTreeSet<WorkerId>,
+    /// Whom something could not be told for want of resources, and when to try again.
+    starved: BTreeMap<WorkerId, Instant>,
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
@@ -135,6 +137,7 @@ impl Reactor {
             acceptor,
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
+            starved: BTreeMap::new(),
             commands,
             expectant: Vec::new(),
             inbox: Inbox::new(),
@@ -159,6 +162,7 @@ impl Reactor {
         loop {
             let now = clock::now();
             self.supervisor.handle(now, Event::Tick);
+            self.flush_starved(now);
             self.execute_actions(now);
             self.acceptor.turn(&mut turn(
                 now,
@@ -188,7 +192,11 @@ impl Reactor {
         if self.acceptor.is_unfinished() || !self.talkative.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = [self.supervisor.next_deadline(), self.acceptor.deadline()];
+        let deadline = [
+            self.supervisor.next_deadline(),
+            self.acceptor.deadline(),
+            self.starved.values().min().copied(),
+        ];
         let now = clock::now();
         deadline
             .into_iter()
@@ -212,10 +220,10 @@ impl Reactor {
             }
             Source::Control(worker) => {
                 self.talkative.insert(worker);
-                if let Some(link) = self.link(worker)
-                    && let Err(broken) = link.flush()
-                {
-                    self.break_link(worker, &broken, now);
+                // A packet that is given up for want of resources makes the channel writable
+                // again: trying at once would go on for ever.
+                if !self.starved.contains_key(&worker) {
+                    self.flush_link(worker, now);
                 }
             }
             Source::Exit(worker) => self.reap(worker, now),
@@ -408,8 +416,33 @@ impl Reactor {
         let Some(link) = self.link(worker) else {
             return;
         };
-        if let Err(broken) = link.send(frame, descriptor) {
-            self.break_link(worker, &broken, now);
+        let flushed = link.send(frame, descriptor);
+        self.settle_flush(worker, flushed, now);
+    }
+
+    fn flush_link(&mut self, worker: WorkerId, now: Instant) {
+        if let Some(link) = self.link(worker) {
+            let flushed = link.flush();
+            self.settle_flush(worker, flushed, now);
+        }
+    }
+
+    /// Tries again what could not be sent for want of resources.
+    fn flush_starved(&mut self, now: Instant) {
+        while let Some((&worker, _)) = self.starved.iter().find(|(_, due)| **due <= now) {
+            self.starved.remove(&worker);
+            self.flush_link(worker, now);
+        }
+    }
+
+    fn settle_flush(&mut self, worker: WorkerId, flushed: Result<Flushed, Broken>, now: Instant) {
+        match flushed {
+            Ok(Flushed::Heard) => {}
+            Ok(Flushed::Starved) => {
+                log::debug!("{worker}: out of resources, tells it again in {FLUSH_AGAIN_AFTER:?}");
+                self.starved.insert(worker, now + FLUSH_AGAIN_AFTER);
+            }
+            Err(broken) => self.break_link(worker, &broken, now),
         }
     }
 
@@ -441,6 +474,7 @@ impl Reactor {
     }
 
     fn disconnect(&mut self, worker: WorkerId, cause: Disconnect, now: Instant) {
+        self.starved.remove(&worker);
         self.talkative.remove(&worker);
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
@@ -521,6 +555,9 @@ fn turn<'a>(
 fn round_up(wait: Duration) -> Duration {
     wait.min(LONGEST_WAIT)
 }
+
+/// How long a frame rests that could not be sent for want of resources.
+const FLUSH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 const EVENTS_PER_TURN: usize = 256;
 

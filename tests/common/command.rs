@@ -17,12 +17,15 @@ use super::{rr_master, test_worker};
 /// It does what `Command` can do only with unsafe code: limits, ignored signals, descriptors
 /// under a chosen number.
 pub fn after<A: AsRef<OsStr>>(prelude: &str, args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new("/bin/sh");
+    let mut command = in_shell(prelude, &rr_master());
+    command.args(args);
     command
-        .arg("-c")
-        .arg(format!("{prelude}\nexec \"$0\" \"$@\""))
-        .arg(rr_master())
-        .args(args);
+}
+
+fn in_shell(prelude: &str, program: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = format!("{prelude}\nexec \"$0\" \"$@\"");
+    command.arg("-c").arg(script).arg(program);
     command
 }
 
@@ -49,7 +52,16 @@ impl Unprivileged {
 
     /// `rr-master` with these arguments, as nobody if this is root.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(self.dir.path().join("rr-master"));
+        self.after(":", args)
+    }
+
+    /// The same, after a shell has done `prelude`.
+    pub fn after<A: AsRef<OsStr>>(
+        &self,
+        prelude: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = in_shell(prelude, &self.dir.path().join("rr-master"));
         command.args(args).current_dir(self.dir.path());
         if nix::unistd::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
