@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use common::client::{Server, ask, connect};
-use common::{Cluster, DEADLINE, processes};
+use common::client::{Server, ask, connect, read_response};
+use common::{Cluster, DEADLINE, await_condition, processes, test_worker};
 
 /// The others serve whatever does not fit into the stopped worker's queue, and nothing of what
 /// does is lost.
@@ -68,6 +69,33 @@ fn a_master_whose_workers_are_all_full_uses_no_cpu() {
     for _ in 0..CLIENTS {
         answers.recv_timeout(DEADLINE).expect("an answer");
     }
+}
+
+/// A worker that may not open more descriptors leaves what it cannot take in its queue, until one
+/// of its connections is closed.
+#[test]
+fn a_worker_at_its_own_descriptor_limit_loses_nobody() {
+    const CLIENTS: usize = 60;
+    let limited = "ulimit -n 32; exec \"$0\" serve";
+    let worker = test_worker();
+    let program = ["/bin/sh", "-c", limited, worker.to_str().unwrap()];
+    let mut cluster = Cluster::start(["-w", "1", "-l", "127.0.0.1:0"].iter().chain(&program));
+    let address = cluster.address();
+    cluster.await_ready();
+    // They come and say nothing, so the worker fills up with them.
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(address).unwrap()).collect();
+    let worker = processes::of_master(cluster.pid())[0];
+    await_condition("a worker with all its descriptors in use", || {
+        processes::descriptors(worker) == 32
+    });
+    for client in &mut clients {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    }
+    for client in clients {
+        let response = read_response(&mut BufReader::new(client)).unwrap();
+        assert_eq!(response.status, 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// Asks on as many connections, opened one after the other; answers come as they come.

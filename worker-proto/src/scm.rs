@@ -89,6 +89,29 @@ pub fn receive(
     descriptors: &mut Vec<OwnedFd>,
     wait: Wait,
 ) -> io::Result<Packet> {
+    receive_message(socket, buffer, descriptors, wait.flags())
+}
+
+/// As [`receive`], but the packet stays where it is, whole, and `descriptors` gets copies of its
+/// descriptors: as many as this process may open.
+///
+/// # Errors
+/// Those of `recvmsg(2)`.
+pub fn peek(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    wait: Wait,
+) -> io::Result<Packet> {
+    receive_message(socket, buffer, descriptors, wait.flags() | libc::MSG_PEEK)
+}
+
+fn receive_message(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    flags: libc::c_int,
+) -> io::Result<Packet> {
     let mut control = ControlBuffer::new();
     let mut iov = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -103,7 +126,7 @@ pub fn receive(
             libc::recvmsg(
                 socket.as_raw_fd(),
                 &mut header,
-                wait.flags() | libc::MSG_CMSG_CLOEXEC,
+                flags | libc::MSG_CMSG_CLOEXEC,
             )
         };
         if let Ok(len) = usize::try_from(received) {

@@ -188,6 +188,22 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
 }
 
 impl<Out, In> FrameSocket<Out, In> {
+    /// Waits for the next packet and leaves it where it is; answers whether this process may open
+    /// all of its descriptors.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Empty`], [`Closed`](ReceiveError::Closed) and [`Io`](ReceiveError::Io), as
+    /// [`receive`](Self::receive).
+    pub fn has_room_for_next(&self, inbox: &mut Inbox, wait: Wait) -> Result<bool, ReceiveError> {
+        let mut copies = Vec::new();
+        let peeked = scm::peek(self.as_fd(), &mut inbox.buffer, &mut copies, wait)
+            .map_err(classify_receive)?;
+        if peeked.len == 0 {
+            return Err(ReceiveError::Closed);
+        }
+        Ok(!peeked.descriptors_lost)
+    }
+
     /// Ends one or both directions, for every copy of this end.
     ///
     /// # Errors

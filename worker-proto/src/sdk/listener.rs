@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::Connection;
 use super::control::{self, Control};
@@ -87,8 +88,10 @@ impl Listener {
     ///
     /// # Errors
     /// `WouldBlock` when a non-blocking listener has nothing now. `EMFILE` when this process may
-    /// not open more descriptors; connections that the master handed over are lost then, so
-    /// keep fewer open or raise the limit. Otherwise the listener is of no more use.
+    /// not open more descriptors: what the master handed over waits, so try again when a
+    /// connection was closed, and raise the limit (as it was when the listener was made; with
+    /// less than that, or many descriptors opened at once between two connections, one may be
+    /// lost). Otherwise the listener is of no more use.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         match &self.source {
             Source::Queue(queue) => queue.accept(),
@@ -248,8 +251,13 @@ struct AcceptQueue {
 struct Intake {
     inbox: Inbox,
     received: VecDeque<Connection>,
-    /// Descriptors were lost and nothing has arrived since: it is in the log already.
+    /// Descriptors ran out and nothing has arrived since: it is in the log already.
     short: bool,
+    /// How many descriptors this process may have open.
+    limit: u64,
+    /// The highest number of the last packet. The kernel gives out the lowest free one, so it
+    /// shows how near the limit is.
+    highest: RawFd,
 }
 
 impl AcceptQueue {
@@ -259,6 +267,8 @@ impl AcceptQueue {
         wait: Wait,
         control: Arc<Control>,
     ) -> Self {
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
+        let highest = receiver.as_raw_fd();
         AcceptQueue {
             listener,
             receiver: Arc::new(receiver),
@@ -267,6 +277,8 @@ impl AcceptQueue {
                 inbox: Inbox::with_room(MAX_CONNECTIONS_BYTES),
                 received: VecDeque::new(),
                 short: false,
+                limit,
+                highest,
             }),
             control,
             released: bounded(0),
@@ -284,6 +296,15 @@ impl AcceptQueue {
                 Ok(()) => intake.short = false,
                 Err(ReceiveError::Closed) => return Ok(None),
                 Err(ReceiveError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(ReceiveError::Io(err)) if is_shortage(&err) => {
+                    if !intake.short {
+                        log::warn!(
+                            "connections wait: this process may not open more descriptors, raise RLIMIT_NOFILE (ulimit -n)"
+                        );
+                    }
+                    intake.short = true;
+                    return Err(err);
+                }
                 Err(ReceiveError::Violation(Violation::DescriptorsLost)) => {
                     if !intake.short {
                         log::error!(
@@ -327,12 +348,26 @@ impl Intake {
     }
 
     fn receive_packet(&mut self, receiver: &QueueReceiver, wait: Wait) -> Result<(), ReceiveError> {
+        // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
+        // first takes a system call more, so only near the limit.
+        if self.is_near_limit() && !receiver.has_room_for_next(&mut self.inbox, wait)? {
+            let full = io::Error::from_raw_os_error(libc::EMFILE);
+            return Err(ReceiveError::Io(full));
+        }
         let peers = receiver.receive(&mut self.inbox, wait)?.frame.peers;
+        let numbers = self.inbox.descriptors.iter().map(AsRawFd::as_raw_fd);
+        self.highest = numbers.max().unwrap_or(self.highest);
         let descriptors = self.inbox.take_descriptors(peers.len())?;
         let connections = descriptors.into_iter().zip(peers);
         self.received
             .extend(connections.map(|(fd, peer)| Connection::from_parts(fd, peer)));
         Ok(())
+    }
+}
+
+impl Intake {
+    fn is_near_limit(&self) -> bool {
+        u64::try_from(self.highest).is_ok_and(|highest| highest + NEAR >= self.limit)
     }
 }
 
@@ -355,6 +390,9 @@ impl Drop for AcceptQueue {
         );
     }
 }
+
+/// How far from the limit the numbers of descriptors may jump between two packets.
+const NEAR: u64 = 64;
 
 /// How long `close` waits for the master.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
