@@ -8,12 +8,13 @@ use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 
-use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
+use worker_proto::bind::{SocketFile, socket_address};
 
 use super::{describe, inherited};
 use crate::config::listener::{ListenerSpec, Source};
@@ -33,16 +34,9 @@ enum Origin {
     /// Bound here, to an Internet address or an abstract name.
     Bound,
     /// Bound here, to a path: the file is removed at the end, if it is still ours.
-    Path(SocketFile),
+    Path { _file: SocketFile },
     /// The parent's: others may go on using it.
     Inherited,
-}
-
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    dev: u64,
-    ino: u64,
 }
 
 /// A listener that could not be bound.
@@ -128,27 +122,16 @@ impl ListeningSocket {
     }
 
     fn bind_path(path: &Path, spec: &ListenerSpec) -> io::Result<Self> {
-        remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = SocketFile::of(path)?;
+        let file = SocketFile::bind(&socket, path)?;
         // Nobody can connect before listen(2), so nobody sees the file with other permissions.
-        let prepared = (|| {
-            if let Some(owner) = spec.owner {
-                chown(path, owner.uid, owner.gid)?;
-            }
-            if let Some(mode) = spec.mode {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            }
-            Ok(())
-        })();
-        match prepared {
-            Ok(()) => Self::listen(socket, spec, Origin::Path(file)),
-            Err(err) => {
-                file.remove();
-                Err(err)
-            }
+        if let Some(owner) = spec.owner {
+            chown(path, owner.uid, owner.gid)?;
         }
+        if let Some(mode) = spec.mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Self::listen(socket, spec, Origin::Path { _file: file })
     }
 
     fn listen(socket: Socket, spec: &ListenerSpec, origin: Origin) -> io::Result<Self> {
@@ -232,7 +215,7 @@ impl ListeningSocket {
     pub(crate) fn stop_admitting(&self) -> io::Result<()> {
         match (&self.origin, self.address.inet()) {
             (Origin::Inherited, _) => Ok(()),
-            (Origin::Bound | Origin::Path(_), Some(address)) => {
+            (Origin::Bound | Origin::Path { .. }, Some(address)) => {
                 // BPF_RET | BPF_K with 0: accept zero bytes of every packet, see socket(7).
                 let filtered = self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]);
                 match filtered {
@@ -244,7 +227,7 @@ impl ListeningSocket {
                 }
             }
             // unix(7) has no handshake: SHUT_RD refuses new clients and keeps those in line.
-            (Origin::Bound | Origin::Path(_), None) => self.socket.shutdown(Shutdown::Read),
+            (Origin::Bound | Origin::Path { .. }, None) => self.socket.shutdown(Shutdown::Read),
         }
     }
 
@@ -305,73 +288,9 @@ impl AcceptError {
     }
 }
 
-impl Drop for ListeningSocket {
-    fn drop(&mut self) {
-        match &self.origin {
-            Origin::Path(file) => file.remove(),
-            Origin::Bound | Origin::Inherited => {}
-        }
-    }
-}
-
 impl AsRawFd for ListeningSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
-    }
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        let path = std::path::absolute(path)?;
-        Ok(SocketFile {
-            path,
-            dev: found.dev(),
-            ino: found.ino(),
-        })
-    }
-
-    /// Removes the file unless somebody has put another in its place.
-    fn remove(&self) {
-        if let Ok(found) = fs::symlink_metadata(&self.path)
-            && (found.dev(), found.ino()) == (self.dev, self.ino)
-        {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Removes what a killed process left behind: only a socket, and only if nobody answers on it.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(err),
-    };
-    if !found.file_type().is_socket() {
-        return Err(io::Error::from_raw_os_error(libc::EEXIST));
-    }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(err) if err.raw_os_error() == Some(libc::ECONNREFUSED) => fs::remove_file(path),
-        // Connected, or EAGAIN: somebody listens with a full backlog.
-        Ok(()) | Err(_) => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
-    }
-}
-
-fn socket_address(address: &Address) -> io::Result<SockAddr> {
-    match address {
-        Address::V4 { .. } | Address::V6 { .. } => Ok(address
-            .inet()
-            .expect("both variants are Internet addresses")
-            .into()),
-        Address::Path(path) => SockAddr::unix(std::ffi::OsStr::from_bytes(path)),
-        Address::Abstract(name) => {
-            let mut bytes = vec![0];
-            bytes.extend_from_slice(name);
-            SockAddr::unix(std::ffi::OsStr::from_bytes(&bytes))
-        }
-        Address::Unnamed => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

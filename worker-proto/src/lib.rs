@@ -34,6 +34,7 @@
 //! * `FakeMaster`, behind the feature `testing`, is a master for tests of worker programs.
 
 pub mod address;
+pub mod bind;
 pub mod codec;
 pub mod env;
 pub mod frame;

@@ -1,16 +1,14 @@
 //! Listening without a master: a socket of our own, so that one binary serves both ways.
 //!
-//! A Unix path is taken over only from the dead: when it is a socket and nobody answers on it.
+//! It does no more than a development server needs; the master's own listeners have the options.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::address::Address;
+use crate::bind::{SocketFile, socket_address};
 use crate::frame::ListenOptions;
 use crate::sdk::connection::Connection;
 
@@ -25,7 +23,7 @@ pub(crate) struct OwnSocket {
 
 impl OwnSocket {
     pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
-        let at = sock_addr(address)?;
+        let at = socket_address(address)?;
         let socket = Socket::new(at.domain(), Type::STREAM, None)?;
         if matches!(at.domain(), Domain::IPV4 | Domain::IPV6) {
             // Otherwise the port is unusable for a minute after a restart, see socket(7).
@@ -35,7 +33,7 @@ impl OwnSocket {
             socket.set_only_v6(v6only)?;
         }
         let file = match address.path() {
-            Some(path) => Some(bind_path(&socket, &at, path)?),
+            Some(path) => Some(SocketFile::bind(&socket, path)?),
             None => {
                 socket.bind(&at)?;
                 None
@@ -74,81 +72,6 @@ impl AsFd for OwnSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// The file of a bound Unix socket.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(SocketFile {
-            path: path.to_owned(),
-            identity: identity(path)?,
-        })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody else's by now? Then it is theirs to remove.
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-fn bind_path(socket: &Socket, at: &SockAddr, path: &Path) -> io::Result<SocketFile> {
-    if let Err(err) = socket.bind(at) {
-        if err.kind() != io::ErrorKind::AddrInUse || !is_stale(at, path) {
-            return Err(err);
-        }
-        fs::remove_file(path)?;
-        socket.bind(at)?;
-    }
-    SocketFile::new(path)
-}
-
-/// Whether `path` is a socket on which nobody answers.
-fn is_stale(at: &SockAddr, path: &Path) -> bool {
-    let is_socket =
-        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && refuses(at).unwrap_or(false)
-}
-
-fn refuses(at: &SockAddr) -> io::Result<bool> {
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener with a full backlog must not make us wait, see unix(7).
-    probe.set_nonblocking(true)?;
-    Ok(probe
-        .connect(at)
-        .is_err_and(|err| err.kind() == io::ErrorKind::ConnectionRefused))
-}
-
-fn sock_addr(address: &Address) -> io::Result<SockAddr> {
-    match address {
-        Address::V4 { .. } | Address::V6 { .. } => Ok(address
-            .inet()
-            .expect("both variants are Internet addresses")
-            .into()),
-        Address::Path(path) => SockAddr::unix(as_path(path)),
-        Address::Abstract(name) => SockAddr::unix(as_path(&[b"\0", name.as_slice()].concat())),
-        Address::Unnamed => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
-fn as_path(bytes: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
 /// Errors of a connection that died in the queue, which accept(2) says to treat as "try again".
