@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use common::client::{Server, ask, connect, get};
 use common::command::{Unprivileged, after};
 use common::load::Load;
-use common::{Cluster, Stopwatch, processes, run_to_end, test_worker};
+use common::{Cluster, Stopwatch, await_condition, processes, run_to_end, test_worker};
 
 /// N85, N86, E45, P17: one death, one line, one successor with the slot and an id of its own.
 #[test]
@@ -155,6 +156,33 @@ fn a_replacement_is_told_what_it_asked_for_when_descriptors_flow_again() {
         asked.answer().unwrap();
     }
     assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A process that the worker started may hold its control channel a moment longer. Its end is then
+/// reported together with the worker's, and after it: nobody is left to read it.
+#[test]
+fn a_channel_that_ends_after_its_worker_leaves_the_master_at_rest() {
+    let holder = "sleep 600 & exec \"$0\" serve";
+    let worker = test_worker();
+    let program = ["/bin/sh", "-c", holder, worker.to_str().unwrap()];
+    let mut command = Command::new(common::rr_master());
+    command.args(["-w", "1", "-l", "127.0.0.1:0"]).args(program);
+    let mut cluster = Cluster::from_command(command);
+    cluster.await_ready();
+    let victim = cluster.worker(0).pid();
+    let holders: Vec<_> = processes::of_master(cluster.pid())
+        .into_iter()
+        .filter(|&pid| pid != victim)
+        .collect();
+    assert_eq!(holders.len(), 1);
+    processes::freeze(cluster.pid());
+    for pid in [victim, holders[0]] {
+        kill(pid, Signal::SIGKILL).unwrap();
+        await_condition("its end", || !processes::is_alive(pid));
+    }
+    processes::thaw(cluster.pid());
+    cluster.await_text("w2 slot=0 gen=1 pid=");
+    processes::await_quiet(cluster.pid());
 }
 
 /// What cannot be served by anybody any more is counted and explained.

@@ -2,14 +2,10 @@
 
 mod common;
 
-use std::fs;
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
-
-use nix::unistd::Pid;
 
 use common::client::{Server, ask, connect, read_response};
 use common::{Cluster, DEADLINE, await_condition, processes, test_worker};
@@ -50,19 +46,8 @@ fn a_master_whose_workers_are_all_full_uses_no_cpu() {
         .iter()
         .for_each(|worker| processes::freeze(worker.pid()));
     let answers = ask_all(address, CLIENTS);
-    // Until it has nothing to do any more.
-    let mut before = cpu_time(cluster.pid());
-    let quiet = Duration::from_millis(300);
-    let is_quiet = (0..50).any(|_| {
-        assert_eq!(answers.recv_timeout(quiet), Err(RecvTimeoutError::Timeout));
-        let now = cpu_time(cluster.pid());
-        now - std::mem::replace(&mut before, now) < quiet / 100
-    });
-    assert!(
-        is_quiet,
-        "the master is busy with nothing to do\n{}",
-        cluster.log()
-    );
+    processes::await_quiet(cluster.pid());
+    assert_eq!(answers.try_recv().ok(), None);
     workers
         .iter()
         .for_each(|worker| processes::thaw(worker.pid()));
@@ -107,11 +92,4 @@ fn ask_all(address: SocketAddr, clients: usize) -> Receiver<Server> {
         thread::spawn(move || sender.send(asked.answer().expect("an answer").server()));
     }
     answers
-}
-
-/// How long the process has run on a CPU, see `/proc/PID/schedstat` in the kernel's
-/// sched-stats.rst. Of all its threads, the main one is the loop.
-fn cpu_time(pid: Pid) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }

@@ -309,17 +309,18 @@ impl Reactor {
 
     fn read_link(&mut self, worker: WorkerId, budget: usize, now: Instant) {
         for _ in 0..budget {
-            let Some(process) = self.processes.get_mut(&worker) else {
-                return;
-            };
-            let Some(link) = process.link_mut() else {
+            let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
+                // Its end was dealt with before this readiness, which came with it.
+                self.talkative.remove(&worker);
                 return;
             };
             match link.receive(&mut self.inbox) {
                 Ok(Heard::Frame(frame)) => self.obey(worker, frame, now),
                 Ok(Heard::Stranger { pid }) => {
                     let what = format!("ignores a frame from pid {pid}, which is not the worker");
-                    process.complain(&what);
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.complain(&what);
+                    }
                 }
                 Ok(Heard::Silence) => {
                     self.talkative.remove(&worker);

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::await_condition;
+use super::{DEADLINE, await_condition};
 
 /// Every living process that `master` started, directly or not.
 ///
@@ -104,4 +106,28 @@ pub fn status(pid: Pid, label: &str) -> String {
         .trim_start_matches(':')
         .trim()
         .to_owned()
+}
+
+/// Waits until the process uses next to no CPU any more.
+pub fn await_quiet(pid: Pid) {
+    const LOOK: Duration = Duration::from_millis(300);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let before = cpu_time(pid);
+        thread::park_timeout(LOOK);
+        if cpu_time(pid) - before < LOOK / 100 {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{pid} is busy with nothing to do"
+        );
+    }
+}
+
+/// How long the main thread has run on a CPU: the master's loop. See `/proc/PID/schedstat` in the
+/// kernel's sched-stats.rst.
+fn cpu_time(pid: Pid) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }
