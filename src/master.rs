@@ -76,12 +76,12 @@ impl Master {
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        Self::bind_in(config, Host::default())
+        Self::bind_in(preflight::check(config)?, Host::default())
     }
 
-    /// As [`bind`](Self::bind), in a process that gives the master its signals.
+    /// As [`bind`](Self::bind), with a configuration that was checked, in a process that gives the
+    /// master its signals.
     pub(crate) fn bind_in(config: Config, host: Host) -> Result<Self, StartError> {
-        let config = preflight::check(config)?;
         let sockets = bind_listeners(&config, &host)?;
         let (commands, inbox): (_, Receiver<Command>) = bounded(COMMANDS);
         let (reactor, waker) = Reactor::new(config, sockets, host, inbox)?;

@@ -202,7 +202,7 @@ impl Reactor {
             .into_iter()
             .flatten()
             .min()
-            .map(|at| round_up(at.saturating_duration_since(now)))
+            .map(|at| at.saturating_duration_since(now).min(LONGEST_WAIT))
     }
 
     /// Deals with one readiness event.
@@ -550,11 +550,6 @@ fn turn<'a>(
         scratch,
         inbox,
     }
-}
-
-/// `epoll_wait(2)` counts in milliseconds and mio rounds up; a deadline is never met too early.
-fn round_up(wait: Duration) -> Duration {
-    wait.min(LONGEST_WAIT)
 }
 
 /// How long a frame rests that could not be sent for want of resources.

@@ -167,6 +167,13 @@ pub(crate) fn set_nonblocking(connection: &Accepted, nonblocking: bool) -> io::R
     Ok(())
 }
 
+impl AsRawFd for AcceptQueue {
+    /// The sending end: it becomes writable when a full queue has room again.
+    fn as_raw_fd(&self) -> RawFd {
+        self.sender.as_raw_fd()
+    }
+}
+
 /// The longest encoding of a client's address, for a listener at `address`.
 fn peer_bytes(address: &Address) -> usize {
     match address {
@@ -180,10 +187,3 @@ fn peer_bytes(address: &Address) -> usize {
 /// what the padding's own length may add.
 const FRAME_BYTES: usize = 16;
 const PADDING_LENGTH_BYTES: usize = 2;
-
-impl AsRawFd for AcceptQueue {
-    /// The sending end: it becomes writable when a full queue has room again.
-    fn as_raw_fd(&self) -> RawFd {
-        self.sender.as_raw_fd()
-    }
-}

@@ -183,7 +183,7 @@ impl Serving {
 
     /// The worker may receive from now on, if it asked for this listener.
     pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot) {
-        if self.queues.contains_key(&worker) && !self.rotation.contains(worker) {
+        if self.queues.contains_key(&worker) {
             self.rotation.enter(worker, slot);
         }
     }
