@@ -183,6 +183,8 @@ fn a_channel_that_ends_after_its_worker_leaves_the_master_at_rest() {
     processes::thaw(cluster.pid());
     cluster.await_text("w2 slot=0 gen=1 pid=");
     processes::await_quiet(cluster.pid());
+    // What the replacement has started ends with its group.
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// What cannot be served by anybody any more is counted and explained.
