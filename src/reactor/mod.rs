@@ -354,6 +354,12 @@ impl Reactor {
                 self.supervisor.handle(now, Event::Goodbye { worker });
                 self.tell(worker, FromMaster::Farewell, None, now);
             }
+            // Nothing is lost: what it left in its queue stays there until it has room.
+            ToMaster::NoRoom { listener } => {
+                log::debug!("{worker} has no room on listener {}", listener.0);
+            }
+            // Nobody asked for it yet.
+            ToMaster::Relieved => {}
         }
     }
 

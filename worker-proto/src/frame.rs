@@ -32,6 +32,14 @@ pub enum ToMaster {
     },
     /// The last frame: this process is about to exit of its own accord. Answered by `Farewell`.
     Goodbye,
+    /// Cannot open as many descriptors as the next packet of this accept queue has, and has left
+    /// it there: the master gives what waits to others, and nothing more for a moment.
+    NoRoom {
+        /// The listener whose connections it cannot take.
+        listener: ListenerId,
+    },
+    /// A connection was closed, and the master had asked on the scoreboard to be told.
+    Relieved,
 }
 
 /// What the master sends on a control channel.

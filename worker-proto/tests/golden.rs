@@ -42,6 +42,10 @@ fn to_master() -> Vec<ToMaster> {
         ToMaster::Ready,
         ToMaster::Pong { token: 1 << 32 },
         ToMaster::Goodbye,
+        ToMaster::NoRoom {
+            listener: ListenerId(2),
+        },
+        ToMaster::Relieved,
     ]
 }
 
@@ -56,6 +60,8 @@ fn bytes_to_master(frame: &ToMaster) -> &'static str {
         ToMaster::Ready => "03",
         ToMaster::Pong { .. } => "04 fd0000000001000000",
         ToMaster::Goodbye => "05",
+        ToMaster::NoRoom { .. } => "06 02",
+        ToMaster::Relieved => "07",
     }
 }
 
@@ -331,6 +337,10 @@ fn any_to_master() -> impl Strategy<Value = ToMaster> {
         Just(ToMaster::Ready),
         any::<u64>().prop_map(|token| ToMaster::Pong { token }),
         Just(ToMaster::Goodbye),
+        any::<u32>().prop_map(|listener| ToMaster::NoRoom {
+            listener: ListenerId(listener)
+        }),
+        Just(ToMaster::Relieved),
     ]
 }
 

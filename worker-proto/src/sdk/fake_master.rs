@@ -309,7 +309,11 @@ impl Desk {
                 });
             }
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
-            ToMaster::Hello(_) | ToMaster::Ready | ToMaster::Pong { .. } => {}
+            ToMaster::Hello(_)
+            | ToMaster::Ready
+            | ToMaster::Pong { .. }
+            | ToMaster::NoRoom { .. }
+            | ToMaster::Relieved => {}
         }
     }
 
