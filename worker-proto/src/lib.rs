@@ -30,7 +30,7 @@
 //! * [`Worker`], [`Listener`], [`Connection`], [`Server`] are what a program uses; see [`sdk`].
 //! * [`env`](mod@env) documents the `RR_*` variables.
 //! * [`frame`], [`codec`], [`scm`] and [`socket`] are the protocol: for the master, and for those
-//!   who speak it without the SDK.
+//!   who speak it without the SDK; [`scoreboard`] and [`tally`] are the two sides of the shared page.
 //! * `FakeMaster`, behind the feature `testing`, is a master for tests of worker programs.
 
 pub mod address;
@@ -40,10 +40,14 @@ pub mod env;
 pub mod frame;
 pub mod handshake;
 pub mod ids;
+#[allow(unsafe_code, reason = "mmap, and references into what it maps")]
+pub mod page;
 #[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]
 pub mod scm;
+pub mod scoreboard;
 pub mod sdk;
 pub mod socket;
+pub mod tally;
 
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;
