@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rr_master::dispatch::{Rotation, RoundRobin};
+use rr_master::dispatch::{Reason, Rotation, RoundRobin};
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
@@ -25,7 +25,7 @@ fn pick(c: &mut Criterion) {
         // All but one are full: they must not be looked at again for every connection.
         let mut rotation = self::rotation(workers);
         for worker in 1..workers {
-            rotation.saturate(WorkerId(worker.into()));
+            rotation.set_aside(WorkerId(worker.into()), Reason::Saturated);
         }
         group.bench_with_input(
             BenchmarkId::new("round-robin, one has room", workers),
@@ -45,8 +45,8 @@ fn churn(c: &mut Criterion) {
         let worker = WorkerId(u64::from(workers / 2 + 1));
         group.bench_with_input(BenchmarkId::from_parameter(workers), &workers, |b, _| {
             b.iter(|| {
-                rotation.saturate(black_box(worker));
-                rotation.relieve(black_box(worker));
+                rotation.set_aside(black_box(worker), Reason::Saturated);
+                rotation.restore(black_box(worker), Reason::Saturated);
             });
         });
     }

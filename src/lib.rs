@@ -19,13 +19,15 @@ mod sys;
 
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;
-pub use config::{Config, OnDemand};
+pub use config::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 pub use exit_code::ExitCode;
 pub use master::{Ended, Handle, Master, StartError};
 pub use preflight::PreflightError;
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
-pub use reactor::counters::Counters;
+pub use reactor::counters::{Counters, QueueCounters, Refused};
+pub use reactor::load::WorkerLoad;
+pub use reactor::serving::QueueStatus;
 pub use supervisor::Stop;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;

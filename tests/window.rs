@@ -15,7 +15,10 @@ use common::{Cluster, DEADLINE, await_condition, processes, test_worker};
 #[test]
 fn a_stopped_worker_delays_no_more_clients_than_its_window() {
     for window in [1, 5, 8] {
-        let (cluster, address) = Cluster::test_workers(2, &["--window", &window.to_string()]);
+        let (cluster, address) = Cluster::test_workers(
+            2,
+            &["--window", &window.to_string(), "--stall-timeout", "never"],
+        );
         let (stopped, other) = (cluster.worker(0), cluster.worker(1));
         processes::freeze(stopped.pid());
         let answers = ask_all(address, 40);

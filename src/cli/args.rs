@@ -13,7 +13,9 @@ use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
-use crate::config::{Config, DEFAULT_WINDOW, MAX_WINDOW, OnDemand, restart};
+use crate::config::{
+    Config, ConnectionLimits, DEFAULT_WINDOW, MAX_WINDOW, OnDemand, Overflow, Refusal, restart,
+};
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit};
 use crate::sys::cpu::CpuCount;
 use crate::sys::inherited;
@@ -78,6 +80,34 @@ pub(super) struct Args {
     /// skipped; when all are, clients wait in the listen backlog
     #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WINDOW)), help_heading = "Listening")]
     window: u32,
+
+    /// What to do with clients while no worker has room: `wait` leaves them in the listen backlog,
+    /// `close` and `reset` refuse them
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "wait",
+        help_heading = "Listening"
+    )]
+    overflow: OverflowKind,
+
+    /// How long no worker has had room before clients are refused
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time, help_heading = "Listening")]
+    overflow_after: Duration,
+
+    /// How many connections one worker may have at a time, those on their way to it included.
+    /// Counts what workers say they have: programs written with worker-proto do
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Listening")]
+    max_connections_per_worker: Option<u32>,
+
+    /// The same for all workers together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Listening")]
+    max_connections: Option<u64>,
+
+    /// A worker that has received nothing for so long, while connections wait for it, gets no
+    /// more until it does; others get what waits. `never` leaves it alone
+    #[arg(long, value_name = "TIME|never", default_value = "500ms", value_parser = parse_optional_timeout, help_heading = "Listening")]
+    stall_timeout: OptionalTimeout,
 
     /// How long to wait for an address that is in use
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
@@ -145,6 +175,18 @@ enum Workers {
     Count(u32),
 }
 
+/// `--overflow`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverflowKind {
+    Wait,
+    Close,
+    Reset,
+}
+
+/// A timeout that may be `never`.
+#[derive(Clone, Copy, Debug)]
+struct OptionalTimeout(Option<Duration>);
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CrashLoop {
     Hold,
@@ -186,6 +228,12 @@ impl Args {
             (_, allowed) => OnDemand::Only(allowed.to_vec()),
         };
         config.window = self.window;
+        config.overflow = self.overflow();
+        config.connection_limits = ConnectionLimits {
+            per_worker: self.max_connections_per_worker,
+            total: self.max_connections,
+        };
+        config.stall_timeout = self.stall_timeout.0;
         config.bind_retry = self.bind_retry;
         config.ready_timeout = self.ready_timeout;
         config.stop_timeout = self.stop_timeout;
@@ -244,6 +292,16 @@ impl Args {
         listeners
     }
 
+    fn overflow(&self) -> Overflow {
+        let how = match self.overflow {
+            OverflowKind::Wait => return Overflow::Wait,
+            OverflowKind::Close => Refusal::Close,
+            OverflowKind::Reset => Refusal::Reset,
+        };
+        let after = self.overflow_after;
+        Overflow::Refuse { how, after }
+    }
+
     fn restart(&self) -> Restart {
         if self.no_refork {
             return Restart::Never;
@@ -292,6 +350,13 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_time(text)? {
         Duration::ZERO => Err("must be more than nothing".to_owned()),
         timeout => Ok(timeout),
+    }
+}
+
+fn parse_optional_timeout(text: &str) -> Result<OptionalTimeout, String> {
+    match text {
+        "never" => Ok(OptionalTimeout(None)),
+        _ => parse_timeout(text).map(|timeout| OptionalTimeout(Some(timeout))),
     }
 }
 

@@ -28,6 +28,13 @@ pub struct Config {
     pub on_demand: OnDemand,
     /// How many connections may wait in one worker's accept queue, 1 to [`MAX_WINDOW`].
     pub window: u32,
+    /// What happens to clients while no worker has room.
+    pub overflow: Overflow,
+    /// How many connections there may be at a time.
+    pub connection_limits: ConnectionLimits,
+    /// How long a worker may leave what waits in its queue unread before others get it; `None`
+    /// for ever.
+    pub stall_timeout: Option<Duration>,
     /// How long an address that is in use is tried again.
     pub bind_retry: Duration,
     /// From a process's start to its `Ready`.
@@ -51,6 +58,39 @@ pub enum OnDemand {
     Only(Vec<worker_proto::address::Address>),
 }
 
+/// What happens to clients while no worker has room for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// They wait in the listen backlog, for as long as it takes.
+    #[default]
+    Wait,
+    /// They are refused once nobody had room for that long.
+    Refuse {
+        /// In which way.
+        how: Refusal,
+        /// From the moment that nobody had room.
+        after: Duration,
+    },
+}
+
+/// How a client is refused that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The connection ends as after an empty answer.
+    Close,
+    /// The connection is reset (`SO_LINGER`, `socket(7)`); on a Unix socket the same as `Close`.
+    Reset,
+}
+
+/// How many connections there may be at a time, as far as workers say what they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In one worker, those on their way to it included.
+    pub per_worker: Option<u32>,
+    /// In all workers together.
+    pub total: Option<u64>,
+}
+
 impl Config {
     /// A configuration with every default, no listener declared, and one worker.
     #[must_use]
@@ -62,6 +102,9 @@ impl Config {
             listeners: Vec::new(),
             on_demand: OnDemand::Any,
             window: DEFAULT_WINDOW,
+            overflow: Overflow::Wait,
+            connection_limits: ConnectionLimits::default(),
+            stall_timeout: Some(DEFAULT_STALL_TIMEOUT),
             bind_retry: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(30),
@@ -124,3 +167,6 @@ pub const MAX_WINDOW: u32 = 256;
 /// change from 4 upwards (ab, 20 and 200 clients, 4 workers), so this is room enough; a worker that
 /// hangs delays no more clients than this.
 pub const DEFAULT_WINDOW: u32 = 32;
+
+/// Ten times what a worker may be delayed by a busy machine, and less than a person notices.
+pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(500);

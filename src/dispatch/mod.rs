@@ -2,12 +2,16 @@
 //!
 //! Pure. It sees worker ids, slots, loads and peer addresses, never a descriptor.
 
+pub use self::aside::{Reason, Reasons, Skipped};
 pub use self::rotation::Rotation;
 pub use self::round_robin::RoundRobin;
 pub use self::strategy::{Member, Strategy};
+pub use self::watch::{Pace, Watch};
 
+mod aside;
 mod rotation;
 mod round_robin;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod watch;

@@ -13,11 +13,10 @@ use mio::Registry;
 use worker_proto::address::Address;
 use worker_proto::frame::{DeclaredListener, Listen, ListenOptions};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
-use worker_proto::socket::Inbox;
 
 use super::counters::Counters;
 use super::queue::AcceptQueue;
-use super::serving::{Serving, Tenure, Turn};
+use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::listener::{ListenerSpec, Source};
@@ -31,6 +30,7 @@ pub(crate) struct Acceptor {
     on_demand: OnDemand,
     /// How many connections one accept queue holds.
     window: u32,
+    rules: Rules,
     next: ListenerId,
     is_closing: bool,
 }
@@ -71,14 +71,17 @@ pub struct ListenerStatus {
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
     pub held: u64,
+    /// Its accept queues, by worker.
+    pub queues: Vec<QueueStatus>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand, window: u32) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, window: u32, rules: Rules) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
             window,
+            rules,
             next: ListenerId(0),
             is_closing: false,
         }
@@ -160,7 +163,7 @@ impl Acceptor {
         let Some(serving) = self.serving.get_mut(&listener) else {
             return false;
         };
-        let had = serving.retire(worker, turn.registry);
+        let had = serving.retire(worker, turn);
         self.drop_unclaimed(turn);
         had
     }
@@ -187,9 +190,9 @@ impl Acceptor {
     }
 
     /// The worker is gone: takes its queues away; what is in them is dispatched again.
-    pub(crate) fn retire(&mut self, worker: WorkerId, slot: Slot, registry: &Registry) {
+    pub(crate) fn retire(&mut self, worker: WorkerId, slot: Slot, turn: &mut Turn<'_>) {
         for serving in self.serving.values_mut() {
-            if serving.retire(worker, registry) {
+            if serving.retire(worker, turn) {
                 serving.await_claim(slot);
             }
         }
@@ -202,6 +205,20 @@ impl Acceptor {
             serving.settle(slot);
         }
         self.drop_unclaimed(turn);
+    }
+
+    /// The worker cannot open the descriptors of what waits for it.
+    pub(crate) fn no_room(&mut self, worker: WorkerId, listener: ListenerId, now: Instant) {
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.no_room(worker, now);
+        }
+    }
+
+    /// The worker has answered a `Ping`.
+    pub(crate) fn note_alive(&mut self, worker: WorkerId) {
+        for serving in self.serving.values_mut() {
+            serving.note_alive(worker);
+        }
     }
 
     /// A client is waiting.
@@ -247,13 +264,13 @@ impl Acceptor {
     }
 
     /// Gives up on what no worker is left to take.
-    pub(crate) fn refuse_held(&mut self, inbox: &mut Inbox) {
+    pub(crate) fn refuse_held(&mut self, turn: &mut Turn<'_>) {
         for serving in self.serving.values_mut() {
-            serving.refuse_held(inbox);
+            serving.refuse_held(turn);
         }
     }
 
-    /// When a listener wants to be tried again.
+    /// When a listener wants to be looked at.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.serving.values().filter_map(Serving::deadline).min()
     }
@@ -273,6 +290,7 @@ impl Acceptor {
                     address: serving.socket()?.address().clone(),
                     counters: serving.counters(),
                     held: serving.held() as u64,
+                    queues: serving.queues(),
                 })
             })
             .collect()
@@ -287,7 +305,7 @@ impl Acceptor {
         let id = self.next;
         self.next.0 += 1;
         self.serving
-            .insert(id, Serving::new(id, name, tenure, socket));
+            .insert(id, Serving::new(id, name, self.rules, tenure, socket));
         id
     }
 
@@ -388,7 +406,7 @@ impl Acceptor {
             if !serving.is_unclaimed() {
                 return true;
             }
-            serving.refuse_held(turn.inbox);
+            serving.refuse_held(turn);
             if serving.socket().is_some() {
                 log::log!(news(id), "no longer listening on {}", serving.name());
             }

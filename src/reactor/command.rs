@@ -4,6 +4,7 @@
 use crossbeam_channel::Sender;
 
 use super::acceptor::ListenerStatus;
+use super::load::WorkerLoad;
 use crate::supervisor::{Stop, WorkerView};
 
 /// What a handle asks for.
@@ -21,4 +22,6 @@ pub struct Status {
     pub workers: Vec<WorkerView>,
     /// Every listener that is open.
     pub listeners: Vec<ListenerStatus>,
+    /// How many connections each worker has, in the order of their ids.
+    pub loads: Vec<WorkerLoad>,
 }

@@ -2,6 +2,8 @@
 //!
 //! accepted = handed off - reclaimed + refused + held, at the end of every turn.
 
+use crate::dispatch::Skipped;
+
 /// What happened to the connections of one listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -11,8 +13,40 @@ pub struct Counters {
     pub handed_off: u64,
     /// Taken back out of an accept queue, unread.
     pub reclaimed: u64,
-    /// Closed by the master, because no worker was left to take them.
-    pub refused: u64,
+    /// Those of the reclaimed that were taken from a stalled worker.
+    pub moved: u64,
+    /// Closed by the master.
+    pub refused: Refused,
     /// Failed before they were accepted: not part of `accepted`.
     pub aborted: u64,
+    /// Turns of workers that were passed over, by reason.
+    pub skipped: Skipped,
+}
+
+/// Why the master closed connections that it had accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// No worker was left to take them, nor would be.
+    pub no_worker: u64,
+    /// No worker had room for them for too long: `--overflow`.
+    pub overflow: u64,
+}
+
+impl Refused {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.no_worker + self.overflow
+    }
+}
+
+/// What happened to the connections of one accept queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Put into it.
+    pub handed_off: u64,
+    /// Taken back out of it, unread.
+    pub reclaimed: u64,
+    /// Its worker's turns that were passed over, by reason.
+    pub skipped: Skipped,
 }

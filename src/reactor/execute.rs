@@ -21,7 +21,7 @@ impl Reactor {
     }
 
     fn execute(&mut self, action: Action, now: Instant) {
-        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+        let mut turn = turn!(self, now);
         match action {
             Action::Spawn {
                 worker,
@@ -54,6 +54,10 @@ impl Reactor {
                 self.tell(worker, FromMaster::Drain { within }, None, now);
             }
             Action::Signal { worker, signal } => {
+                // It has been given time enough for what it has not even received.
+                if let Some(process) = self.processes.get(&worker) {
+                    self.acceptor.retire(worker, process.slot, &mut turn);
+                }
                 if let Some(process) = self.processes.get(&worker)
                     && let Err(err) = process.signal(signal)
                 {
@@ -63,10 +67,11 @@ impl Reactor {
             Action::Forget { worker } => {
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
-                    self.acceptor.retire(worker, slot, turn.registry);
+                    self.acceptor.retire(worker, slot, &mut turn);
                     if role == Role::Worker && !self.supervisor.is_kept(role, slot) {
                         self.acceptor.settle(slot, &mut turn);
                     }
+                    turn.loads.part(worker);
                     process.disconnect(turn.registry);
                 }
             }
@@ -86,7 +91,7 @@ impl Reactor {
                 }
             }
             Action::Finish { code } => {
-                self.acceptor.refuse_held(&mut self.inbox);
+                self.acceptor.refuse_held(&mut turn);
                 self.acceptor.abandon(self.poll.registry());
                 self.progress = Progress::Finished(code);
             }

@@ -10,9 +10,10 @@ pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
 mod link;
+pub(crate) mod load;
 mod process;
 mod queue;
-mod serving;
+pub(crate) mod serving;
 mod spawner;
 mod token;
 
@@ -35,8 +36,9 @@ use self::acceptor::{Acceptor, Asker, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
 use self::link::{Broken, Flushed, Heard, Link};
+use self::load::Loads;
 use self::process::Process;
-use self::serving::Turn;
+use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
 use crate::config::Config;
@@ -48,12 +50,30 @@ use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
 
+/// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
+macro_rules! turn {
+    ($reactor:ident, $now:expr) => {
+        $crate::reactor::serving::Turn {
+            now: $now,
+            registry: $reactor.poll.registry(),
+            scratch: &mut $reactor.scratch,
+            inbox: &mut $reactor.inbox,
+            loads: &mut $reactor.loads,
+            findings: &mut $reactor.findings,
+        }
+    };
+}
+use turn;
+
 /// The master's loop and everything it owns.
 pub(crate) struct Reactor {
     poll: Poll,
     config: Config,
     supervisor: Supervisor,
     acceptor: Acceptor,
+    loads: Loads,
+    /// What showed about workers in this turn.
+    findings: Vec<Finding>,
     processes: HashMap<WorkerId, Process>,
     /// Whose control channel may have more: readiness is reported once per change (`epoll(7)`),
     /// and the budget of a turn may end before the channel does.
@@ -122,7 +142,12 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window);
+        let rules = Rules {
+            overflow: config.overflow,
+            stall_timeout: config.stall_timeout,
+            hang_timeout: None,
+        };
+        let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
         }
@@ -130,6 +155,8 @@ impl Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker))?,
             closer: Closer::start()?,
+            loads: Loads::new(config.connection_limits),
+            findings: Vec::new(),
             signals: host.signals,
             nofile: host.nofile,
             poll,
@@ -164,12 +191,9 @@ impl Reactor {
             self.supervisor.handle(now, Event::Tick);
             self.flush_starved(now);
             self.execute_actions(now);
-            self.acceptor.turn(&mut turn(
-                now,
-                &self.poll,
-                &mut self.scratch,
-                &mut self.inbox,
-            ));
+            self.loads.tick(now);
+            self.acceptor.turn(&mut turn!(self, now));
+            self.act_on_findings(now);
             self.report_closed_listeners(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
@@ -195,6 +219,7 @@ impl Reactor {
         let deadline = [
             self.supervisor.next_deadline(),
             self.acceptor.deadline(),
+            self.loads.deadline(),
             self.starved.values().min().copied(),
         ];
         let now = clock::now();
@@ -262,6 +287,7 @@ impl Reactor {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
                         listeners: self.acceptor.status(),
+                        loads: self.loads.status(),
                     };
                     let _ = reply.try_send(status);
                 }
@@ -341,24 +367,21 @@ impl Reactor {
             }
             ToMaster::Listen(listen) => self.listen(worker, &listen, now),
             ToMaster::Unlisten { listener } => {
-                let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+                let mut turn = turn!(self, now);
                 if self.acceptor.unlisten(worker, listener, &mut turn) {
                     self.tell(worker, FromMaster::Unlistened { listener }, None, now);
                 }
             }
             ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
-            // No Ping of ours waits for it, and a late answer to an old one is harmless.
-            ToMaster::Pong { token: _ } => {}
+            // A late answer to an old one is as good.
+            ToMaster::Pong { token: _ } => self.acceptor.note_alive(worker),
             ToMaster::Goodbye => {
-                self.retire(worker);
+                self.retire(worker, now);
                 self.supervisor.handle(now, Event::Goodbye { worker });
                 self.tell(worker, FromMaster::Farewell, None, now);
             }
-            // Nothing is lost: what it left in its queue stays there until it has room.
-            ToMaster::NoRoom { listener } => {
-                log::debug!("{worker} has no room on listener {}", listener.0);
-            }
-            // Nobody asked for it yet.
+            ToMaster::NoRoom { listener } => self.acceptor.no_room(worker, listener, now),
+            // Every turn looks at those who are at their limit; this is what the turn is for.
             ToMaster::Relieved => {}
         }
     }
@@ -368,6 +391,7 @@ impl Reactor {
             return;
         };
         let welcome = process.welcome(&self.config, self.acceptor.declared());
+        self.loads.join(worker, process.pid(), None);
         self.supervisor.handle(now, Event::Online { worker });
         self.tell(worker, FromMaster::Welcome(welcome), None, now);
     }
@@ -383,7 +407,7 @@ impl Reactor {
             is_serving: self.supervisor.is_serving(worker),
         };
         let request = listen.request;
-        let mut turn = turn(now, &self.poll, &mut self.scratch, &mut self.inbox);
+        let mut turn = turn!(self, now);
         match self.acceptor.listen(asker, listen, &mut turn) {
             Ok(grant) => {
                 let listening = Listening {
@@ -486,16 +510,36 @@ impl Reactor {
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
         }
-        self.retire(worker);
+        self.retire(worker, now);
         self.supervisor
             .handle(now, Event::Disconnected { worker, cause });
     }
 
     /// What the worker has not received is for others.
-    fn retire(&mut self, worker: WorkerId) {
+    fn retire(&mut self, worker: WorkerId, now: Instant) {
         if let Some(process) = self.processes.get(&worker) {
-            self.acceptor
-                .retire(worker, process.slot, self.poll.registry());
+            let slot = process.slot;
+            self.acceptor.retire(worker, slot, &mut turn!(self, now));
+        }
+    }
+
+    /// Does what follows from what the turn has shown.
+    fn act_on_findings(&mut self, now: Instant) {
+        for finding in std::mem::take(&mut self.findings) {
+            match finding {
+                Finding::Stalled(worker) => {
+                    self.tell(worker, FromMaster::Ping { token: 0 }, None, now)
+                }
+                Finding::Hung(worker, still) => {
+                    log::debug!("{worker} hangs for {still:?}");
+                }
+            }
+        }
+        while let Some((worker, nonsense)) = self.loads.poll_nonsense() {
+            let what = format!("scoreboard: {nonsense}");
+            if self.link(worker).is_some() {
+                self.disconnect(worker, Disconnect::Violation { what }, now);
+            }
         }
     }
 
@@ -541,21 +585,6 @@ fn explain(err: &io::Error) -> String {
         _ => "",
     };
     format!("{}{remedy}", describe(err))
-}
-
-/// What a call into the acceptor may use. A function, so that it borrows fields and not `self`.
-fn turn<'a>(
-    now: Instant,
-    poll: &'a Poll,
-    scratch: &'a mut Vec<u8>,
-    inbox: &'a mut Inbox,
-) -> Turn<'a> {
-    Turn {
-        now,
-        registry: poll.registry(),
-        scratch,
-        inbox,
-    }
 }
 
 /// How long a frame rests that could not be sent for want of resources.

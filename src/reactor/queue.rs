@@ -4,9 +4,11 @@
 //! reader. The master keeps a duplicate of the receiving end, so what no worker has received can
 //! be taken back, bytes intact.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use worker_proto::address::Address;
@@ -15,6 +17,8 @@ use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, ReceiveError, SendError, pair};
 
+use super::counters::QueueCounters;
+use crate::dispatch::{Pace, Watch};
 use crate::sys::listening::Accepted;
 use crate::sys::window::Window;
 
@@ -26,9 +30,11 @@ pub(crate) struct AcceptQueue {
     receiver: QueueReceiver,
     nonblocking: bool,
     max_batch: usize,
-    /// What every packet has to have at least, so that the kernel counts all the same; 0 if it
-    /// does anyway.
-    packet_bytes: usize,
+    window: Window,
+    watch: Watch,
+    /// The packets that were moved here from a stalled worker: each is moved once at most.
+    moved: VecDeque<u64>,
+    counters: QueueCounters,
     /// Dispatched in this turn and not sent yet; at most `max_batch`.
     pending: Vec<Accepted>,
     /// The packet being built; kept for its memory.
@@ -58,7 +64,10 @@ impl AcceptQueue {
             receiver,
             nonblocking: options.nonblocking,
             max_batch,
-            packet_bytes: kept.packet_bytes(),
+            window: kept,
+            watch: Watch::default(),
+            moved: VecDeque::new(),
+            counters: QueueCounters::default(),
             pending: Vec::new(),
             frame: Connections {
                 sequence: 0,
@@ -95,12 +104,42 @@ impl AcceptQueue {
             *place = connection.stream.as_fd();
             self.frame.peers.push(connection.peer.clone());
         }
-        Self::pad(&mut self.frame, self.packet_bytes, scratch)?;
+        Self::pad(&mut self.frame, self.window.packet_bytes(), scratch)?;
         self.sender
             .send_with(&self.frame, &descriptors[..count], Wait::Never, scratch)?;
         self.frame.sequence += 1;
         self.pending.clear();
+        self.counters.handed_off += count as u64;
         Ok(count)
+    }
+
+    /// Hands off connections that another, stalled worker left unread; in several packets if this
+    /// worker takes fewer at once. What could not be handed off is in
+    /// [`take_pending`](Self::take_pending).
+    pub(crate) fn hand_over(
+        &mut self,
+        connections: Vec<Accepted>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<usize, SendError> {
+        let mut rest = connections.into_iter();
+        let mut count = 0;
+        loop {
+            self.pending.extend(rest.by_ref().take(self.max_batch));
+            if self.pending.is_empty() {
+                return Ok(count);
+            }
+            let packet = self.frame.sequence;
+            match self.flush(scratch) {
+                Ok(flushed) => {
+                    self.moved.push_back(packet);
+                    count += flushed;
+                }
+                Err(err) => {
+                    self.pending.extend(rest);
+                    return if count > 0 { Ok(count) } else { Err(err) };
+                }
+            }
+        }
     }
 
     /// Makes the packet being built as large as every other.
@@ -123,6 +162,54 @@ impl AcceptQueue {
         std::mem::take(&mut self.pending)
     }
 
+    /// How many packets the worker has not received: asked of the kernel, each time.
+    pub(crate) fn unread(&self) -> u64 {
+        let unread = self.window.unreceived(&self.sender);
+        // Nothing that waits is lost by not seeing it now.
+        unread.unwrap_or_else(|err| {
+            log::error!("look into an accept queue: {err}");
+            0
+        })
+    }
+
+    /// A look at whether the worker receives; `period` is how often one looks.
+    pub(crate) fn look(&mut self, now: Instant, period: Duration) -> Pace {
+        let unread = self.unread();
+        self.watch.look(now, self.frame.sequence, unread, period)
+    }
+
+    /// What the looks have shown.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Whether the last look has shown it empty, and nothing was sent since.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.watch.is_idle(self.frame.sequence)
+    }
+
+    /// The first packet that nobody has received, and how it came here.
+    pub(crate) fn head(&mut self) -> Head {
+        let unread = self.unread();
+        let head = self.frame.sequence.saturating_sub(unread);
+        while self.moved.front().is_some_and(|&moved| moved < head) {
+            self.moved.pop_front();
+        }
+        match self.moved.front() {
+            _ if unread == 0 => Head::None,
+            Some(&moved) if moved == head && unread > self.moved.len() as u64 => {
+                Head::MovedBeforeOthers
+            }
+            Some(&moved) if moved == head => Head::Moved,
+            Some(_) | None => Head::Fresh,
+        }
+    }
+
+    /// What happened to its connections.
+    pub(crate) fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
     /// Ends the queue after what is in it: the worker sees the end when it has received the rest.
     pub(crate) fn end(&self) -> io::Result<()> {
         self.sender.shutdown(Shutdown::Write)
@@ -131,16 +218,17 @@ impl AcceptQueue {
     /// Takes back one packet that the worker has not received; `None` when there is none left.
     ///
     /// One at a time, since every connection taken back is a descriptor of the master's.
-    pub(crate) fn reclaim(&self, inbox: &mut Inbox) -> Option<Vec<Accepted>> {
+    pub(crate) fn reclaim(&mut self, inbox: &mut Inbox) -> Option<Vec<Accepted>> {
         match self.receiver.receive(inbox, Wait::Never) {
             Ok(received) => {
                 let streams = std::mem::take(&mut inbox.descriptors).into_iter();
                 let reclaimed = streams.zip(received.frame.peers);
-                Some(
-                    reclaimed
-                        .map(|(stream, peer)| Accepted { stream, peer })
-                        .collect(),
-                )
+                let reclaimed: Vec<_> = reclaimed
+                    .map(|(stream, peer)| Accepted { stream, peer })
+                    .collect();
+                self.counters.reclaimed += reclaimed.len() as u64;
+                self.watch.shift(1);
+                Some(reclaimed)
             }
             Err(ReceiveError::Empty | ReceiveError::Closed) => None,
             Err(err @ ReceiveError::Violation(_)) => {
@@ -153,6 +241,19 @@ impl AcceptQueue {
             }
         }
     }
+}
+
+/// The first unread packet of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// There is none.
+    None,
+    /// It was given to this worker first.
+    Fresh,
+    /// It was moved here from a stalled worker, and stays.
+    Moved,
+    /// The same, and something that may be moved waits behind it.
+    MovedBeforeOthers,
 }
 
 /// Sets `O_NONBLOCK` on a connection that was accepted without it, or the other way round: workers

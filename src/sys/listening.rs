@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::time::Duration;
 
 use socket2::{Domain, SockFilter, Socket, Type};
 use thiserror::Error;
@@ -17,6 +18,7 @@ use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
 
 use super::{describe, inherited};
+use crate::config::Refusal;
 use crate::config::listener::{ListenerSpec, Source};
 
 /// A listening socket that this process owns.
@@ -75,6 +77,25 @@ impl BindError {
 pub(crate) struct Accepted {
     pub(crate) stream: OwnedFd,
     pub(crate) peer: Address,
+}
+
+impl Accepted {
+    /// Ends the connection without an answer.
+    pub(crate) fn refuse(self, how: Refusal) {
+        let socket = Socket::from(self.stream);
+        // Whatever fails here fails because the client is gone already.
+        match how {
+            Refusal::Reset => {
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+            Refusal::Close => {
+                let _ = socket.shutdown(Shutdown::Write);
+                // Closing a socket with something unread in it resets the connection, tcp(7).
+                let mut unwanted = [MaybeUninit::uninit(); UNWANTED_BYTES];
+                let _ = socket.recv_with_flags(&mut unwanted, libc::MSG_DONTWAIT);
+            }
+        }
+    }
 }
 
 /// No connection, and what follows from it.
@@ -392,6 +413,9 @@ const IPV6_MINHOPCOUNT: libc::c_int = 73;
 
 /// The backlog of a listener that does not say: no less than the kernel's own default.
 const DEFAULT_BACKLOG: u32 = 4096;
+
+/// How much of what a refused client has sent is thrown away: more than a request.
+const UNWANTED_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

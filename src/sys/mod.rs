@@ -9,6 +9,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod headroom;
 pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod listening;

@@ -20,6 +20,8 @@ pub(crate) struct Window {
     send_buffer: usize,
     /// Every packet has to be padded to this, so that all count the same; 0 if they do anyway.
     packet_bytes: usize,
+    /// What every packet counts.
+    true_size: usize,
 }
 
 impl Window {
@@ -47,6 +49,7 @@ impl Window {
                 return Ok(Window {
                     send_buffer: send_buffer.max(smallest),
                     packet_bytes: if least == size { 0 } else { packet_bytes },
+                    true_size: size,
                 });
             }
             // The kernel's smallest buffer holds more packets of this size: make them larger.
@@ -67,6 +70,12 @@ impl Window {
     /// The size that every packet has to have, at least; 0 if any will do.
     pub(crate) fn packet_bytes(self) -> usize {
         self.packet_bytes
+    }
+
+    /// How many packets wait that `sender` has sent and nobody has received.
+    pub(crate) fn unreceived(self, sender: &impl AsFd) -> io::Result<u64> {
+        let packets = unreceived(sender.as_fd())?.div_ceil(self.true_size.max(1));
+        u64::try_from(packets).map_err(io::Error::other)
     }
 }
 
@@ -109,6 +118,24 @@ mod tests {
         (0..)
             .find(|_| scm::send(sender.as_fd(), &packet, &[], Wait::Never).is_err())
             .unwrap()
+    }
+
+    #[test]
+    fn it_shows_how_many_packets_nobody_has_received() {
+        for (packets, largest) in [(1, 20), (5, 130), (32, 260), (256, 20)] {
+            let window = Window::measure(packets, largest).unwrap();
+            let (sender, receiver): (QueueSender, _) = pair::<_, Nothing>().unwrap();
+            window.apply(&sender).unwrap();
+            let mut packet = vec![0; largest.max(window.packet_bytes())];
+            for sent in 1..=packets as u64 {
+                scm::send(sender.as_fd(), &packet, &[sender.as_fd()], Wait::Never).unwrap();
+                assert_eq!(window.unreceived(&sender).unwrap(), sent, "{window:?}");
+            }
+            for left in (0..packets as u64).rev() {
+                scm::receive(receiver.as_fd(), &mut packet, &mut Vec::new(), Wait::Never).unwrap();
+                assert_eq!(window.unreceived(&sender).unwrap(), left, "{window:?}");
+            }
+        }
     }
 
     #[test]

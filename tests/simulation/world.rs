@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rr_master::ExitCode;
-use rr_master::dispatch::{Rotation, RoundRobin};
+use rr_master::dispatch::{Reason, Rotation, RoundRobin};
 use rr_master::supervisor::*;
 use worker_proto::address::Address;
 use worker_proto::ids::WorkerId;
@@ -323,10 +323,10 @@ impl World {
             };
             assert!(self.supervisor.is_serving(worker), "{worker} cannot serve");
             match self.rng.below(6) {
-                0 => self.rotation.saturate(worker),
+                0 => self.rotation.set_aside(worker, Reason::Saturated),
                 1 => {
                     let any = self.rng.below(self.workers.len() as u64 + 1);
-                    self.rotation.relieve(WorkerId(any));
+                    self.rotation.restore(WorkerId(any), Reason::Saturated);
                 }
                 _ => {}
             }

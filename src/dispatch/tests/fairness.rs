@@ -7,6 +7,7 @@ use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
 use super::{rotation, w};
+use crate::dispatch::Reason;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -104,13 +105,13 @@ proptest! {
                     model.change(worker, State::Absent);
                 }
                 Step::Saturate(worker) => {
-                    rotation.saturate(id(worker));
+                    rotation.set_aside(id(worker), Reason::Saturated);
                     if model.0[worker] != State::Absent {
                         model.change(worker, State::Saturated);
                     }
                 }
                 Step::Relieve(worker) => {
-                    rotation.relieve(id(worker));
+                    rotation.restore(id(worker), Reason::Saturated);
                     if model.0[worker] == State::Saturated {
                         model.change(worker, FRESH);
                     }

@@ -63,12 +63,12 @@ fn nobody_is_skipped_or_served_twice_when_another_comes_or_goes() {
         ),
         (
             "the latest is saturated",
-            |r| r.saturate(w(2)),
+            |r| r.set_aside(w(2), Reason::Saturated),
             [3, 4, 1, 3, 4],
         ),
         (
             "the next one is saturated",
-            |r| r.saturate(w(3)),
+            |r| r.set_aside(w(3), Reason::Saturated),
             [4, 1, 2, 4, 1],
         ),
     ];
@@ -84,24 +84,116 @@ fn nobody_is_skipped_or_served_twice_when_another_comes_or_goes() {
 #[test]
 fn a_saturated_worker_is_a_member_without_a_turn() {
     let mut rotation = rotation(2);
-    rotation.saturate(w(1));
+    rotation.set_aside(w(1), Reason::Saturated);
     expect_picks(&mut rotation, [2, 2]);
-    rotation.saturate(w(2));
+    rotation.set_aside(w(2), Reason::Saturated);
     assert_eq!(rotation.pick(&Address::Unnamed), None);
     assert!(!rotation.has_room());
     assert_eq!(rotation.len(), 2);
     assert!(rotation.contains(w(1)));
-    rotation.relieve(w(1));
+    rotation.restore(w(1), Reason::Saturated);
     assert!(rotation.has_room());
     expect_picks(&mut rotation, [1, 1]);
 }
 
 #[test]
+fn a_worker_comes_back_when_its_last_reason_is_gone() {
+    let mut rotation = rotation(2);
+    rotation.set_aside(w(1), Reason::Saturated);
+    rotation.set_aside(w(1), Reason::Stalled);
+    assert_eq!(
+        rotation.reasons(w(1)),
+        Reasons::from([Reason::Stalled, Reason::Saturated])
+    );
+    rotation.restore(w(1), Reason::Saturated);
+    expect_picks(&mut rotation, [2, 2]);
+    rotation.restore(w(1), Reason::Stalled);
+    assert_eq!(rotation.reasons(w(1)), Reasons::new());
+    expect_picks(&mut rotation, [1, 2]);
+}
+
+#[test]
+fn the_stalled_have_turns_only_when_everybody_is() {
+    let mut rotation = rotation(4);
+    for id in 1..=3 {
+        rotation.set_aside(w(id), Reason::Stalled);
+    }
+    expect_picks(&mut rotation, [4, 4]);
+    // Full, but moving: to wait for it is better than to wait in a queue that stands still.
+    rotation.set_aside(w(4), Reason::Saturated);
+    assert!(!rotation.has_room());
+    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    rotation.set_aside(w(4), Reason::Stalled);
+    assert!(rotation.has_room());
+    expect_picks(&mut rotation, [1, 2, 3, 1]);
+    rotation.restore(w(4), Reason::Saturated);
+    expect_picks(&mut rotation, [2, 3, 4, 1]);
+}
+
+#[test]
+fn a_turn_that_is_passed_over_is_counted_with_its_reason() {
+    let mut rotation = rotation(4);
+    expect_picks(&mut rotation, [1]);
+    rotation.set_aside(w(2), Reason::Saturated);
+    rotation.set_aside(w(3), Reason::Saturated);
+    rotation.set_aside(w(3), Reason::AtLimit);
+    expect_picks(&mut rotation, [4, 1, 4]);
+    rotation.restore(w(2), Reason::Saturated);
+    expect_picks(&mut rotation, [1, 2, 4]);
+    rotation.miss(w(4), Reason::NoRoom, 2);
+    let skipped = |saturated, at_limit, no_room| Skipped {
+        saturated,
+        at_limit,
+        no_room,
+        ..Skipped::default()
+    };
+    let missed = [1, 2, 3, 4].map(|id| rotation.skipped(w(id)));
+    let nothing = Skipped::default();
+    assert_eq!(
+        missed,
+        [
+            nothing,
+            skipped(2, 0, 0),
+            skipped(0, 3, 0),
+            skipped(0, 0, 2)
+        ]
+    );
+    rotation.leave(w(2));
+    assert_eq!(rotation.skipped(w(2)), nothing);
+    assert_eq!(rotation.skipped_in_all(), skipped(2, 3, 2));
+}
+
+#[test]
+fn the_only_one_with_room_passes_over_everybody_else_each_time() {
+    let mut rotation = rotation(3);
+    rotation.set_aside(w(1), Reason::Stalled);
+    rotation.set_aside(w(3), Reason::NoRoom);
+    expect_picks(&mut rotation, [2, 2, 2]);
+    // Before the first pick nobody stands between but the first.
+    assert_eq!(rotation.skipped(w(1)).stalled, 3);
+    assert_eq!(rotation.skipped(w(3)).no_room, 2);
+}
+
+#[test]
+fn one_can_be_picked_among_the_suited() {
+    let mut rotation = rotation(4);
+    rotation.set_aside(w(2), Reason::Saturated);
+    let pick = |rotation: &mut Rotation, suited: &[u64]| {
+        rotation.pick_suited(&Address::Unnamed, |worker| suited.contains(&worker.0))
+    };
+    assert_eq!(pick(&mut rotation, &[2, 3, 4]), Some(w(3)));
+    assert_eq!(pick(&mut rotation, &[2, 3, 4]), Some(w(4)));
+    assert_eq!(pick(&mut rotation, &[2]), None);
+    // It was a turn like any other.
+    expect_picks(&mut rotation, [1, 3]);
+}
+
+#[test]
 fn a_saturated_worker_may_leave() {
     let mut rotation = rotation(1);
-    rotation.saturate(w(1));
+    rotation.set_aside(w(1), Reason::Saturated);
     rotation.leave(w(1));
-    rotation.relieve(w(1));
+    rotation.restore(w(1), Reason::Saturated);
     assert!(rotation.is_empty());
     assert_eq!(rotation.pick(&Address::Unnamed), None);
 }
@@ -112,13 +204,13 @@ fn what_is_said_twice_or_of_strangers_changes_nothing() {
     rotation.enter(w(1), Slot(1));
     for stranger in [w(0), w(3)] {
         rotation.leave(stranger);
-        rotation.saturate(stranger);
-        rotation.relieve(stranger);
+        rotation.set_aside(stranger, Reason::Saturated);
+        rotation.restore(stranger, Reason::Saturated);
         rotation.report(stranger, 1);
     }
-    rotation.relieve(w(1));
-    rotation.saturate(w(2));
-    rotation.saturate(w(2));
+    rotation.restore(w(1), Reason::Saturated);
+    rotation.set_aside(w(2), Reason::Saturated);
+    rotation.set_aside(w(2), Reason::Saturated);
     rotation.enter(w(2), Slot(1));
     assert_eq!(rotation.len(), 2);
     expect_picks(&mut rotation, [1, 1]);
@@ -140,10 +232,10 @@ fn a_strategy_sees_the_load_of_those_with_room() {
         rotation.report(w(id), 10 - u32::try_from(id).unwrap());
     }
     expect_picks(&mut rotation, [3]);
-    rotation.saturate(w(3));
+    rotation.set_aside(w(3), Reason::Saturated);
     rotation.report(w(3), 0);
     expect_picks(&mut rotation, [2]);
-    rotation.relieve(w(3));
+    rotation.restore(w(3), Reason::Saturated);
     rotation.report(w(2), 100);
     expect_picks(&mut rotation, [3]);
 }

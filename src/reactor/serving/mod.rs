@@ -5,7 +5,11 @@
 //! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
 //! packet at a time, when `held` is empty and somebody has room.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod overflow;
+mod reclaim;
+mod stall;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -15,10 +19,16 @@ use mio::{Interest, Registry};
 use worker_proto::ids::{ListenerId, Slot, WorkerId};
 use worker_proto::socket::{Inbox, SendError};
 
-use super::counters::Counters;
+use self::overflow::Room;
+use self::reclaim::{Retired, Short};
+pub(crate) use self::stall::Finding;
+use self::stall::{Rescue, Stall};
+use super::counters::{Counters, QueueCounters};
+use super::load::Loads;
 use super::queue::{self, AcceptQueue};
 use super::token::Source;
-use crate::dispatch::{Rotation, RoundRobin};
+use crate::config::Overflow;
+use crate::dispatch::{Reason, Reasons, Rotation, RoundRobin};
 use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
 
 /// A listener, and everything that is on its way from it.
@@ -26,9 +36,11 @@ use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
 pub(crate) struct Serving {
     id: ListenerId,
     name: String,
+    rules: Rules,
     tenure: Tenure,
     socket: Option<ListeningSocket>,
     admission: Admission,
+    room: Room,
     /// Out of descriptors or memory: nothing is accepted or handed off until then.
     paused_until: Option<Instant>,
     interest: Interested,
@@ -36,22 +48,29 @@ pub(crate) struct Serving {
     queues: HashMap<WorkerId, AcceptQueue>,
     /// Queues that lost their worker, with what it left unread.
     retired: VecDeque<Retired>,
+    /// Workers that cannot open more descriptors.
+    short: Vec<Short>,
+    /// Workers that do not receive what waits for them.
+    stalled: BTreeMap<WorkerId, Stall>,
+    rescue: Rescue,
+    /// When to look next at whether the workers receive; `None` while nothing waits.
+    look_at: Option<Instant>,
     /// Queues with a packet being built.
     unflushed: Vec<WorkerId>,
     /// Accepted and not on its way to anybody; refilled only when it is empty.
     held: VecDeque<Accepted>,
     nonblocking: bool,
-    /// The last time that running out of resources was logged.
-    warned: Option<Instant>,
+    /// The last time that each trouble was logged.
+    warned: BTreeMap<Trouble, Instant>,
     counters: Counters,
 }
 
-/// A queue that lost its worker.
-#[derive(Debug)]
-struct Retired {
-    worker: WorkerId,
-    queue: AcceptQueue,
-    reclaimed: u64,
+/// What every listener of a master keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) overflow: Overflow,
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) hang_timeout: Option<Duration>,
 }
 
 /// How long a listener lives.
@@ -64,6 +83,17 @@ pub(crate) enum Tenure {
         /// The slots of holders that died: their next workers may claim it again.
         awaited: BTreeSet<Slot>,
     },
+}
+
+/// What the log is told of every few seconds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// The master is out of descriptors or memory.
+    Resources,
+    /// A worker is out of descriptors.
+    NoRoom,
+    /// Nobody has had room for too long.
+    Overflow,
 }
 
 /// Whether clients are let in.
@@ -85,6 +115,19 @@ enum Interested {
     },
 }
 
+/// One accept queue, as `Handle::status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Whose.
+    pub worker: WorkerId,
+    /// What happened to its connections.
+    pub counters: QueueCounters,
+    /// How many packets its worker has not received.
+    pub unread: u64,
+    /// Why its worker gets nothing for now; empty if it does.
+    pub aside: Reasons,
+}
+
 /// What a turn shares among listeners.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
@@ -94,30 +137,40 @@ pub(crate) struct Turn<'a> {
     pub(crate) scratch: &'a mut Vec<u8>,
     /// For reclaiming.
     pub(crate) inbox: &'a mut Inbox,
+    pub(crate) loads: &'a mut Loads,
+    /// What showed about workers, for the supervisor.
+    pub(crate) findings: &'a mut Vec<Finding>,
 }
 
 impl Serving {
     pub(crate) fn new(
         id: ListenerId,
         name: String,
+        rules: Rules,
         tenure: Tenure,
         socket: ListeningSocket,
     ) -> Self {
         Serving {
             id,
             name,
+            rules,
             tenure,
             socket: Some(socket),
             admission: Admission::Open,
+            room: Room::Expected,
             paused_until: None,
             interest: Interested::No,
             rotation: Rotation::new(Box::new(RoundRobin::default())),
             queues: HashMap::new(),
             retired: VecDeque::new(),
+            short: Vec::new(),
+            stalled: BTreeMap::new(),
+            rescue: Rescue::default(),
+            look_at: None,
             unflushed: Vec::new(),
             held: VecDeque::new(),
             nonblocking: false,
-            warned: None,
+            warned: BTreeMap::new(),
             counters: Counters::default(),
         }
     }
@@ -140,7 +193,26 @@ impl Serving {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            skipped: self.rotation.skipped_in_all(),
+            ..self.counters
+        }
+    }
+
+    /// Every accept queue of the listener, by worker.
+    pub(crate) fn queues(&self) -> Vec<QueueStatus> {
+        let status = self.queues.iter().map(|(&worker, queue)| QueueStatus {
+            worker,
+            counters: QueueCounters {
+                skipped: self.rotation.skipped(worker),
+                ..queue.counters()
+            },
+            unread: queue.unread(),
+            aside: self.rotation.reasons(worker),
+        });
+        let mut status: Vec<_> = status.collect();
+        status.sort_by_key(|queue| queue.worker);
+        status
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -206,17 +278,18 @@ impl Serving {
 
     /// Takes the worker's queue away; what is in it is dispatched again. Answers whether there was
     /// a queue.
-    pub(crate) fn retire(&mut self, worker: WorkerId, registry: &Registry) -> bool {
+    pub(crate) fn retire(&mut self, worker: WorkerId, turn: &mut Turn<'_>) -> bool {
         self.rotation.leave(worker);
+        self.short.retain(|short| short.worker() != worker);
+        self.stalled.remove(&worker);
         self.unflushed.retain(|&unflushed| unflushed != worker);
         let Some(mut queue) = self.queues.remove(&worker) else {
             return false;
         };
         // Not registered unless it was saturated.
-        let _ = registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
-        for connection in queue.take_pending().into_iter().rev() {
-            self.held.push_front(connection);
-        }
+        let _ = turn.registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
+        let pending = queue.take_pending();
+        self.hold(worker, pending, turn);
         self.retired.push_back(Retired {
             worker,
             queue,
@@ -229,7 +302,7 @@ impl Serving {
     pub(crate) fn relieve(&mut self, worker: WorkerId, registry: &Registry) {
         if let Some(queue) = self.queues.get(&worker) {
             let _ = registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
-            self.rotation.relieve(worker);
+            self.rotation.restore(worker, Reason::Saturated);
         }
     }
 
@@ -240,9 +313,18 @@ impl Serving {
         }
     }
 
-    /// When to try again after running out of resources.
+    /// When something is due that nothing else will say.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.paused_until
+        [
+            self.paused_until,
+            self.look_at,
+            self.rescue.deadline(),
+            self.short_deadline(),
+            self.overflow_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether a turn would do something at once.
@@ -253,17 +335,27 @@ impl Serving {
     /// Hands off what is held, then accepts and hands off what waits, within the budget.
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_>) {
         self.paused_until = self.paused_until.filter(|&until| turn.now < until);
+        self.try_short_again(turn.now);
+        self.lift_limits(turn);
+        self.look(turn);
+        self.rescue(turn);
         let mut budget = ACCEPT_BUDGET;
         loop {
-            self.dispatch_held(turn);
-            self.update_interest(turn.registry);
+            self.update_room(turn);
+            if self.is_overflowing() {
+                self.refuse_overflowing(turn);
+            } else {
+                self.dispatch_held(turn);
+            }
+            self.update_interest(turn);
             let accepted = self.accept(&mut budget, turn);
             self.flush_all(turn);
-            if !accepted && (self.held.is_empty() || !self.can_dispatch()) {
+            if !accepted && (self.held.is_empty() || !self.can_dispatch(turn)) {
                 break;
             }
         }
-        self.update_interest(turn.registry);
+        self.update_room(turn);
+        self.update_interest(turn);
     }
 
     /// Lets no new client in; [`turn`](Self::turn) serves those who are in the backlog.
@@ -287,55 +379,23 @@ impl Serving {
     }
 
     /// Gives up on what is held or was left unread: there is no worker left to take it.
-    pub(crate) fn refuse_held(&mut self, inbox: &mut Inbox) {
+    pub(crate) fn refuse_held(&mut self, turn: &mut Turn<'_>) {
         let mut refused = 0;
-        loop {
-            refused += self.held.len() as u64;
-            self.held.clear();
-            if !self.reclaim(inbox) {
-                break;
-            }
+        while self.next_held(turn).is_some() {
+            refused += 1;
         }
         if refused > 0 {
             log::warn!(
                 "{}: {refused} connections refused: no worker is left",
                 self.name
             );
-            self.counters.refused += refused;
+            self.counters.refused.no_worker += refused;
         }
     }
 
     /// Nobody is waiting any more, and nobody can come.
     pub(crate) fn is_closed(&self) -> bool {
         self.socket.is_none() && self.held.is_empty() && self.retired.is_empty()
-    }
-
-    /// Takes a packet back from a queue that lost its worker; answers whether there is anything
-    /// left to take.
-    fn reclaim(&mut self, inbox: &mut Inbox) -> bool {
-        let Some(retired) = self.retired.front_mut() else {
-            return false;
-        };
-        match retired.queue.reclaim(inbox) {
-            Some(connections) => {
-                retired.reclaimed += connections.len() as u64;
-                self.counters.reclaimed += connections.len() as u64;
-                self.held.extend(connections);
-            }
-            None => {
-                let Retired {
-                    worker, reclaimed, ..
-                } = retired;
-                if *reclaimed > 0 {
-                    log::info!(
-                        "{worker} {}: {reclaimed} unread connections reclaimed",
-                        self.name
-                    );
-                }
-                self.retired.pop_front();
-            }
-        }
-        true
     }
 
     /// Accepts within the budget; answers whether there was anything.
@@ -348,7 +408,11 @@ impl Serving {
                     *budget -= 1;
                     any = true;
                     self.counters.accepted += 1;
-                    self.dispatch(connection, turn);
+                    if self.is_overflowing() {
+                        self.refuse(connection);
+                    } else {
+                        self.dispatch(connection, turn);
+                    }
                 }
                 Err(AcceptError::Empty) => {
                     self.interest = Interested::Yes { readable: false };
@@ -370,18 +434,16 @@ impl Serving {
     }
 
     fn dispatch_held(&mut self, turn: &mut Turn<'_>) {
-        while self.can_dispatch() {
-            match self.held.pop_front() {
-                Some(connection) => self.dispatch(connection, turn),
-                None if self.reclaim(turn.inbox) => {}
-                None => break,
-            }
+        while self.can_dispatch(turn)
+            && let Some(connection) = self.next_held(turn)
+        {
+            self.dispatch(connection, turn);
         }
     }
 
     /// Gives the connection to the next worker in rotation, or holds it.
     fn dispatch(&mut self, connection: Accepted, turn: &mut Turn<'_>) {
-        let Some(worker) = self.rotation.pick(&connection.peer) else {
+        let Some(worker) = self.choose(&connection, turn) else {
             self.held.push_back(connection);
             return;
         };
@@ -397,8 +459,54 @@ impl Serving {
         if !self.unflushed.contains(&worker) {
             self.unflushed.push(worker);
         }
+        turn.loads.give(worker);
         if queue.push(connection) {
             self.flush(worker, turn);
+        }
+        if turn.loads.is_at_limit(worker, turn.now) {
+            self.rotation.set_aside(worker, Reason::AtLimit);
+        }
+    }
+
+    /// Who gets the connection: the next in rotation that may have one more.
+    fn choose(&mut self, connection: &Accepted, turn: &mut Turn<'_>) -> Option<WorkerId> {
+        if turn.loads.is_full(turn.now) {
+            return None;
+        }
+        loop {
+            let worker = self.rotation.pick(&connection.peer)?;
+            let queue = self.queues.get(&worker);
+            let unread = || queue.map_or(0, AcceptQueue::unread);
+            let reason = match turn.loads.obstacle(worker, turn.now, unread) {
+                None => return Some(worker),
+                Some(reason) => reason,
+            };
+            self.rotation.miss(worker, reason, 1);
+            match reason {
+                Reason::NoRoom => self.no_room(worker, turn.now),
+                Reason::Stalled | Reason::AtLimit | Reason::Saturated => {
+                    self.rotation.set_aside(worker, reason);
+                }
+            }
+        }
+    }
+
+    /// Lets those have connections again that are no longer at their limit.
+    fn lift_limits(&mut self, turn: &mut Turn<'_>) {
+        for &worker in self.queues.keys() {
+            if self.rotation.reasons(worker).contains(&Reason::AtLimit)
+                && !turn.loads.is_at_limit(worker, turn.now)
+            {
+                self.rotation.restore(worker, Reason::AtLimit);
+            }
+        }
+    }
+
+    /// Holds again what could not be sent to the worker.
+    fn hold(&mut self, worker: WorkerId, pending: Vec<Accepted>, turn: &mut Turn<'_>) {
+        turn.loads.take_back(worker, pending.len() as u64);
+        for connection in pending.into_iter().rev() {
+            self.held.push_front(connection);
         }
     }
 
@@ -414,47 +522,58 @@ impl Serving {
         let Some(queue) = self.queues.get_mut(&worker) else {
             return;
         };
-        let err = match queue.flush(turn.scratch) {
+        match queue.flush(turn.scratch) {
             Ok(count) => {
                 self.counters.handed_off += count as u64;
-                return;
+                self.expect_movement(turn.now);
             }
-            Err(err) => err,
-        };
-        for connection in queue.take_pending().into_iter().rev() {
-            self.held.push_front(connection);
+            Err(err) => self.flush_failed(worker, err, turn),
         }
+    }
+
+    /// What was to be sent to the worker is held again.
+    fn flush_failed(&mut self, worker: WorkerId, err: SendError, turn: &mut Turn<'_>) {
+        let Some(queue) = self.queues.get_mut(&worker) else {
+            return;
+        };
+        let pending = queue.take_pending();
+        let turns = pending.len() as u64;
+        self.hold(worker, pending, turn);
         match err {
-            SendError::Full => self.saturate(worker, turn.now, turn.registry),
+            SendError::Full => {
+                self.rotation.miss(worker, Reason::Saturated, turns);
+                self.saturate(worker, turn);
+            }
             SendError::Exhausted(err) => self.pause(turn.now, &AcceptError::Exhausted(err)),
             SendError::Gone => {
                 log::warn!("{worker} {}: shut its accept queue", self.name);
-                self.retire(worker, turn.registry);
+                self.retire(worker, turn);
             }
             SendError::TooLarge(_) | SendError::Io(_) => {
                 log::error!("{worker} {}: hand off: {err}", self.name);
-                self.retire(worker, turn.registry);
+                self.retire(worker, turn);
             }
         }
     }
 
     /// The worker is skipped until its queue has room. Only now is the queue watched: otherwise
     /// every connection that a worker receives would wake the master.
-    fn saturate(&mut self, worker: WorkerId, now: Instant, registry: &Registry) {
+    fn saturate(&mut self, worker: WorkerId, turn: &Turn<'_>) {
         log::debug!("{worker} {}: saturated", self.name);
-        self.rotation.saturate(worker);
+        self.rotation.set_aside(worker, Reason::Saturated);
         let Some(queue) = self.queues.get(&worker) else {
             return;
         };
         let token = Source::Queue(worker, self.id).into();
         let watched =
-            registry.register(&mut SourceFd(&queue.as_raw_fd()), token, Interest::WRITABLE);
+            turn.registry
+                .register(&mut SourceFd(&queue.as_raw_fd()), token, Interest::WRITABLE);
         match watched {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
                 log::error!("{worker} {}: watch its accept queue: {err}", self.name);
                 // Nothing will say when it has room: try again.
-                self.rotation.relieve(worker);
-                self.pause(now, &AcceptError::Exhausted(err));
+                self.rotation.restore(worker, Reason::Saturated);
+                self.pause(turn.now, &AcceptError::Exhausted(err));
             }
             Ok(()) | Err(_) => {}
         }
@@ -462,11 +581,7 @@ impl Serving {
 
     fn pause(&mut self, now: Instant, err: &AcceptError) {
         self.paused_until = Some(now + RETRY_AFTER);
-        if self
-            .warned
-            .is_none_or(|warned| now >= warned + WARN_AGAIN_AFTER)
-        {
-            self.warned = Some(now);
+        if self.may_warn(Trouble::Resources, now) {
             log::warn!(
                 "{}: {err}; new connections wait, tried again every {RETRY_AFTER:?}",
                 self.name
@@ -474,8 +589,18 @@ impl Serving {
         }
     }
 
-    fn can_dispatch(&self) -> bool {
-        self.rotation.has_room() && self.paused_until.is_none()
+    /// Whether the log can take a line about this trouble: one every few seconds.
+    fn may_warn(&mut self, trouble: Trouble, now: Instant) -> bool {
+        let again = self.warned.get(&trouble).map(|&at| at + WARN_AGAIN_AFTER);
+        let may_warn = again.is_none_or(|again| now >= again);
+        if may_warn {
+            self.warned.insert(trouble, now);
+        }
+        may_warn
+    }
+
+    fn can_dispatch(&self, turn: &mut Turn<'_>) -> bool {
+        self.paused_until.is_none() && self.rotation.has_room() && !turn.loads.is_full(turn.now)
     }
 
     /// While closing, one client may be held for a worker that is about to have room: only by
@@ -483,19 +608,20 @@ impl Serving {
     fn can_accept(&self) -> bool {
         self.socket.is_some()
             && self.paused_until.is_none()
-            && match self.admission {
-                Admission::Open => self.rotation.has_room(),
-                Admission::Closing => true,
+            && match (self.admission, self.room) {
+                (Admission::Closing, _) => true,
+                (Admission::Open, Room::Ample | Room::Overflowing { .. }) => true,
+                (Admission::Open, Room::Expected | Room::Lacking { .. }) => false,
             }
     }
 
-    /// The socket is watched exactly while a client could be served.
-    fn update_interest(&mut self, registry: &Registry) {
+    /// The socket is watched exactly while something would be done about a client.
+    fn update_interest(&mut self, turn: &Turn<'_>) {
         match (self.interest, self.can_accept() && self.held.is_empty()) {
             (Interested::No, true) => {
                 let socket = self.socket.as_ref().expect("can accept");
                 let token = Source::Listener(self.id).into();
-                match registry.register(
+                match turn.registry.register(
                     &mut SourceFd(&socket.as_raw_fd()),
                     token,
                     Interest::READABLE,
@@ -505,7 +631,7 @@ impl Serving {
                     Err(err) => log::error!("{}: watch the listener: {err}", self.name),
                 }
             }
-            (Interested::Yes { .. }, false) => self.deregister(registry),
+            (Interested::Yes { .. }, false) => self.deregister(turn.registry),
             (Interested::No, false) | (Interested::Yes { .. }, true) => {}
         }
     }

@@ -1,0 +1,240 @@
+//! The load: how many connections each worker has, and whether it may have more.
+//!
+//! The master counts what it gives, the worker says on its scoreboard what it has finished. Of a
+//! worker that has no scoreboard nothing is known but its descriptors: shortly before the master
+//! would have given it more than it can open, the kernel is asked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use worker_proto::ids::WorkerId;
+use worker_proto::scoreboard::{Nonsense, Reading, Score, Scoreboard};
+
+use crate::config::ConnectionLimits;
+use crate::dispatch::Reason;
+use crate::sys::headroom;
+
+/// What every worker has to do.
+#[derive(Debug)]
+pub(crate) struct Loads {
+    limits: ConnectionLimits,
+    workers: BTreeMap<WorkerId, Load>,
+    /// Somebody is at a limit, and has been asked to say when a connection is closed. In case it
+    /// does not: when to look again.
+    recheck: Option<Instant>,
+    nonsense: Vec<(WorkerId, Nonsense)>,
+}
+
+/// What one worker has to do.
+#[derive(Debug)]
+struct Load {
+    pid: u32,
+    /// On its way to the worker or with it, and not reclaimed, since it joined.
+    given: u64,
+    scoreboard: Option<Scoreboard>,
+    score: Option<Score>,
+    /// How many more a worker without a scoreboard can take before the kernel is asked again.
+    credit: u64,
+}
+
+/// What is known of one worker's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Who.
+    pub worker: WorkerId,
+    /// Handed to it and not reclaimed.
+    pub given: u64,
+    /// What it says itself, made possible; `None` for a program that does not use its scoreboard.
+    pub score: Option<Score>,
+}
+
+impl Loads {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Loads {
+            limits,
+            workers: BTreeMap::new(),
+            recheck: None,
+            nonsense: Vec::new(),
+        }
+    }
+
+    /// A worker that may be given connections from now on.
+    pub(crate) fn join(&mut self, worker: WorkerId, pid: u32, scoreboard: Option<Scoreboard>) {
+        let load = Load {
+            pid,
+            given: 0,
+            scoreboard,
+            score: None,
+            credit: 0,
+        };
+        self.workers.insert(worker, load);
+    }
+
+    /// The worker is no more.
+    pub(crate) fn part(&mut self, worker: WorkerId) {
+        self.workers.remove(&worker);
+    }
+
+    /// The worker gets a connection.
+    pub(crate) fn give(&mut self, worker: WorkerId) {
+        if let Some(load) = self.workers.get_mut(&worker) {
+            load.given += 1;
+            load.credit = load.credit.saturating_sub(1);
+        }
+    }
+
+    /// Connections were taken back that the worker has not received.
+    pub(crate) fn take_back(&mut self, worker: WorkerId, count: u64) {
+        if let Some(load) = self.workers.get_mut(&worker) {
+            load.given = load.given.saturating_sub(count);
+        }
+    }
+
+    /// Why the worker should get nothing now, if there is a reason. `unread` says how many
+    /// connections are on their way to it.
+    pub(crate) fn obstacle(
+        &mut self,
+        worker: WorkerId,
+        now: Instant,
+        unread: impl FnOnce() -> u64,
+    ) -> Option<Reason> {
+        if self.is_at_limit(worker, now) {
+            return Some(Reason::AtLimit);
+        }
+        let load = self.workers.get_mut(&worker)?;
+        if load.credit == 0 && load.is_unscored(&mut self.nonsense, worker) {
+            load.credit = headroom::of(load.pid).map_or(u64::MAX, |headroom| {
+                headroom.saturating_sub(unread() + SPARE_DESCRIPTORS)
+            });
+            if load.credit == 0 {
+                return Some(Reason::NoRoom);
+            }
+        }
+        None
+    }
+
+    /// Whether the worker has as many connections as it may have. It is then asked to say when one
+    /// is closed.
+    pub(crate) fn is_at_limit(&mut self, worker: WorkerId, now: Instant) -> bool {
+        let Some(limit) = self.limits.per_worker else {
+            return false;
+        };
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return false;
+        };
+        // Asked between two looks: one may be closed while it is being asked.
+        let is_at_limit = load.open() >= limit.into()
+            && load.look(&mut self.nonsense, worker) >= limit.into()
+            && load.ask(&mut self.nonsense, worker) >= limit.into();
+        if is_at_limit {
+            self.recheck.get_or_insert(now + RECHECK_AFTER);
+        }
+        is_at_limit
+    }
+
+    /// Whether all workers together have as many connections as they may have.
+    pub(crate) fn is_full(&mut self, now: Instant) -> bool {
+        let Some(limit) = self.limits.total else {
+            return false;
+        };
+        let sum = |loads: &mut Self, open: fn(&mut Load, &mut Vec<_>, WorkerId) -> u64| {
+            let nonsense = &mut loads.nonsense;
+            let workers = loads.workers.iter_mut();
+            workers
+                .map(|(&worker, load)| open(load, nonsense, worker))
+                .sum::<u64>()
+        };
+        let is_full = sum(self, |load, _, _| load.open()) >= limit
+            && sum(self, Load::look) >= limit
+            && sum(self, Load::ask) >= limit;
+        if is_full {
+            self.recheck.get_or_insert(now + RECHECK_AFTER);
+        }
+        is_full
+    }
+
+    /// When to look again, although nobody said that a connection was closed.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.recheck
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.recheck = self.recheck.filter(|&at| now < at);
+    }
+
+    /// What the worker says, as far as it is possible.
+    pub(crate) fn score(&mut self, worker: WorkerId) -> Option<Score> {
+        let load = self.workers.get_mut(&worker)?;
+        load.look(&mut self.nonsense, worker);
+        load.score
+    }
+
+    /// What is known of every worker's connections.
+    pub(crate) fn status(&mut self) -> Vec<WorkerLoad> {
+        let nonsense = &mut self.nonsense;
+        let workers = self.workers.iter_mut();
+        workers
+            .map(|(&worker, load)| {
+                load.look(nonsense, worker);
+                WorkerLoad {
+                    worker,
+                    given: load.given,
+                    score: load.score,
+                }
+            })
+            .collect()
+    }
+
+    /// Who has written something impossible on its scoreboard.
+    pub(crate) fn poll_nonsense(&mut self) -> Option<(WorkerId, Nonsense)> {
+        self.nonsense.pop()
+    }
+}
+
+impl Load {
+    /// How many connections it has, as of the last look; none that are known of, without a
+    /// scoreboard.
+    fn open(&self) -> u64 {
+        self.score
+            .map_or(0, |score| self.given.saturating_sub(score.finished))
+    }
+
+    /// The same, now.
+    fn look(&mut self, nonsense: &mut Vec<(WorkerId, Nonsense)>, worker: WorkerId) -> u64 {
+        if let Some(scoreboard) = &mut self.scoreboard {
+            let Reading {
+                score,
+                nonsense: what,
+            } = scoreboard.read(self.given);
+            self.score = score;
+            nonsense.extend(what.map(|what| (worker, what)));
+        }
+        self.open()
+    }
+
+    /// The same, after asking to be told when a connection is closed.
+    fn ask(&mut self, nonsense: &mut Vec<(WorkerId, Nonsense)>, worker: WorkerId) -> u64 {
+        if let Some(scoreboard) = &self.scoreboard {
+            scoreboard.ask_for_relief();
+        }
+        self.look(nonsense, worker)
+    }
+
+    fn is_unscored(&mut self, nonsense: &mut Vec<(WorkerId, Nonsense)>, worker: WorkerId) -> bool {
+        if self.score.is_none() {
+            self.look(nonsense, worker);
+        }
+        if self.score.is_some() {
+            // It looks after its own descriptors: never ask again.
+            self.credit = u64::MAX;
+        }
+        self.score.is_none()
+    }
+}
+
+/// How long a limit lasts at most without another look.
+const RECHECK_AFTER: Duration = Duration::from_millis(100);
+
+/// What a worker without a scoreboard is left to open for itself.
+const SPARE_DESCRIPTORS: u64 = 4;

@@ -1,0 +1,294 @@
+//! Stalls: workers that do not receive what waits for them.
+//!
+//! Nothing is asked of the worker: the kernel says how much of its queue is unread. What a stalled
+//! worker left unread goes to workers that have nothing waiting, each connection once at most:
+//! moving it between slow but healthy workers would gain nothing.
+
+use std::time::{Duration, Instant};
+
+use worker_proto::address::Address;
+use worker_proto::ids::WorkerId;
+
+use super::{Serving, Turn};
+use crate::dispatch::{Pace, Reason};
+use crate::reactor::queue::{AcceptQueue, Head};
+
+/// One worker's stall.
+#[derive(Debug)]
+pub(super) struct Stall {
+    /// For how long it was seen to do nothing, and when last.
+    still: Duration,
+    looked: Instant,
+    /// What it had received and finished when it stalled, if it says so.
+    score: Option<(u64, u64)>,
+    /// It has answered a `Ping` since: it runs.
+    has_answered: bool,
+    standing: Standing,
+    /// How long it stays out at a time, once nothing of it is left to watch.
+    patience: Duration,
+}
+
+/// Whether a stalled worker is given anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing, until then at most if its queue is empty: an empty queue shows no movement.
+    Out { until: Instant },
+    /// It is in the rotation again, to see whether it receives.
+    Tried,
+}
+
+/// What showed about a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// It has stalled: a `Ping` shows whether it runs at all.
+    Stalled(WorkerId),
+    /// It has not received what waits for it for so long that it counts as hung.
+    Hung(WorkerId, Duration),
+}
+
+/// When to move connections from stalled workers to others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rescue {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Rescue {
+    pub(super) fn deadline(self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Goes on soon while it gets on, later and later while nobody has an empty queue.
+    fn again(&mut self, now: Instant, moved: bool, longest: Duration) {
+        self.pause = if moved {
+            SHORTEST_PAUSE
+        } else {
+            (self.pause * 2).clamp(SHORTEST_PAUSE, longest.max(SHORTEST_PAUSE))
+        };
+        self.at = Some(now + self.pause);
+    }
+}
+
+/// Looking.
+impl Serving {
+    /// Something was handed off: look soon whether it is received.
+    pub(super) fn expect_movement(&mut self, now: Instant) {
+        if self.look_at.is_none() {
+            self.look_at = self.period().map(|period| now + period);
+        }
+    }
+
+    /// Looks at every queue in which something may wait, when it is time.
+    pub(super) fn look(&mut self, turn: &mut Turn<'_>) {
+        let (Some(period), Some(at)) = (self.period(), self.look_at) else {
+            return;
+        };
+        if turn.now < at {
+            return;
+        }
+        let mut busy: Vec<WorkerId> = self.queues.keys().copied().collect();
+        busy.retain(|worker| self.stalled.contains_key(worker) || !self.queues[worker].is_idle());
+        busy.sort();
+        for &worker in &busy {
+            self.look_at_worker(worker, period, turn);
+        }
+        let is_waiting = |worker| {
+            self.queues
+                .get(worker)
+                .is_some_and(|queue| !queue.is_idle())
+        };
+        let goes_on = !self.stalled.is_empty() || busy.iter().any(is_waiting);
+        self.look_at = goes_on.then(|| turn.now + period);
+    }
+
+    fn look_at_worker(&mut self, worker: WorkerId, period: Duration, turn: &mut Turn<'_>) {
+        let Some(queue) = self.queues.get_mut(&worker) else {
+            return;
+        };
+        let pace = queue.look(turn.now, period);
+        let (unmoved, is_empty) = (queue.watch().unmoved(), queue.is_idle());
+        let score = turn.loads.score(worker);
+        let score = score.map(|score| (score.received, score.finished));
+        let stall_after = self.rules.stall_timeout.unwrap_or(Duration::MAX);
+        match self.stalled.get_mut(&worker) {
+            None if unmoved >= stall_after => self.stall(worker, unmoved, score, turn),
+            None => self.report_hang(worker, unmoved, turn),
+            Some(stall) => {
+                let since = turn.now.saturating_duration_since(stall.looked);
+                stall.still += since.min(period * 2);
+                stall.looked = turn.now;
+                let still = stall.still;
+                // Without connections of its own there is nothing that it could be busy with.
+                let is_free = stall.has_answered && score.is_none_or(|(got, done)| got == done);
+                if pace == Pace::Moving || stall.score != score || (is_empty && is_free) {
+                    self.recover(worker);
+                } else if let Standing::Out { until } = stall.standing
+                    && is_empty
+                    && turn.now >= until
+                {
+                    stall.standing = Standing::Tried;
+                    log::debug!("{worker} {}: tried again", self.name);
+                    self.rotation.restore(worker, Reason::Stalled);
+                } else if stall.standing == Standing::Tried && unmoved >= stall_after {
+                    stall.patience = (stall.patience * 2).min(LONGEST_PATIENCE);
+                    stall.standing = Standing::Out {
+                        until: turn.now + stall.patience,
+                    };
+                    self.rotation.set_aside(worker, Reason::Stalled);
+                    self.rescue.again(turn.now, true, period);
+                }
+                self.report_hang(worker, still, turn);
+            }
+        }
+    }
+
+    fn stall(
+        &mut self,
+        worker: WorkerId,
+        still: Duration,
+        score: Option<(u64, u64)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let unread = self.queues.get(&worker).map_or(0, AcceptQueue::unread);
+        log::warn!(
+            "{worker} {}: has received nothing for {still:.0?}, {unread} packets of connections wait in its queue: others get them",
+            self.name
+        );
+        self.rotation.set_aside(worker, Reason::Stalled);
+        let stall = Stall {
+            still,
+            looked: turn.now,
+            score,
+            has_answered: false,
+            standing: Standing::Out {
+                until: turn.now + FIRST_PATIENCE,
+            },
+            patience: FIRST_PATIENCE,
+        };
+        self.stalled.insert(worker, stall);
+        turn.findings.push(Finding::Stalled(worker));
+        self.rescue.again(turn.now, true, SHORTEST_PAUSE);
+    }
+
+    fn recover(&mut self, worker: WorkerId) {
+        if let Some(stall) = self.stalled.remove(&worker) {
+            log::info!("{worker} {}: goes on after {:.0?}", self.name, stall.still);
+            self.rotation.restore(worker, Reason::Stalled);
+        }
+    }
+
+    fn report_hang(&self, worker: WorkerId, still: Duration, turn: &mut Turn<'_>) {
+        if self.rules.hang_timeout.is_some_and(|limit| still >= limit) {
+            turn.findings.push(Finding::Hung(worker, still));
+        }
+    }
+
+    /// The worker has answered a `Ping`.
+    pub(crate) fn note_alive(&mut self, worker: WorkerId) {
+        if let Some(stall) = self.stalled.get_mut(&worker) {
+            stall.has_answered = true;
+        }
+    }
+
+    /// How often one looks: often enough to see a stall soon after it is one.
+    fn period(&self) -> Option<Duration> {
+        let timeouts = [self.rules.stall_timeout, self.rules.hang_timeout];
+        let shortest = timeouts.into_iter().flatten().min()?;
+        Some((shortest / LOOKS_PER_TIMEOUT).clamp(SHORTEST_PERIOD, LONGEST_PERIOD))
+    }
+}
+
+/// Moving.
+impl Serving {
+    /// Gives what stalled workers left unread to workers with an empty queue, when it is time.
+    pub(super) fn rescue(&mut self, turn: &mut Turn<'_>) {
+        if self.rescue.at.is_none_or(|at| turn.now < at) || self.paused_until.is_some() {
+            return;
+        }
+        self.rescue.at = None;
+        let mut has_moved = false;
+        let mut is_left = false;
+        for worker in self.stalled.keys().copied().collect::<Vec<_>>() {
+            while self.has_movable(worker, turn) {
+                let Some(target) = self.suited() else {
+                    is_left = true;
+                    break;
+                };
+                has_moved |= self.move_packet(worker, target, turn);
+            }
+        }
+        if is_left {
+            let longest = self.period().unwrap_or(SHORTEST_PAUSE);
+            self.rescue.again(turn.now, has_moved, longest);
+        }
+    }
+
+    /// Whether the worker's queue begins with something that may be moved. What was moved before
+    /// and stands in the way goes to the end of the same queue.
+    fn has_movable(&mut self, worker: WorkerId, turn: &mut Turn<'_>) -> bool {
+        loop {
+            let Some(queue) = self.queues.get_mut(&worker) else {
+                return false;
+            };
+            match queue.head() {
+                Head::None | Head::Moved => return false,
+                Head::Fresh => return true,
+                // A queue that has ended takes nothing more.
+                Head::MovedBeforeOthers => {
+                    if !self.rotation.contains(worker) || !self.move_packet(worker, worker, turn) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a packet out of one queue and puts it into another, or into the same behind the rest;
+    /// answers whether it did.
+    fn move_packet(&mut self, from: WorkerId, to: WorkerId, turn: &mut Turn<'_>) -> bool {
+        let Some(queue) = self.queues.get_mut(&from) else {
+            return false;
+        };
+        let Some(connections) = queue.reclaim(turn.inbox) else {
+            return false;
+        };
+        let count = connections.len() as u64;
+        self.counters.reclaimed += count;
+        turn.loads.take_back(from, count);
+        if from != to {
+            self.counters.moved += count;
+        }
+        let Some(queue) = self.queues.get_mut(&to) else {
+            self.held.extend(connections);
+            return false;
+        };
+        for _ in 0..count {
+            turn.loads.give(to);
+        }
+        match queue.hand_over(connections, turn.scratch) {
+            Ok(count) => self.counters.handed_off += count as u64,
+            Err(err) => self.flush_failed(to, err, turn),
+        }
+        true
+    }
+
+    /// A worker in the rotation for which nothing waits.
+    fn suited(&mut self) -> Option<WorkerId> {
+        let queues = &self.queues;
+        self.rotation.pick_suited(&Address::Unnamed, |worker| {
+            queues.get(&worker).is_some_and(|queue| queue.unread() == 0)
+        })
+    }
+}
+
+const LOOKS_PER_TIMEOUT: u32 = 4;
+const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
+const LONGEST_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a rescue waits for somebody to have an empty queue.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a stalled worker is left alone before it is tried with a connection, at first and at
+/// most.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(32);
