@@ -364,12 +364,13 @@ impl Reactor {
     }
 
     fn welcome(&mut self, worker: WorkerId, now: Instant) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
         let welcome = process.welcome(&self.config, self.acceptor.declared());
+        let page = process.create_scoreboard();
         self.supervisor.handle(now, Event::Online { worker });
-        self.tell(worker, FromMaster::Welcome(welcome), None, now);
+        self.tell(worker, FromMaster::Welcome(welcome), page, now);
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {

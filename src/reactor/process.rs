@@ -1,19 +1,21 @@
 //! A process as the reactor knows it: descriptors and names. Its phase is the supervisor's.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use worker_proto::frame::{DeclaredListener, Limits, Welcome};
 use worker_proto::handshake::PROTOCOL;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+use worker_proto::scoreboard::Scoreboard;
 use worker_proto::socket::MasterChannel;
 
 use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
 use crate::supervisor::{ExitStatus, Signal};
+use crate::sys::describe;
 use crate::sys::pidfd::Pidfd;
 
 /// One worker or agent.
@@ -25,6 +27,7 @@ pub(crate) struct Process {
     pub(crate) role: Role,
     connection: Connection,
     pidfd: Option<Pidfd>,
+    scoreboard: Option<Scoreboard>,
     complaints: u32,
 }
 
@@ -53,6 +56,7 @@ impl Process {
             role,
             connection,
             pidfd: None,
+            scoreboard: None,
             complaints: 0,
         }
     }
@@ -125,6 +129,31 @@ impl Process {
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| pidfd.signal_group(signal))
+    }
+
+    /// Makes a page for a worker; the descriptor goes to it with its `Welcome`. It serves as well
+    /// without.
+    pub(crate) fn create_scoreboard(&mut self) -> Option<OwnedFd> {
+        if self.role == Role::Agent {
+            return None;
+        }
+        match Scoreboard::create() {
+            Ok((scoreboard, page)) => {
+                self.scoreboard = Some(scoreboard);
+                Some(page)
+            }
+            Err(err) => {
+                let (worker, why) = (self.worker, describe(&err));
+                log::warn!("{worker} goes without a page of the scoreboard: {why}");
+                None
+            }
+        }
+    }
+
+    /// What a worker says of itself, if it has a page.
+    #[expect(dead_code, reason = "read by what balances by open connections")]
+    pub(crate) fn scoreboard_mut(&mut self) -> Option<&mut Scoreboard> {
+        self.scoreboard.as_mut()
     }
 
     /// What the process is told when it has said `Hello`.

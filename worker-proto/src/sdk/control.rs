@@ -20,6 +20,7 @@ use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
 use super::listener::ListenError;
+use super::scorekeeper::Scorekeeper;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
 use crate::scm::Wait;
@@ -88,6 +89,7 @@ impl Control {
         channel: WorkerChannel,
         events: Sender<Event>,
         draining: Draining,
+        scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> io::Result<Self> {
         // A master that is stopped must not block us for ever in sendmsg.
@@ -107,6 +109,7 @@ impl Control {
             shared: Arc::clone(&control.shared),
             events,
             draining,
+            scorekeeper,
             orphan,
         };
         start_thread(move || reader.run())?;
@@ -256,6 +259,7 @@ struct Reader {
     shared: Arc<Mutex<Shared>>,
     events: Sender<Event>,
     draining: Draining,
+    scorekeeper: Scorekeeper,
     orphan: Orphan,
 }
 
@@ -298,7 +302,7 @@ impl Reader {
             FromMaster::Unlistened { listener } => lock(&self.shared).parted(listener),
             FromMaster::ClusterReady => self.tell(Event::ClusterReady),
             FromMaster::Drain { within } => {
-                self.draining.begin();
+                self.begin_draining();
                 self.tell(Event::Drain { within });
             }
             FromMaster::Ping { token } => {
@@ -366,6 +370,11 @@ impl Reader {
         }
     }
 
+    fn begin_draining(&self) {
+        self.scorekeeper.draining();
+        self.draining.begin();
+    }
+
     fn tell(&self, event: Event) {
         if let Err(err) = self.events.try_send(event)
             && err.is_full()
@@ -386,7 +395,7 @@ impl Reader {
             }
             shared.bond = Bond::Orphaned;
         }
-        self.draining.begin();
+        self.begin_draining();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
         _ = self.events.try_send(Event::MasterGone);

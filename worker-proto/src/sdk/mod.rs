@@ -16,6 +16,7 @@ mod fake_master;
 )]
 mod inherit;
 mod listener;
+mod scorekeeper;
 mod server;
 mod standalone;
 mod wait;
