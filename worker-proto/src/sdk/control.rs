@@ -32,6 +32,7 @@ pub(crate) struct Control {
     /// Whose channel it is: a child that was forked shares it, and must not speak on it.
     owner: u32,
     channel: Arc<WorkerChannel>,
+    scorekeeper: Scorekeeper,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -86,17 +87,18 @@ struct Parting {
 impl Control {
     /// Starts the thread that reads `channel` after the hand-shake.
     pub(crate) fn start(
-        channel: WorkerChannel,
+        channel: Arc<WorkerChannel>,
         events: Sender<Event>,
         draining: Draining,
         scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> io::Result<Self> {
         // A master that is stopped must not block us for ever in sendmsg.
-        SockRef::from(&channel).set_write_timeout(Some(SEND_WITHIN))?;
+        SockRef::from(&*channel).set_write_timeout(Some(SEND_WITHIN))?;
         let control = Control {
             owner: process::id(),
-            channel: Arc::new(channel),
+            channel,
+            scorekeeper: scorekeeper.clone(),
             shared: Arc::new(Mutex::new(Shared {
                 bond: Bond::Attached,
                 next_request: 0,
@@ -121,6 +123,10 @@ impl Control {
             return Err(SendError::Gone);
         }
         self.channel.send(frame, &[], Wait::AsSet)
+    }
+
+    pub(crate) fn scorekeeper(&self) -> &Scorekeeper {
+        &self.scorekeeper
     }
 
     /// Whether this is the process that joined the cluster, and not a child forked from it.

@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::Connection;
 use super::control::{self, Control};
+use super::in_flight::InFlight;
 use super::standalone::OwnSocket;
 use crate::address::{Address, AddressError};
 use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES};
@@ -292,7 +293,7 @@ impl AcceptQueue {
             if let Some(connection) = intake.received.pop_front() {
                 return Ok(Some(connection));
             }
-            match intake.receive(&self.receiver, self.wait) {
+            match self.receive(&mut intake) {
                 Ok(()) => intake.short = false,
                 Err(ReceiveError::Closed) => return Ok(None),
                 Err(ReceiveError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -322,6 +323,38 @@ impl AcceptQueue {
         }
     }
 
+    /// Receives one packet, whole or not at all.
+    fn receive(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
+        let result = self.receive_packet(intake);
+        // Whatever came with an unwelcome packet is closed now.
+        intake.inbox.descriptors.clear();
+        result
+    }
+
+    fn receive_packet(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
+        // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
+        // first takes a system call more, so only near the limit.
+        if intake.is_near_limit()
+            && !self
+                .receiver
+                .has_room_for_next(&mut intake.inbox, self.wait)?
+        {
+            let full = io::Error::from_raw_os_error(libc::EMFILE);
+            return Err(ReceiveError::Io(full));
+        }
+        let packet = self.receiver.receive(&mut intake.inbox, self.wait)?;
+        let peers = packet.frame.peers;
+        intake.note_highest();
+        let descriptors = intake.inbox.take_descriptors(peers.len())?;
+        let scorekeeper = self.control.scorekeeper();
+        scorekeeper.received(peers.len());
+        let connections = descriptors.into_iter().zip(peers);
+        intake.received.extend(connections.map(|(fd, peer)| {
+            Connection::accepted(fd, peer, InFlight::counted(scorekeeper.clone()))
+        }));
+        Ok(())
+    }
+
     fn close(self) -> Vec<Connection> {
         let started = self
             .intake
@@ -340,32 +373,11 @@ impl AcceptQueue {
 }
 
 impl Intake {
-    fn receive(&mut self, receiver: &QueueReceiver, wait: Wait) -> Result<(), ReceiveError> {
-        let result = self.receive_packet(receiver, wait);
-        // Whatever came with an unwelcome packet is closed now.
-        self.inbox.descriptors.clear();
-        result
-    }
-
-    fn receive_packet(&mut self, receiver: &QueueReceiver, wait: Wait) -> Result<(), ReceiveError> {
-        // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
-        // first takes a system call more, so only near the limit.
-        if self.is_near_limit() && !receiver.has_room_for_next(&mut self.inbox, wait)? {
-            let full = io::Error::from_raw_os_error(libc::EMFILE);
-            return Err(ReceiveError::Io(full));
-        }
-        let peers = receiver.receive(&mut self.inbox, wait)?.frame.peers;
+    fn note_highest(&mut self) {
         let numbers = self.inbox.descriptors.iter().map(AsRawFd::as_raw_fd);
         self.highest = numbers.max().unwrap_or(self.highest);
-        let descriptors = self.inbox.take_descriptors(peers.len())?;
-        let connections = descriptors.into_iter().zip(peers);
-        self.received
-            .extend(connections.map(|(fd, peer)| Connection::from_parts(fd, peer)));
-        Ok(())
     }
-}
 
-impl Intake {
     fn is_near_limit(&self) -> bool {
         u64::try_from(self.highest).is_ok_and(|highest| highest + NEAR >= self.limit)
     }

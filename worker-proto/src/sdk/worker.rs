@@ -17,6 +17,7 @@ use super::draining::Draining;
 use super::event::{EVENTS, Event};
 use super::inherit;
 use super::listener::{ListenError, Listener};
+use super::request_counter::RequestCounter;
 use super::scorekeeper::Scorekeeper;
 use super::standalone::OwnSocket;
 use super::wait;
@@ -82,6 +83,7 @@ impl Worker {
         let Some(channel) = inherit::control_channel()? else {
             return Self::alone();
         };
+        let channel = Arc::new(channel);
         let (welcome, scorekeeper) = introduce(&channel)?;
         let code = match welcome.role {
             Role::Worker => 0,
@@ -101,13 +103,14 @@ impl Worker {
     /// Joins over a given channel; the process outlives the other end.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn over(channel: WorkerChannel) -> Result<Self, ConnectError> {
+        let channel = Arc::new(channel);
         let (welcome, scorekeeper) = introduce(&channel)?;
         Self::welcomed(welcome, channel, scorekeeper, Orphan::Remains)
     }
 
     fn welcomed(
         welcome: Welcome,
-        channel: WorkerChannel,
+        channel: Arc<WorkerChannel>,
         scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> Result<Self, ConnectError> {
@@ -237,6 +240,15 @@ impl Worker {
         self.draining.clone()
     }
 
+    /// Counts requests on the scoreboard, if the program wants to tell how many it has answered.
+    #[must_use]
+    pub fn request_counter(&self) -> RequestCounter {
+        RequestCounter::on(match &self.membership {
+            Membership::Cluster(control) => control.scorekeeper().clone(),
+            Membership::Alone(_) => Scorekeeper::default(),
+        })
+    }
+
     /// Leaves the cluster in peace, after the last connection is served: says goodbye, waits at
     /// most 5 s until the master has read everything sent before, and answers with what `main`
     /// is to return.
@@ -347,7 +359,7 @@ impl From<Violation> for ConnectError {
 }
 
 /// The hand-shake: `Hello`, and the answer to it, which may bring a page of the scoreboard.
-fn introduce(channel: &WorkerChannel) -> Result<(Welcome, Scorekeeper), ConnectError> {
+fn introduce(channel: &Arc<WorkerChannel>) -> Result<(Welcome, Scorekeeper), ConnectError> {
     match channel.send(&ToMaster::Hello(handshake::hello()), &[], Wait::Never) {
         Ok(()) => {}
         Err(SendError::Gone) => return Err(ConnectError::MasterGone),
@@ -370,7 +382,7 @@ fn introduce(channel: &WorkerChannel) -> Result<(Welcome, Scorekeeper), ConnectE
         FromMaster::Welcome(welcome) if welcome.protocol == PROTOCOL => {
             let scorekeeper = match inbox.descriptors.len() {
                 0 => Scorekeeper::default(),
-                _ => Scorekeeper::on(inbox.take_descriptors(1)?.remove(0)),
+                _ => Scorekeeper::on(inbox.take_descriptors(1)?.remove(0), channel),
             };
             Ok((welcome, scorekeeper))
         }
@@ -576,7 +588,8 @@ mod tests {
         let (master, worker) = FakeMaster::with(agent.clone());
         master.die();
         assert_eq!(worker.leave(), ExitCode::from(110));
-        let (_master, worker) = FakeMaster::with(agent);
+        let (master, worker) = FakeMaster::with(agent);
+        assert_eq!(master.score(), None, "it gets no connection to count");
         assert_eq!(worker.leave(), ExitCode::SUCCESS);
     }
 
