@@ -119,10 +119,19 @@ impl Control {
     }
 
     pub(crate) fn send(&self, frame: &ToMaster) -> Result<(), SendError> {
+        self.send_waiting(frame, Wait::AsSet)
+    }
+
+    /// Sends a frame if that is possible at once.
+    pub(crate) fn try_send(&self, frame: &ToMaster) -> Result<(), SendError> {
+        self.send_waiting(frame, Wait::Never)
+    }
+
+    fn send_waiting(&self, frame: &ToMaster, wait: Wait) -> Result<(), SendError> {
         if !self.is_owner() {
             return Err(SendError::Gone);
         }
-        self.channel.send(frame, &[], Wait::AsSet)
+        self.channel.send(frame, &[], wait)
     }
 
     pub(crate) fn scorekeeper(&self) -> &Scorekeeper {

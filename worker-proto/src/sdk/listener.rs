@@ -18,7 +18,7 @@ use super::control::{self, Control};
 use super::in_flight::InFlight;
 use super::standalone::OwnSocket;
 use crate::address::{Address, AddressError};
-use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES};
+use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES, ToMaster};
 use crate::ids::ListenerId;
 use crate::scm::Wait;
 use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation};
@@ -89,10 +89,10 @@ impl Listener {
     ///
     /// # Errors
     /// `WouldBlock` when a non-blocking listener has nothing now. `EMFILE` when this process may
-    /// not open more descriptors: what the master handed over waits, so try again when a
-    /// connection was closed, and raise the limit (as it was when the listener was made; with
-    /// less than that, or many descriptors opened at once between two connections, one may be
-    /// lost). Otherwise the listener is of no more use.
+    /// not open more descriptors: the master is told, takes back what waits and tries again a
+    /// little later, so accept again when a connection was closed, and raise the limit (as it was
+    /// when the listener was made; with less than that, or many descriptors opened at once between
+    /// two connections, one may be lost). Otherwise the listener is of no more use.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         match &self.source {
             Source::Queue(queue) => queue.accept(),
@@ -254,6 +254,8 @@ struct Intake {
     received: VecDeque<Connection>,
     /// Descriptors ran out and nothing has arrived since: it is in the log already.
     short: bool,
+    /// The last packet that was left where it is, and the master told.
+    refused: Option<u64>,
     /// How many descriptors this process may have open.
     limit: u64,
     /// The highest number of the last packet. The kernel gives out the lowest free one, so it
@@ -278,6 +280,7 @@ impl AcceptQueue {
                 inbox: Inbox::with_room(MAX_CONNECTIONS_BYTES),
                 received: VecDeque::new(),
                 short: false,
+                refused: None,
                 limit,
                 highest,
             }),
@@ -335,10 +338,11 @@ impl AcceptQueue {
         // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
         // first takes a system call more, so only near the limit.
         if intake.is_near_limit()
-            && !self
+            && let Some(next) = self
                 .receiver
-                .has_room_for_next(&mut intake.inbox, self.wait)?
+                .next_beyond_limit(&mut intake.inbox, self.wait)?
         {
+            self.refuse(intake, next.sequence);
             let full = io::Error::from_raw_os_error(libc::EMFILE);
             return Err(ReceiveError::Io(full));
         }
@@ -353,6 +357,19 @@ impl AcceptQueue {
             Connection::accepted(fd, peer, InFlight::counted(scorekeeper.clone()))
         }));
         Ok(())
+    }
+
+    /// Tells the master, once for each packet, that this one was left where it is.
+    fn refuse(&self, intake: &mut Intake, sequence: u64) {
+        if intake.refused == Some(sequence) {
+            return;
+        }
+        let listener = self.listener;
+        match self.control.try_send(&ToMaster::NoRoom { listener }) {
+            Ok(()) => intake.refused = Some(sequence),
+            // Told when the packet is looked at again.
+            Err(err) => log::debug!("failed to tell the master of a lack of room: {err}"),
+        }
     }
 
     fn close(self) -> Vec<Connection> {
