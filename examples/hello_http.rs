@@ -15,7 +15,7 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use worker_proto::{Connection, Draining, Identity, Server, Worker};
+use worker_proto::{Connection, Draining, Identity, RequestCounter, Server, Worker};
 
 /// Joins the cluster of the master that started it, or serves alone.
 pub fn main() -> ExitCode {
@@ -33,22 +33,29 @@ fn serve() -> Result<ExitCode, Box<dyn Error>> {
     }
     worker.ready()?;
     let (me, draining) = (worker.identity().clone(), worker.draining());
+    let requests = worker.request_counter();
     Server::new()
         .max_threads(256)
         .serve(listeners, |connection| {
             // A client that goes away in the middle is no news.
-            let _ = converse(&connection, &me, &draining);
+            let _ = converse(&connection, &me, &draining, &requests);
         })?;
     Ok(worker.leave())
 }
 
 /// Answers one request after the other until either side wants no more.
-fn converse(mut connection: &Connection, me: &Identity, draining: &Draining) -> io::Result<()> {
+fn converse(
+    mut connection: &Connection,
+    me: &Identity,
+    draining: &Draining,
+    requests: &RequestCounter,
+) -> io::Result<()> {
     connection.set_read_timeout(Some(TICK))?;
     let mut reader = BufReader::new(connection);
     let mut patience = NEWCOMER;
     while let Some(head) = read_head(&mut reader, draining, patience)? {
         patience = Duration::ZERO;
+        requests.count();
         let request = Request::parse(&head);
         let status = if request.is_some() {
             "200 OK"

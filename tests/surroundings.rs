@@ -300,6 +300,20 @@ fn a_worker_has_its_standard_streams_and_its_control_channel_and_nothing_else() 
     assert!(is_socket(worker, control));
 }
 
+/// A worker maps its own page of the scoreboard and no other; an agent has no connections.
+#[test]
+fn every_worker_shares_one_page_with_the_master_and_agents_none() {
+    let agent = format!("{} agent", test_worker().display());
+    let (mut cluster, _) = ready(Cluster::start(args(2, &["--agent", &agent])));
+    let who = ["agent slot=0", "w2 slot=0", "w3 slot=1"];
+    let [agent, one, other] = who.map(|who| pid_in(&cluster.find_text(&format!("] {who}"))));
+    let pages = [agent, one, other, cluster.pid()].map(|process| {
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+        maps.matches("memfd:rr-scoreboard").count()
+    });
+    assert_eq!(pages, [0, 1, 1, 2]);
+}
+
 #[test]
 fn every_process_leads_a_group_of_its_own() {
     let agent = format!("{} agent", test_worker().display());

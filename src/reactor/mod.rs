@@ -29,7 +29,7 @@ use mio::{Events, Interest, Poll, Waker};
 use nix::poll::PollTimeout;
 use nix::sys::signal::Signal;
 use worker_proto::frame::{DispatchMode, FromMaster, Listen, Listening, ToMaster};
-use worker_proto::ids::WorkerId;
+use worker_proto::ids::{Role, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, Asker, ListenerStatus};
@@ -387,13 +387,17 @@ impl Reactor {
     }
 
     fn welcome(&mut self, worker: WorkerId, now: Instant) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
         let welcome = process.welcome(&self.config, self.acceptor.declared());
-        self.loads.join(worker, process.pid(), None);
+        let page = (process.role == Role::Worker).then(|| {
+            let (scoreboard, page) = process.create_scoreboard().unzip();
+            self.loads.join(worker, process.pid(), scoreboard);
+            page
+        });
         self.supervisor.handle(now, Event::Online { worker });
-        self.tell(worker, FromMaster::Welcome(welcome), None, now);
+        self.tell(worker, FromMaster::Welcome(welcome), page.flatten(), now);
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {

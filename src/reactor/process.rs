@@ -1,19 +1,21 @@
 //! A process as the reactor knows it: descriptors and names. Its phase is the supervisor's.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use worker_proto::frame::{DeclaredListener, Limits, Welcome};
 use worker_proto::handshake::PROTOCOL;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+use worker_proto::scoreboard::Scoreboard;
 use worker_proto::socket::MasterChannel;
 
 use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
 use crate::supervisor::{ExitStatus, Signal};
+use crate::sys::describe;
 use crate::sys::pidfd::Pidfd;
 
 /// One worker or agent.
@@ -130,6 +132,19 @@ impl Process {
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| pidfd.signal_group(signal))
+    }
+
+    /// Makes a page for the worker; the descriptor goes to it with its `Welcome`. It serves as well
+    /// without.
+    pub(crate) fn create_scoreboard(&self) -> Option<(Scoreboard, OwnedFd)> {
+        match Scoreboard::create() {
+            Ok(scoreboard) => Some(scoreboard),
+            Err(err) => {
+                let (worker, why) = (self.worker, describe(&err));
+                log::warn!("{worker} goes without a page of the scoreboard: {why}");
+                None
+            }
+        }
     }
 
     /// What the process is told when it has said `Hello`.

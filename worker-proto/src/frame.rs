@@ -45,7 +45,9 @@ pub enum ToMaster {
 /// What the master sends on a control channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromMaster {
-    /// Answers `Hello`.
+    /// Answers `Hello`. A worker's carries one descriptor, its page of the
+    /// [`scoreboard`](crate::scoreboard), unless the master could not make one; an agent's carries
+    /// none.
     Welcome(Welcome),
     /// Answers `Hello` when the two cannot work together; the channel is closed after it.
     Rejected {

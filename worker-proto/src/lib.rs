@@ -52,8 +52,8 @@ pub mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;
 pub use sdk::{
-    ConnectError, Connection, Draining, Event, Identity, Incoming, ListenError, Listener, Served,
-    Server, Stream, Worker,
+    ConnectError, Connection, Draining, Event, Identity, InFlight, Incoming, ListenError, Listener,
+    RequestCounter, Served, Server, Stream, Worker,
 };
 
 pub use frame::ListenOptions;

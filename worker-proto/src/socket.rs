@@ -185,25 +185,33 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
             sender_pid: packet.sender_pid,
         })
     }
-}
 
-impl<Out, In> FrameSocket<Out, In> {
-    /// Waits for the next packet and leaves it where it is; answers whether this process may open
-    /// all of its descriptors.
+    /// Waits for the next packet and leaves it where it is; answers with its frame if this process
+    /// may not open all of its descriptors. `None`: [`receive`](Self::receive) it, also if it is
+    /// not a frame.
     ///
     /// # Errors
     /// [`ReceiveError::Empty`], [`Closed`](ReceiveError::Closed) and [`Io`](ReceiveError::Io), as
     /// [`receive`](Self::receive).
-    pub fn has_room_for_next(&self, inbox: &mut Inbox, wait: Wait) -> Result<bool, ReceiveError> {
+    pub fn next_beyond_limit(
+        &self,
+        inbox: &mut Inbox,
+        wait: Wait,
+    ) -> Result<Option<In>, ReceiveError> {
         let mut copies = Vec::new();
         let peeked = scm::peek(self.as_fd(), &mut inbox.buffer, &mut copies, wait)
             .map_err(classify_receive)?;
         if peeked.len == 0 {
             return Err(ReceiveError::Closed);
         }
-        Ok(!peeked.descriptors_lost)
+        if !peeked.descriptors_lost {
+            return Ok(None);
+        }
+        Ok(codec::decode(&inbox.buffer[..peeked.len]).ok())
     }
+}
 
+impl<Out, In> FrameSocket<Out, In> {
     /// Ends one or both directions, for every copy of this end.
     ///
     /// # Errors

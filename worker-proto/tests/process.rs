@@ -3,7 +3,9 @@
 mod common;
 
 use std::env;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::iter;
 use std::os::fd::AsFd;
 use std::process::ExitStatus;
 use std::thread;
@@ -17,7 +19,7 @@ use worker_proto::frame::{DispatchMode, FromMaster, Limits, Listening, ToMaster,
 use worker_proto::ids::{ListenerId, Role};
 use worker_proto::scm::Wait;
 use worker_proto::socket::{self, Inbox, QueueReceiver, QueueSender};
-use worker_proto::{FakeMaster, Server, Worker};
+use worker_proto::{FakeMaster, Listener, Server, Worker};
 
 #[test]
 fn a_worker_without_its_master_is_gone_after_the_grace() {
@@ -84,6 +86,41 @@ fn a_forked_child_does_not_speak_for_its_parent() {
             worker.ready().unwrap();
         }
     }
+}
+
+/// The page is shared with a forked child, which may finish what its parent received.
+#[test]
+fn a_forked_child_counts_for_its_parent() {
+    const NAME: &str = "a_forked_child_counts_for_its_parent";
+    if role().is_none() {
+        return reexec(NAME, "forks");
+    }
+    let (master, worker) = FakeMaster::new();
+    let listener = worker.listen(WEB).unwrap();
+    let _client = master.connect(WEB);
+    let (stream, _, in_flight) = listener.accept().unwrap().unwrap().into_parts();
+    master.ask_for_relief();
+    // SAFETY: the child touches only what belongs to the forking thread, then ends.
+    #[allow(unsafe_code, reason = "there is no safe fork")]
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            drop(stream);
+            drop(in_flight);
+            // SAFETY: _exit(2) only ends the process.
+            unsafe { nix::libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            drop(stream);
+            std::mem::forget(in_flight);
+            nix::sys::wait::waitpid(child, None).unwrap();
+        }
+    }
+    assert_eq!(master.score().unwrap().finished, 1);
+    // The master listens to the parent only, so the next one that it finishes is told.
+    let _client = master.connect(WEB);
+    drop(listener.accept());
+    assert!(matches!(master.next_frame(), ToMaster::Listen(_)));
+    assert_eq!(master.next_frame(), ToMaster::Relieved);
 }
 
 #[test]
@@ -159,6 +196,76 @@ fn a_listener_at_the_descriptor_limit_says_so_and_recovers() {
     assert!(listener.accept().unwrap().is_some());
 }
 
+/// The master takes back what is left in the queue, and gives it again when there may be room.
+#[test]
+fn a_packet_that_finds_no_room_is_left_whole_and_reported_once() {
+    const NAME: &str = "a_packet_that_finds_no_room_is_left_whole_and_reported_once";
+    if role().is_none() {
+        return reexec(NAME, "limit");
+    }
+    let (master, worker) = FakeMaster::new();
+    let listener = near_the_limit(&worker);
+    assert!(matches!(master.next_frame(), ToMaster::Listen(_)));
+    let mut clients = [(); 2].map(|()| master.connect(WEB));
+    for token in 0..2 {
+        let full = all_descriptors();
+        for _ in 0..3 {
+            let err = listener.accept().unwrap_err();
+            assert_eq!(err.raw_os_error(), Some(nix::libc::EMFILE));
+        }
+        drop(full);
+        // One report, and none between it and the answer to this.
+        master.send(FromMaster::Ping { token });
+        let listener = ListenerId(0);
+        assert_eq!(master.next_frame(), ToMaster::NoRoom { listener });
+        assert_eq!(master.next_frame(), ToMaster::Pong { token });
+        let reclaimed = master.reclaim(WEB);
+        assert_eq!(reclaimed.len(), 2, "whole");
+        for connection in reclaimed {
+            master.hand_off(WEB, vec![connection]).unwrap();
+        }
+    }
+    for client in &mut clients {
+        let mut connection = listener.accept().unwrap().unwrap();
+        connection.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    let score = master.score().unwrap();
+    assert_eq!((score.received, score.finished), (2, 2));
+}
+
+#[test]
+fn a_server_whose_queue_was_reclaimed_waits_for_the_next_connection() {
+    const NAME: &str = "a_server_whose_queue_was_reclaimed_waits_for_the_next_connection";
+    if role().is_none() {
+        return reexec(NAME, "limit");
+    }
+    let (master, worker) = FakeMaster::new();
+    let listener = near_the_limit(&worker);
+    assert!(matches!(master.next_frame(), ToMaster::Listen(_)));
+    let mut client = master.connect(WEB);
+    let full = all_descriptors();
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            Server::new().serve([listener], |mut connection| {
+                connection.write_all(b"served").unwrap();
+            })
+        });
+        let listener = ListenerId(0);
+        assert_eq!(master.next_frame(), ToMaster::NoRoom { listener });
+        drop(full);
+        // Either the server was quicker, or it finds the queue empty and waits.
+        for connection in master.reclaim(WEB) {
+            master.hand_off(WEB, vec![connection]).unwrap();
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "served");
+        master.drain(PATIENCE);
+        assert_eq!(server.join().unwrap().unwrap().connections, 1);
+    });
+}
+
 #[test]
 fn an_answer_whose_descriptor_is_lost_fails_the_question_and_not_the_worker() {
     const NAME: &str = "an_answer_whose_descriptor_is_lost_fails_the_question_and_not_the_worker";
@@ -219,6 +326,18 @@ fn a_server_at_the_descriptor_limit_goes_on() {
         master.drain(PATIENCE);
         assert_eq!(server.join().unwrap().unwrap().connections, 1);
     });
+}
+
+/// A listener that looks before it receives.
+fn near_the_limit(worker: &Worker) -> Listener {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit_with_room_for(32), hard).unwrap();
+    worker.listen(WEB).unwrap()
+}
+
+/// All that this process may still open.
+fn all_descriptors() -> Vec<File> {
+    iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
 /// A worker that does nothing but hold on: only the SDK can end it in time.

@@ -20,6 +20,7 @@ use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
 use super::listener::ListenError;
+use super::scorekeeper::Scorekeeper;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
 use crate::scm::Wait;
@@ -31,6 +32,7 @@ pub(crate) struct Control {
     /// Whose channel it is: a child that was forked shares it, and must not speak on it.
     owner: u32,
     channel: Arc<WorkerChannel>,
+    scorekeeper: Scorekeeper,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -85,16 +87,18 @@ struct Parting {
 impl Control {
     /// Starts the thread that reads `channel` after the hand-shake.
     pub(crate) fn start(
-        channel: WorkerChannel,
+        channel: Arc<WorkerChannel>,
         events: Sender<Event>,
         draining: Draining,
+        scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> io::Result<Self> {
         // A master that is stopped must not block us for ever in sendmsg.
-        SockRef::from(&channel).set_write_timeout(Some(SEND_WITHIN))?;
+        SockRef::from(&*channel).set_write_timeout(Some(SEND_WITHIN))?;
         let control = Control {
             owner: process::id(),
-            channel: Arc::new(channel),
+            channel,
+            scorekeeper: scorekeeper.clone(),
             shared: Arc::new(Mutex::new(Shared {
                 bond: Bond::Attached,
                 next_request: 0,
@@ -107,6 +111,7 @@ impl Control {
             shared: Arc::clone(&control.shared),
             events,
             draining,
+            scorekeeper,
             orphan,
         };
         start_thread(move || reader.run())?;
@@ -114,10 +119,23 @@ impl Control {
     }
 
     pub(crate) fn send(&self, frame: &ToMaster) -> Result<(), SendError> {
+        self.send_waiting(frame, Wait::AsSet)
+    }
+
+    /// Sends a frame if that is possible at once.
+    pub(crate) fn try_send(&self, frame: &ToMaster) -> Result<(), SendError> {
+        self.send_waiting(frame, Wait::Never)
+    }
+
+    fn send_waiting(&self, frame: &ToMaster, wait: Wait) -> Result<(), SendError> {
         if !self.is_owner() {
             return Err(SendError::Gone);
         }
-        self.channel.send(frame, &[], Wait::AsSet)
+        self.channel.send(frame, &[], wait)
+    }
+
+    pub(crate) fn scorekeeper(&self) -> &Scorekeeper {
+        &self.scorekeeper
     }
 
     /// Whether this is the process that joined the cluster, and not a child forked from it.
@@ -256,6 +274,7 @@ struct Reader {
     shared: Arc<Mutex<Shared>>,
     events: Sender<Event>,
     draining: Draining,
+    scorekeeper: Scorekeeper,
     orphan: Orphan,
 }
 
@@ -298,7 +317,7 @@ impl Reader {
             FromMaster::Unlistened { listener } => lock(&self.shared).parted(listener),
             FromMaster::ClusterReady => self.tell(Event::ClusterReady),
             FromMaster::Drain { within } => {
-                self.draining.begin();
+                self.begin_draining();
                 self.tell(Event::Drain { within });
             }
             FromMaster::Ping { token } => {
@@ -366,6 +385,11 @@ impl Reader {
         }
     }
 
+    fn begin_draining(&self) {
+        self.scorekeeper.draining();
+        self.draining.begin();
+    }
+
     fn tell(&self, event: Event) {
         if let Err(err) = self.events.try_send(event)
             && err.is_full()
@@ -386,7 +410,7 @@ impl Reader {
             }
             shared.bond = Bond::Orphaned;
         }
-        self.draining.begin();
+        self.begin_draining();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
         _ = self.events.try_send(Event::MasterGone);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::connection::{Connection, Stream};
+use super::in_flight::InFlight;
 use super::worker::Worker;
 use crate::address::Address;
 use crate::frame::{
@@ -23,6 +24,7 @@ use crate::frame::{
 use crate::handshake::PROTOCOL;
 use crate::ids::{Generation, ListenerId, Role, Slot, WorkerId};
 use crate::scm::Wait;
+use crate::scoreboard::{Score, Scoreboard};
 use crate::socket::{self, Inbox, MasterChannel, QueueReceiver, QueueSender, SendError};
 
 /// The master of one worker that lives in the same process.
@@ -66,6 +68,10 @@ struct State {
     manner: Manner,
     next_listener: u32,
     queues: Vec<Queue>,
+    /// `None` for an agent, which has no page.
+    scoreboard: Option<Scoreboard>,
+    /// How many connections are in the queues or were received.
+    handed_off: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,11 @@ impl FakeMaster {
     #[must_use]
     pub fn with(welcome: Welcome) -> (FakeMaster, Worker) {
         let (ours, theirs) = socket::pair().expect("socketpair(2)");
+        let (scoreboard, page) = match welcome.role {
+            Role::Worker => Some(Scoreboard::create().expect("memfd_create(2)")),
+            Role::Agent => None,
+        }
+        .unzip();
         let desk = Arc::new(Desk {
             channel: ours,
             welcome: welcome.clone(),
@@ -128,6 +139,8 @@ impl FakeMaster {
                 manner: Manner::AtOnce,
                 next_listener: 0,
                 queues: Vec::new(),
+                scoreboard,
+                handed_off: 0,
             }),
         });
         let (tell, frames) = bounded(FRAMES);
@@ -143,7 +156,10 @@ impl FakeMaster {
             frames,
             clerk: Some(clerk),
         };
-        master.send(FromMaster::Welcome(welcome));
+        let page: Vec<BorrowedFd<'_>> = page.iter().map(AsFd::as_fd).collect();
+        let answer = FromMaster::Welcome(welcome);
+        let welcomed = master.desk.channel.send(&answer, &page, Wait::Never);
+        welcomed.expect("an empty channel has room");
         let worker = Worker::over(theirs).expect("it is welcome");
         assert!(
             matches!(master.next_frame(), ToMaster::Hello(_)),
@@ -185,6 +201,7 @@ impl FakeMaster {
         let descriptors: Vec<BorrowedFd<'_>> = connections.iter().map(AsFd::as_fd).collect();
         queue.sender.send(&frame, &descriptors, Wait::Never)?;
         queue.sequence += 1;
+        state.handed_off += connections.len() as u64;
         Ok(())
     }
 
@@ -204,6 +221,7 @@ impl FakeMaster {
         let mut state = self.desk.state();
         let queue = state.queue(target);
         queue.sender.send(&frame, descriptors, Wait::Never).unwrap();
+        state.handed_off += descriptors.len() as u64;
     }
 
     /// Takes back what was handed over and not yet received by the worker.
@@ -219,9 +237,35 @@ impl FakeMaster {
         while let Ok(packet) = queue.receiver.receive(&mut inbox, Wait::Never) {
             let descriptors = inbox.descriptors.drain(..);
             let connections = descriptors.zip(packet.frame.peers);
-            reclaimed.extend(connections.map(|(fd, peer)| Connection::from_parts(fd, peer)));
+            reclaimed.extend(
+                connections.map(|(fd, peer)| Connection::accepted(fd, peer, InFlight::uncounted())),
+            );
         }
+        state.handed_off -= reclaimed.len() as u64;
         reclaimed
+    }
+
+    /// What the worker says on its scoreboard, for instance how many connections it has
+    /// [open](Score::open). `None` for an agent, which gets no scoreboard.
+    ///
+    /// # Panics
+    /// When it says what cannot be.
+    #[must_use]
+    pub fn score(&self) -> Option<Score> {
+        let mut state = self.desk.state();
+        let handed_off = state.handed_off;
+        let reading = state.scoreboard.as_mut()?.read(handed_off);
+        if let Some(nonsense) = reading.nonsense {
+            panic!("the worker's scoreboard makes no sense: {nonsense}");
+        }
+        reading.score
+    }
+
+    /// Asks the worker to say `Relieved` after the next connection that it finishes.
+    pub fn ask_for_relief(&self) {
+        if let Some(scoreboard) = &self.desk.state().scoreboard {
+            scoreboard.ask_for_relief();
+        }
     }
 
     /// Asks the worker to finish: nothing more comes after what is already handed over.

@@ -15,9 +15,10 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::Connection;
 use super::control::{self, Control};
+use super::in_flight::InFlight;
 use super::standalone::OwnSocket;
 use crate::address::{Address, AddressError};
-use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES};
+use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES, ToMaster};
 use crate::ids::ListenerId;
 use crate::scm::Wait;
 use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation};
@@ -88,10 +89,10 @@ impl Listener {
     ///
     /// # Errors
     /// `WouldBlock` when a non-blocking listener has nothing now. `EMFILE` when this process may
-    /// not open more descriptors: what the master handed over waits, so try again when a
-    /// connection was closed, and raise the limit (as it was when the listener was made; with
-    /// less than that, or many descriptors opened at once between two connections, one may be
-    /// lost). Otherwise the listener is of no more use.
+    /// not open more descriptors: the master is told, takes back what waits and tries again a
+    /// little later, so accept again when a connection was closed, and raise the limit (as it was
+    /// when the listener was made; with less than that, or many descriptors opened at once between
+    /// two connections, one may be lost). Otherwise the listener is of no more use.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         match &self.source {
             Source::Queue(queue) => queue.accept(),
@@ -253,6 +254,8 @@ struct Intake {
     received: VecDeque<Connection>,
     /// Descriptors ran out and nothing has arrived since: it is in the log already.
     short: bool,
+    /// The last packet that was left where it is, and the master told.
+    refused: Option<u64>,
     /// How many descriptors this process may have open.
     limit: u64,
     /// The highest number of the last packet. The kernel gives out the lowest free one, so it
@@ -277,6 +280,7 @@ impl AcceptQueue {
                 inbox: Inbox::with_room(MAX_CONNECTIONS_BYTES),
                 received: VecDeque::new(),
                 short: false,
+                refused: None,
                 limit,
                 highest,
             }),
@@ -292,7 +296,7 @@ impl AcceptQueue {
             if let Some(connection) = intake.received.pop_front() {
                 return Ok(Some(connection));
             }
-            match intake.receive(&self.receiver, self.wait) {
+            match self.receive(&mut intake) {
                 Ok(()) => intake.short = false,
                 Err(ReceiveError::Closed) => return Ok(None),
                 Err(ReceiveError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -322,6 +326,52 @@ impl AcceptQueue {
         }
     }
 
+    /// Receives one packet, whole or not at all.
+    fn receive(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
+        let result = self.receive_packet(intake);
+        // Whatever came with an unwelcome packet is closed now.
+        intake.inbox.descriptors.clear();
+        result
+    }
+
+    fn receive_packet(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
+        // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
+        // first takes a system call more, so only near the limit.
+        if intake.is_near_limit()
+            && let Some(next) = self
+                .receiver
+                .next_beyond_limit(&mut intake.inbox, self.wait)?
+        {
+            self.refuse(intake, next.sequence);
+            let full = io::Error::from_raw_os_error(libc::EMFILE);
+            return Err(ReceiveError::Io(full));
+        }
+        let packet = self.receiver.receive(&mut intake.inbox, self.wait)?;
+        let peers = packet.frame.peers;
+        intake.note_highest();
+        let descriptors = intake.inbox.take_descriptors(peers.len())?;
+        let scorekeeper = self.control.scorekeeper();
+        scorekeeper.received(peers.len());
+        let connections = descriptors.into_iter().zip(peers);
+        intake.received.extend(connections.map(|(fd, peer)| {
+            Connection::accepted(fd, peer, InFlight::counted(scorekeeper.clone()))
+        }));
+        Ok(())
+    }
+
+    /// Tells the master, once for each packet, that this one was left where it is.
+    fn refuse(&self, intake: &mut Intake, sequence: u64) {
+        if intake.refused == Some(sequence) {
+            return;
+        }
+        let listener = self.listener;
+        match self.control.try_send(&ToMaster::NoRoom { listener }) {
+            Ok(()) => intake.refused = Some(sequence),
+            // Told when the packet is looked at again.
+            Err(err) => log::debug!("failed to tell the master of a lack of room: {err}"),
+        }
+    }
+
     fn close(self) -> Vec<Connection> {
         let started = self
             .intake
@@ -340,32 +390,11 @@ impl AcceptQueue {
 }
 
 impl Intake {
-    fn receive(&mut self, receiver: &QueueReceiver, wait: Wait) -> Result<(), ReceiveError> {
-        let result = self.receive_packet(receiver, wait);
-        // Whatever came with an unwelcome packet is closed now.
-        self.inbox.descriptors.clear();
-        result
-    }
-
-    fn receive_packet(&mut self, receiver: &QueueReceiver, wait: Wait) -> Result<(), ReceiveError> {
-        // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
-        // first takes a system call more, so only near the limit.
-        if self.is_near_limit() && !receiver.has_room_for_next(&mut self.inbox, wait)? {
-            let full = io::Error::from_raw_os_error(libc::EMFILE);
-            return Err(ReceiveError::Io(full));
-        }
-        let peers = receiver.receive(&mut self.inbox, wait)?.frame.peers;
+    fn note_highest(&mut self) {
         let numbers = self.inbox.descriptors.iter().map(AsRawFd::as_raw_fd);
         self.highest = numbers.max().unwrap_or(self.highest);
-        let descriptors = self.inbox.take_descriptors(peers.len())?;
-        let connections = descriptors.into_iter().zip(peers);
-        self.received
-            .extend(connections.map(|(fd, peer)| Connection::from_parts(fd, peer)));
-        Ok(())
     }
-}
 
-impl Intake {
     fn is_near_limit(&self) -> bool {
         u64::try_from(self.highest).is_ok_and(|highest| highest + NEAR >= self.limit)
     }

@@ -10,12 +10,15 @@ mod draining;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 mod fake_master;
+mod in_flight;
 #[allow(
     unsafe_code,
     reason = "takes an inherited descriptor, clears the environment, ends the process"
 )]
 mod inherit;
 mod listener;
+mod request_counter;
+mod scorekeeper;
 mod server;
 mod standalone;
 mod wait;
@@ -26,6 +29,8 @@ pub use draining::Draining;
 pub use event::Event;
 #[cfg(any(test, feature = "testing"))]
 pub use fake_master::FakeMaster;
+pub use in_flight::InFlight;
 pub use listener::{Incoming, ListenError, Listener};
+pub use request_counter::RequestCounter;
 pub use server::{Served, Server};
 pub use worker::{ConnectError, Identity, Worker};

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::bind::{SocketFile, socket_address};
 use crate::frame::ListenOptions;
 use crate::sdk::connection::Connection;
+use crate::sdk::in_flight::InFlight;
 
 /// A listening socket that this process bound itself.
 #[derive(Debug)]
@@ -59,7 +60,12 @@ impl OwnSocket {
             match self.socket.accept() {
                 Ok((socket, peer)) => {
                     socket.set_nonblocking(self.nonblocking)?;
-                    return Ok(Connection::from_parts(socket.into(), Address::from(&peer)));
+                    let peer = Address::from(&peer);
+                    return Ok(Connection::accepted(
+                        socket.into(),
+                        peer,
+                        InFlight::uncounted(),
+                    ));
                 }
                 Err(err) if is_the_clients_fault(&err) => {}
                 Err(err) => return Err(err),

@@ -17,6 +17,8 @@ use super::draining::Draining;
 use super::event::{EVENTS, Event};
 use super::inherit;
 use super::listener::{ListenError, Listener};
+use super::request_counter::RequestCounter;
+use super::scorekeeper::Scorekeeper;
 use super::standalone::OwnSocket;
 use super::wait;
 use crate::address::Address;
@@ -24,7 +26,7 @@ use crate::frame::{DeclaredListener, FromMaster, ListenOptions, MAX_BATCH, ToMas
 use crate::handshake::{self, PROTOCOL};
 use crate::ids::{Generation, Role, Slot, WorkerId};
 use crate::scm::Wait;
-use crate::socket::{Inbox, ReceiveError, SendError, WorkerChannel};
+use crate::socket::{Inbox, ReceiveError, SendError, Violation, WorkerChannel};
 
 /// This process as a member of a cluster, or on its own when no master started it.
 ///
@@ -81,13 +83,15 @@ impl Worker {
         let Some(channel) = inherit::control_channel()? else {
             return Self::alone();
         };
-        let (welcome, channel) = introduce(channel)?;
+        let channel = Arc::new(channel);
+        let (welcome, scorekeeper) = introduce(&channel)?;
         let code = match welcome.role {
             Role::Worker => 0,
             Role::Agent => ORPHANED_AGENT,
         };
         let grace = welcome.limits.orphan_grace;
-        let worker = Self::welcomed(welcome, channel, Orphan::Exits { grace, code })?;
+        let orphan = Orphan::Exits { grace, code };
+        let worker = Self::welcomed(welcome, channel, scorekeeper, orphan)?;
         // The master's parent-death signal is SIGKILL, at once. From now on the control thread
         // guarantees the end, and after the grace only. A process that is stopped at that moment
         // has to go on to notice: it gets SIGCONT, which means nothing to any other.
@@ -99,18 +103,20 @@ impl Worker {
     /// Joins over a given channel; the process outlives the other end.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn over(channel: WorkerChannel) -> Result<Self, ConnectError> {
-        let (welcome, channel) = introduce(channel)?;
-        Self::welcomed(welcome, channel, Orphan::Remains)
+        let channel = Arc::new(channel);
+        let (welcome, scorekeeper) = introduce(&channel)?;
+        Self::welcomed(welcome, channel, scorekeeper, Orphan::Remains)
     }
 
     fn welcomed(
         welcome: Welcome,
-        channel: WorkerChannel,
+        channel: Arc<WorkerChannel>,
+        scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> Result<Self, ConnectError> {
         let draining = Draining::new()?;
         let (tell, events) = bounded(EVENTS);
-        let control = Control::start(channel, tell, draining.clone(), orphan)?;
+        let control = Control::start(channel, tell, draining.clone(), scorekeeper, orphan)?;
         Ok(Worker {
             identity: Identity {
                 worker: welcome.worker,
@@ -234,6 +240,15 @@ impl Worker {
         self.draining.clone()
     }
 
+    /// Counts requests on the scoreboard, if the program wants to tell how many it has answered.
+    #[must_use]
+    pub fn request_counter(&self) -> RequestCounter {
+        RequestCounter::on(match &self.membership {
+            Membership::Cluster(control) => control.scorekeeper().clone(),
+            Membership::Alone(_) => Scorekeeper::default(),
+        })
+    }
+
     /// Leaves the cluster in peace, after the last connection is served: says goodbye, waits at
     /// most 5 s until the master has read everything sent before, and answers with what `main`
     /// is to return.
@@ -337,8 +352,14 @@ impl From<inherit::InheritError> for ConnectError {
     }
 }
 
-/// The hand-shake: `Hello`, and the answer to it.
-fn introduce(channel: WorkerChannel) -> Result<(Welcome, WorkerChannel), ConnectError> {
+impl From<Violation> for ConnectError {
+    fn from(violation: Violation) -> Self {
+        ConnectError::Answer(violation.to_string())
+    }
+}
+
+/// The hand-shake: `Hello`, and the answer to it, which may bring a page of the scoreboard.
+fn introduce(channel: &Arc<WorkerChannel>) -> Result<(Welcome, Scorekeeper), ConnectError> {
     match channel.send(&ToMaster::Hello(handshake::hello()), &[], Wait::Never) {
         Ok(()) => {}
         Err(SendError::Gone) => return Err(ConnectError::MasterGone),
@@ -349,16 +370,22 @@ fn introduce(channel: WorkerChannel) -> Result<(Welcome, WorkerChannel), Connect
             within: WELCOME_WITHIN,
         });
     }
-    let answer = match channel.receive(&mut Inbox::new(), Wait::Never) {
+    let mut inbox = Inbox::new();
+    let answer = match channel.receive(&mut inbox, Wait::Never) {
         Ok(received) => received.frame,
         Err(ReceiveError::Closed) => return Err(ConnectError::MasterGone),
         Err(ReceiveError::Io(err)) => return Err(err.into()),
-        Err(err @ (ReceiveError::Empty | ReceiveError::Violation(_))) => {
-            return Err(ConnectError::Answer(err.to_string()));
-        }
+        Err(err @ ReceiveError::Empty) => return Err(ConnectError::Answer(err.to_string())),
+        Err(ReceiveError::Violation(violation)) => return Err(violation.into()),
     };
     match answer {
-        FromMaster::Welcome(welcome) if welcome.protocol == PROTOCOL => Ok((welcome, channel)),
+        FromMaster::Welcome(welcome) if welcome.protocol == PROTOCOL => {
+            let scorekeeper = match inbox.descriptors.len() {
+                0 => Scorekeeper::default(),
+                _ => Scorekeeper::on(inbox.take_descriptors(1)?.remove(0), channel),
+            };
+            Ok((welcome, scorekeeper))
+        }
         FromMaster::Welcome(Welcome { protocol, .. }) => {
             Err(ConnectError::Protocol { theirs: protocol })
         }
@@ -395,6 +422,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::os::fd::BorrowedFd;
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::UnixStream;
     use std::path::Path;
@@ -403,6 +431,8 @@ mod tests {
     use nix::sys::signal::{SigSet, Signal};
 
     use super::*;
+    use crate::page::Page;
+    use crate::scoreboard::{ScoreState, Scoreboard};
     use crate::sdk::FakeMaster;
     use crate::socket::{self, MasterChannel};
 
@@ -558,7 +588,8 @@ mod tests {
         let (master, worker) = FakeMaster::with(agent.clone());
         master.die();
         assert_eq!(worker.leave(), ExitCode::from(110));
-        let (_master, worker) = FakeMaster::with(agent);
+        let (master, worker) = FakeMaster::with(agent);
+        assert_eq!(master.score(), None, "it gets no connection to count");
         assert_eq!(worker.leave(), ExitCode::SUCCESS);
     }
 
@@ -755,6 +786,35 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_attaches_to_its_page_and_says_when_it_drains() {
+        let (mut scoreboard, page) = Scoreboard::create().unwrap();
+        let (master, worker) = welcomed_with(&[page.as_fd()]);
+        let mut state = || scoreboard.read(0).score.unwrap().state;
+        assert_eq!(state(), ScoreState::Serving);
+        let within = Duration::from_secs(3);
+        master
+            .send(&FromMaster::Drain { within }, &[], Wait::Never)
+            .unwrap();
+        assert!(worker.unwrap().draining().wait(PATIENCE));
+        assert_eq!(state(), ScoreState::Draining);
+    }
+
+    #[test]
+    fn a_worker_does_without_a_page_that_it_cannot_use() {
+        let (_page, foreign) = Page::create().unwrap();
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        for page in [foreign.as_fd(), socket.as_fd()] {
+            let (_master, worker) = welcomed_with(&[page]);
+            worker.unwrap().ready().unwrap();
+        }
+        let (_master, worker) = welcomed_with(&[foreign.as_fd(), socket.as_fd()]);
+        assert_eq!(
+            worker.unwrap_err().to_string(),
+            "the master's answer makes no sense: a frame with 2 descriptors instead of 1"
+        );
+    }
+
+    #[test]
     fn a_worker_on_its_own_binds_for_itself() {
         let worker = Worker::alone().unwrap();
         assert!(worker.is_alone());
@@ -857,10 +917,17 @@ mod tests {
     }
 
     fn over_a_pair() -> (MasterChannel, Worker) {
+        let (master, worker) = welcomed_with(&[]);
+        (master, worker.unwrap())
+    }
+
+    fn welcomed_with(
+        descriptors: &[BorrowedFd<'_>],
+    ) -> (MasterChannel, Result<Worker, ConnectError>) {
         let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
         let welcome = FromMaster::Welcome(FakeMaster::welcome());
-        master.send(&welcome, &[], Wait::Never).unwrap();
-        (master, Worker::over(channel).unwrap())
+        master.send(&welcome, descriptors, Wait::Never).unwrap();
+        (master, Worker::over(channel))
     }
 
     fn next(events: &Receiver<Event>) -> Event {
