@@ -532,7 +532,7 @@ impl Reactor {
         for finding in std::mem::take(&mut self.findings) {
             match finding {
                 Finding::Stalled(worker) => {
-                    self.tell(worker, FromMaster::Ping { token: 0 }, None, now)
+                    self.tell(worker, FromMaster::Ping { token: 0 }, None, now);
                 }
                 Finding::Hung(worker, still) => {
                     log::debug!("{worker} hangs for {still:?}");

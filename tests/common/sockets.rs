@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use nix::unistd::Pid;
+
 /// The backlog that the kernel has: the column Send-Q of a listening socket, see `ss(8)`.
 pub fn backlog(address: SocketAddr) -> u32 {
     let filter = format!("sport = :{}", address.port());
@@ -17,4 +19,16 @@ pub fn backlog(address: SocketAddr) -> u32 {
         .find(|row| row.get(3) == Some(&address.to_string().as_str()))
         .unwrap_or_else(|| panic!("{address} is not in {shown}"));
     row[2].parse().unwrap()
+}
+
+/// How many accepted connections of this listener the process has.
+pub fn connections(process: Pid, listener: SocketAddr) -> usize {
+    let filter = format!("sport = :{}", listener.port());
+    let shown = Command::new("ss")
+        .args(["-Htnp", "state", "connected", &filter])
+        .output()
+        .expect("ss, of the package iproute2");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let owner = format!("pid={process},");
+    shown.lines().filter(|row| row.contains(&owner)).count()
 }

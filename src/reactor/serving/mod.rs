@@ -477,9 +477,8 @@ impl Serving {
             let worker = self.rotation.pick(&connection.peer)?;
             let queue = self.queues.get(&worker);
             let unread = || queue.map_or(0, AcceptQueue::unread);
-            let reason = match turn.loads.obstacle(worker, turn.now, unread) {
-                None => return Some(worker),
-                Some(reason) => reason,
+            let Some(reason) = turn.loads.obstacle(worker, turn.now, unread) else {
+                return Some(worker);
             };
             self.rotation.miss(worker, reason, 1);
             match reason {

@@ -58,6 +58,11 @@ impl Rescue {
         self.at
     }
 
+    /// Somebody has just stalled.
+    fn begin(&mut self, now: Instant) {
+        self.at = Some(now);
+    }
+
     /// Goes on soon while it gets on, later and later while nobody has an empty queue.
     fn again(&mut self, now: Instant, moved: bool, longest: Duration) {
         self.pause = if moved {
@@ -135,7 +140,7 @@ impl Serving {
                         until: turn.now + stall.patience,
                     };
                     self.rotation.set_aside(worker, Reason::Stalled);
-                    self.rescue.again(turn.now, true, period);
+                    self.rescue.begin(turn.now);
                 }
                 self.report_hang(worker, still, turn);
             }
@@ -151,7 +156,7 @@ impl Serving {
     ) {
         let unread = self.queues.get(&worker).map_or(0, AcceptQueue::unread);
         log::warn!(
-            "{worker} {}: has received nothing for {still:.0?}, {unread} packets of connections wait in its queue: others get them",
+            "{worker} {}: has received nothing for {still:.0?} while connections wait for it ({unread} packets): others get them",
             self.name
         );
         self.rotation.set_aside(worker, Reason::Stalled);
@@ -167,7 +172,7 @@ impl Serving {
         };
         self.stalled.insert(worker, stall);
         turn.findings.push(Finding::Stalled(worker));
-        self.rescue.again(turn.now, true, SHORTEST_PAUSE);
+        self.rescue.begin(turn.now);
     }
 
     fn recover(&mut self, worker: WorkerId) {
@@ -255,6 +260,7 @@ impl Serving {
         let count = connections.len() as u64;
         self.counters.reclaimed += count;
         turn.loads.take_back(from, count);
+        log::debug!("{from} {}: {count} connections moved to {to}", self.name);
         if from != to {
             self.counters.moved += count;
         }

@@ -2,7 +2,7 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other. The modes that break the protocol speak raw frames,
-//! below the SDK. Several modes can share a command line:
+//! below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
@@ -12,6 +12,7 @@
 //! served to `DIR/ID`: the counts can be read without disturbing them.
 
 mod answer;
+mod plain;
 mod raw;
 mod steps;
 
@@ -38,6 +39,8 @@ fn live(args: &[&str]) -> ExitCode {
             live(choose(args, "then", usize::from(is_replacement)))
         }
         "serve" => serve(args),
+        "pool" => pool(args[0].parse().expect("a number of threads")),
+        "plain" => plain::serve(args[0]),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "relisten" => steps::relisten(args[0]),
@@ -94,6 +97,21 @@ fn serve(targets: &[&str]) -> ExitCode {
     };
     worker.ready().expect("ready");
     serve_until_drained(worker, listeners)
+}
+
+/// Serves every declared listener with so many threads.
+fn pool(threads: usize) -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    let listeners = worker.listen_declared_or("127.0.0.1:0").expect("listen");
+    worker.ready().expect("ready");
+    let requests = AtomicU64::new(0);
+    Server::new()
+        .max_threads(threads)
+        .serve(listeners, |connection| {
+            answer::answer(&worker, &requests, connection);
+        })
+        .expect("serve");
+    worker.leave()
 }
 
 /// Serves, but in this slot it listens, says so on standard error, and is not ready before it

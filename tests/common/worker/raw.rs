@@ -119,7 +119,7 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
     unsafe_code,
     reason = "below the SDK, which takes the descriptor otherwise"
 )]
-fn channel() -> WorkerChannel {
+pub(crate) fn channel() -> WorkerChannel {
     let fd = std::env::var(env::CONTROL_FD)
         .expect("a control channel")
         .parse()

@@ -1,0 +1,158 @@
+//! Limits: on connections, on waiting, on descriptors. Whoever cannot be served now waits or is
+//! refused, as was asked for, and the counts say so.
+
+mod common;
+
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use common::client::{ask, connect, get, read_response};
+use common::{Cluster, await_condition, processes, test_worker};
+
+/// A worker gets no more than its limit; when one of its connections is closed it gets the next at
+/// once.
+#[test]
+fn a_worker_has_no_more_connections_than_it_may() {
+    let (cluster, address) = Cluster::test_workers(2, &["--max-connections-per-worker", "3"]);
+    let workers = [cluster.worker(0), cluster.worker(1)];
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| connect(address).unwrap()).collect();
+    for worker in &workers {
+        await_condition("three connections each", || {
+            connections_of(worker.pid(), address) == 3
+        });
+    }
+    processes::await_quiet(cluster.pid());
+    for worker in &workers {
+        assert_eq!(connections_of(worker.pid(), address), 3);
+    }
+    // One after the other they ask, are answered, and make room.
+    for client in clients.drain(..) {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(get(address, "/").unwrap().status, 200);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// The same for all workers together.
+#[test]
+fn all_workers_have_no_more_connections_than_they_may() {
+    let (cluster, address) = Cluster::test_workers(4, &["--max-connections", "6"]);
+    let workers: Vec<_> = cluster.workers().into_values().collect();
+    let open = || -> usize {
+        let workers = workers.iter();
+        workers
+            .map(|worker| connections_of(worker.pid(), address))
+            .sum()
+    };
+    let clients: Vec<TcpStream> = (0..20).map(|_| connect(address).unwrap()).collect();
+    await_condition("six connections", || open() == 6);
+    processes::await_quiet(cluster.pid());
+    assert_eq!(open(), 6);
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// Who would rather refuse than let wait can: nobody waits longer than that, and when there is room
+/// again everybody is served.
+#[test]
+fn clients_that_nobody_has_room_for_are_refused_if_asked_for() {
+    for (how, expected) in [("close", None), ("reset", Some(ErrorKind::ConnectionReset))] {
+        let flags = ["--overflow", how, "--overflow-after", "50ms"];
+        let flags = [&flags[..], &["--max-connections-per-worker", "2"]].concat();
+        let (mut cluster, address) = Cluster::test_workers(1, &flags);
+        let served = [(); 2].map(|()| ask(connect(address).unwrap(), "/slow/600").unwrap());
+        let mut refused: Vec<TcpStream> = (0..10).map(|_| connect(address).unwrap()).collect();
+        for client in &mut refused {
+            let outcome = client.read(&mut [0; 100]);
+            assert_eq!(outcome.as_ref().err().map(std::io::Error::kind), expected);
+            assert_eq!(outcome.unwrap_or(0), 0, "{how}");
+        }
+        cluster.await_text("no worker has had room for 50ms");
+        for asked in served {
+            assert_eq!(asked.answer().unwrap().status, 200);
+        }
+        cluster.await_text("has room again, 10 connections were refused");
+        assert_eq!(get(address, "/").unwrap().status, 200);
+        assert_eq!(cluster.stop().code(), 0);
+    }
+}
+
+/// A cluster that is just starting refuses nobody.
+#[test]
+fn clients_wait_for_the_first_worker_whatever_the_overflow() {
+    let mut gate = common::gate::Gate::new();
+    let worker = test_worker();
+    let flags = ["-w", "1", "-l", "127.0.0.1:0", "--overflow", "reset"];
+    let flags = [&flags[..], &["--overflow-after", "1ms"]].concat();
+    let gate_path = gate.path();
+    let program = [worker.to_str().unwrap(), "late", "0"];
+    let program = [&program[..], &[gate_path.to_str().unwrap()]].concat();
+    let mut cluster = Cluster::start(flags.iter().chain(&program));
+    let address = cluster.address();
+    cluster.await_text("listening and not ready");
+    let asked = ask(connect(address).unwrap(), "/").unwrap();
+    processes::await_quiet(cluster.pid());
+    gate.let_one_through();
+    assert_eq!(asked.answer().unwrap().status, 200);
+}
+
+/// A worker at its limit on descriptors says so, and others get what waits for it.
+#[test]
+fn what_a_worker_has_no_descriptors_for_goes_to_others() {
+    let short = "test $RR_SLOT = 0 && ulimit -n 32; exec \"$0\" serve";
+    let (mut cluster, address) = start_with_shell(short, 2);
+    let clients: Vec<TcpStream> = (0..80).map(|_| connect(address).unwrap()).collect();
+    cluster.await_text("may not open more descriptors");
+    let (full, free) = (cluster.worker(0), cluster.worker(1));
+    await_condition("everybody with a worker", || {
+        connections_of(full.pid(), address) + connections_of(free.pid(), address) == 80
+    });
+    assert!(connections_of(full.pid(), address) < 32);
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A program that knows nothing of all this is not given more than it can open: the kernel would
+/// close the rest without a trace.
+#[test]
+fn a_program_without_the_sdk_gets_no_more_than_it_has_descriptors_for() {
+    const CLIENTS: usize = 100;
+    for workers in [1, 2] {
+        let short = "test $RR_SLOT = 0 && ulimit -n 40; exec \"$0\" plain web";
+        let (cluster, address) = start_with_shell(short, workers);
+        let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address).unwrap()).collect();
+        for client in clients {
+            assert_eq!(finish(client), 200, "with {workers} workers");
+        }
+        assert_eq!(cluster.stop().code(), 0);
+    }
+}
+
+/// Workers of a shell command in which `$0` is the test worker.
+fn start_with_shell(command: &str, workers: usize) -> (Cluster, SocketAddr) {
+    let worker = test_worker();
+    let workers = workers.to_string();
+    let flags = ["-w", &workers, "-l", "web=127.0.0.1:0"];
+    let program = ["/bin/sh", "-c", command, worker.to_str().unwrap()];
+    let mut cluster = Cluster::start(flags.iter().chain(&program));
+    let address = cluster.address();
+    cluster.await_ready();
+    (cluster, address)
+}
+
+/// Asks on a connection that was opened before; answers the status.
+fn finish(mut client: TcpStream) -> u16 {
+    client
+        .write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    read_response(&mut BufReader::new(client)).unwrap().status
+}
+
+/// How many clients of this address the process has.
+fn connections_of(worker: nix::unistd::Pid, address: SocketAddr) -> usize {
+    common::sockets::connections(worker, address)
+}
