@@ -41,6 +41,9 @@ impl Reactor {
             Action::AnnounceReady { worker } => {
                 self.tell(worker, FromMaster::ClusterReady, None, now);
             }
+            Action::Ping { worker, token } => {
+                self.tell(worker, FromMaster::Ping { token }, None, now);
+            }
             Action::CloseListeners => {
                 self.acceptor.close();
                 self.progress = Progress::Closing;

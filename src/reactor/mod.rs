@@ -347,8 +347,9 @@ impl Reactor {
                 }
             }
             ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
-            // No Ping of ours waits for it, and a late answer to an old one is harmless.
-            ToMaster::Pong { token: _ } => {}
+            ToMaster::Pong { token } => {
+                self.supervisor.handle(now, Event::Pong { worker, token });
+            }
             ToMaster::Goodbye => {
                 self.retire(worker);
                 self.supervisor.handle(now, Event::Goodbye { worker });
@@ -448,6 +449,7 @@ impl Reactor {
             Ok(Flushed::Starved) => {
                 log::debug!("{worker}: out of resources, tells it again in {FLUSH_AGAIN_AFTER:?}");
                 self.starved.insert(worker, now + FLUSH_AGAIN_AFTER);
+                self.supervisor.handle(now, Event::Untold { worker });
             }
             Err(broken) => self.break_link(worker, &broken, now),
         }

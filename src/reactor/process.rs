@@ -120,11 +120,11 @@ impl Process {
         Ok(status)
     }
 
-    /// Signals the process and those it started, unless it is gone.
+    /// Signals the process, and those it started if the signal is for them too, unless it is gone.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.pidfd
             .as_ref()
-            .map_or(Ok(()), |pidfd| pidfd.signal_group(signal))
+            .map_or(Ok(()), |pidfd| pidfd.signal(signal))
     }
 
     /// What the process is told when it has said `Hello`.
