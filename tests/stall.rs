@@ -115,6 +115,28 @@ fn a_worker_with_every_thread_busy_keeps_nobody_waiting() {
     await_server(address, &busy);
 }
 
+/// A worker that receives nothing for long, although it lives, is replaced if that was asked for;
+/// who waited for it is served by the next.
+#[test]
+fn a_worker_that_leaves_its_clients_waiting_for_too_long_is_replaced() {
+    let worker = test_worker();
+    let program = [worker.to_str().unwrap(), "pool", "1"];
+    let flags = ["-w", "1", "-l", "127.0.0.1:0", "--hang-timeout", "500ms"];
+    let mut cluster = Cluster::start(flags.iter().chain(&program));
+    let address = cluster.address();
+    cluster.await_ready();
+    let hung = cluster.worker(0);
+    let _held = ask(connect(address).unwrap(), "/slow/60000").unwrap();
+    cluster.await_text("/slow/60000 begun");
+    let waiting = ask(connect(address).unwrap(), "/").unwrap();
+    let line = cluster.await_text(" hangs: ");
+    assert!(line.contains("its accept queue did not move for"), "{line}");
+    let line = cluster.await_text(" exited after ");
+    assert!(line.contains("SIGABRT"), "{line}");
+    assert_ne!(waiting.answer().unwrap().server(), hung);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// A master that was stopped itself has seen nobody do nothing.
 #[test]
 fn time_in_which_the_master_was_stopped_does_not_count() {

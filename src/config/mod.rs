@@ -41,8 +41,13 @@ pub struct Config {
     pub ready_timeout: Duration,
     /// From the order to leave to SIGTERM.
     pub stop_timeout: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM or SIGABRT to SIGKILL.
     pub kill_timeout: Duration,
+    /// How long a process that serves may do nothing before it counts as hung: SIGABRT, SIGKILL, a
+    /// restart. At least [`LEAST_HANG_TIMEOUT`]; `None`, the default, means for ever: a stopped
+    /// process may be under a debugger, and one whose threads are all busy with long connections
+    /// looks just like one that hangs.
+    pub hang_timeout: Option<Duration>,
     /// How long a process may go on after it lost its master.
     pub orphan_grace: Duration,
     /// What happens after an exit that nobody asked for.
@@ -109,6 +114,7 @@ impl Config {
             ready_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(30),
             kill_timeout: Duration::from_secs(1),
+            hang_timeout: None,
             orphan_grace: Duration::from_millis(500),
             restart: restart::default(),
         }
@@ -154,10 +160,15 @@ impl Config {
             ready_timeout: self.ready_timeout,
             stop_timeout: self.stop_timeout,
             kill_timeout: self.kill_timeout,
+            hang_timeout: self.hang_timeout,
             restart: self.restart.clone(),
         }
     }
 }
+
+/// The shortest `hang_timeout`: a process that was not scheduled for so long on a busy machine does
+/// not hang.
+pub const LEAST_HANG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The widest window: what fits into the largest send buffer that an unprivileged process may have
 /// (`net.core.wmem_max`), with room for kernels whose packets are larger.

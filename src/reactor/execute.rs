@@ -1,5 +1,6 @@
 //! The supervisor's actions, done: one arm per action.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use worker_proto::env;
@@ -41,6 +42,9 @@ impl Reactor {
             Action::AnnounceReady { worker } => {
                 self.tell(worker, FromMaster::ClusterReady, None, now);
             }
+            Action::Ping { worker, token } => {
+                self.tell(worker, FromMaster::Ping { token }, None, now);
+            }
             Action::CloseListeners => {
                 self.acceptor.close();
                 self.progress = Progress::Closing;
@@ -76,7 +80,7 @@ impl Reactor {
                 }
             }
             Action::Notify(notice) => {
-                log::log!(notice.level(), "{notice}");
+                log(&notice, &self.processes);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
@@ -142,5 +146,17 @@ impl Reactor {
             .with_env(env::COUNT, self.config.count(role).to_string())
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
+    }
+}
+
+/// Of a process that hangs it also tells what that process is doing: the signal that comes next puts
+/// an end to it.
+fn log(notice: &Notice, processes: &HashMap<WorkerId, Process>) {
+    if let Notice::Hung { who, .. } = notice
+        && let Some(activity) = processes.get(&who.worker).and_then(Process::activity)
+    {
+        log::log!(notice.level(), "{notice}; {activity}");
+    } else {
+        log::log!(notice.level(), "{notice}");
     }
 }

@@ -44,7 +44,7 @@ use self::token::Source;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
-use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor};
+use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom};
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -145,7 +145,7 @@ impl Reactor {
         let rules = Rules {
             overflow: config.overflow,
             stall_timeout: config.stall_timeout,
-            hang_timeout: None,
+            hang_timeout: config.hang_timeout,
         };
         let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
@@ -373,8 +373,10 @@ impl Reactor {
                 }
             }
             ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
-            // A late answer to an old one is as good.
-            ToMaster::Pong { token: _ } => self.acceptor.note_alive(worker),
+            ToMaster::Pong { token } => {
+                self.acceptor.note_alive(worker);
+                self.supervisor.handle(now, Event::Pong { worker, token });
+            }
             ToMaster::Goodbye => {
                 self.retire(worker, now);
                 self.supervisor.handle(now, Event::Goodbye { worker });
@@ -476,6 +478,7 @@ impl Reactor {
             Ok(Flushed::Starved) => {
                 log::debug!("{worker}: out of resources, tells it again in {FLUSH_AGAIN_AFTER:?}");
                 self.starved.insert(worker, now + FLUSH_AGAIN_AFTER);
+                self.supervisor.handle(now, Event::Untold { worker });
             }
             Err(broken) => self.break_link(worker, &broken, now),
         }
@@ -534,8 +537,9 @@ impl Reactor {
                 Finding::Stalled(worker) => {
                     self.tell(worker, FromMaster::Ping { token: 0 }, None, now);
                 }
-                Finding::Hung(worker, still) => {
-                    log::debug!("{worker} hangs for {still:?}");
+                Finding::Hung(worker, lasted) => {
+                    let symptom = Symptom::Unmoved { lasted };
+                    self.supervisor.handle(now, Event::Hung { worker, symptom });
                 }
             }
         }
@@ -545,6 +549,7 @@ impl Reactor {
                 self.disconnect(worker, Disconnect::Violation { what }, now);
             }
         }
+        self.execute_actions(now);
     }
 
     /// Collects a process that ended, after its last words.

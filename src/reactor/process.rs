@@ -15,6 +15,7 @@ use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
 use crate::supervisor::{ExitStatus, Signal};
+use crate::sys::activity::Activity;
 use crate::sys::describe;
 use crate::sys::pidfd::Pidfd;
 
@@ -127,11 +128,16 @@ impl Process {
         Ok(status)
     }
 
-    /// Signals the process and those it started, unless it is gone.
+    /// Signals the process, and those it started if the signal is for them too, unless it is gone.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.pidfd
             .as_ref()
-            .map_or(Ok(()), |pidfd| pidfd.signal_group(signal))
+            .map_or(Ok(()), |pidfd| pidfd.signal(signal))
+    }
+
+    /// What the process is doing at this moment, unless it is gone.
+    pub(crate) fn activity(&self) -> Option<Activity> {
+        self.pidfd.as_ref().map(|pidfd| Activity::of(pidfd.pid()))
     }
 
     /// Makes a page for the worker; the descriptor goes to it with its `Welcome`. It serves as well

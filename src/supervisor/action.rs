@@ -36,6 +36,14 @@ pub enum Action {
         /// Whom.
         worker: WorkerId,
     },
+    /// Ask it whether it is alive; answered by `Pong`, by `Untold` if it could not be asked yet, or
+    /// not at all.
+    Ping {
+        /// Whom.
+        worker: WorkerId,
+        /// Comes back with the answer.
+        token: u64,
+    },
     /// Accept what waits in the backlogs, hand it off, close the listeners. Answered by
     /// `ListenersClosed`.
     CloseListeners,
@@ -48,7 +56,7 @@ pub enum Action {
         /// How long until it gets SIGTERM.
         within: Duration,
     },
-    /// Send a signal to its process group.
+    /// Send it a signal.
     Signal {
         /// Whom.
         worker: WorkerId,
@@ -73,8 +81,11 @@ pub enum Action {
 /// The signals that the supervisor sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM.
+    /// SIGTERM, to its process group.
     Terminate,
-    /// SIGKILL.
+    /// SIGABRT, to the process alone: it is for the core dump of the one that hangs, and its helpers
+    /// would only add theirs. What it leaves behind in its group gets SIGTERM as after any death.
+    Abort,
+    /// SIGKILL, to its process group.
     Kill,
 }

@@ -1,5 +1,7 @@
 //! What the supervisor is told. Bare facts; who found them out is not its business.
 
+use std::time::Duration;
+
 use worker_proto::ids::WorkerId;
 
 /// A fact that may change what has to be done.
@@ -30,6 +32,26 @@ pub enum Event {
     Ready {
         /// Who.
         worker: WorkerId,
+    },
+    /// It answered a ping.
+    Pong {
+        /// Who.
+        worker: WorkerId,
+        /// Which ping.
+        token: u64,
+    },
+    /// Something could not be said to it yet, for want of resources: it owes no answer meanwhile.
+    Untold {
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// It does not do what it is there for. Only one that serves can hang: who starts has its ready
+    /// timeout, and who leaves has its own deadlines.
+    Hung {
+        /// Who.
+        worker: WorkerId,
+        /// How that shows.
+        symptom: Symptom,
     },
     /// It is about to exit of its own accord.
     Goodbye {
@@ -72,6 +94,21 @@ pub enum Disconnect {
     Violation {
         /// What it did, for a person.
         what: String,
+    },
+}
+
+/// How it shows that a process hangs. Only time in which the master's own loop turned counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symptom {
+    /// It did not answer a ping. The supervisor finds this out by itself.
+    Silent {
+        /// For how long.
+        lasted: Duration,
+    },
+    /// Connections wait in one of its accept queues, and it receives none.
+    Unmoved {
+        /// For how long.
+        lasted: Duration,
     },
 }
 

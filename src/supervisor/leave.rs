@@ -1,5 +1,5 @@
 //! How a process is made to leave: free to go by itself, then SIGTERM, then SIGKILL, each step with
-//! a deadline. Nothing here decides who leaves.
+//! a deadline. One that hangs gets SIGABRT instead of SIGTERM. Nothing here decides who leaves.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Supervisor {
             }
             Phase::Leaving { step: taken, .. } => match taken {
                 Step::Free { .. } => *taken = step,
-                Step::Terminated { .. } | Step::Killed => return,
+                Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => return,
             },
             Phase::Spawning => return,
         }
@@ -82,29 +82,34 @@ impl Supervisor {
                         self.verdict.force();
                     }
                 }
-                Step::Terminated { .. } => {
-                    self.kill(worker, departure);
-                    let after = self.plan.kill_timeout;
-                    self.notify(Notice::Killing { who, after });
-                    if self.stage.stopping().is_some() {
-                        self.verdict.force();
-                    }
-                }
+                Step::Terminated { .. } => self.kill(who, departure, Signal::Terminate),
+                Step::Aborted { .. } => self.kill(who, departure, Signal::Abort),
                 Step::Killed => {}
             },
             Phase::Spawning | Phase::Serving => {}
         }
     }
 
-    fn kill(&mut self, worker: WorkerId, departure: Departure) {
-        if let Some(process) = self.processes.get_mut(&worker) {
-            let step = Step::Killed;
-            process.phase = Phase::Leaving { departure, step };
-            self.signal(worker, Signal::Kill);
+    /// It gets SIGKILL: it lives despite that signal.
+    fn kill(&mut self, who: Who, departure: Departure, despite: Signal) {
+        let Some(process) = self.processes.get_mut(&who.worker) else {
+            return;
+        };
+        let step = Step::Killed;
+        process.phase = Phase::Leaving { departure, step };
+        self.signal(who.worker, Signal::Kill);
+        let after = self.plan.kill_timeout;
+        self.notify(Notice::Killing {
+            who,
+            after,
+            despite,
+        });
+        if self.stage.stopping().is_some() {
+            self.verdict.force();
         }
     }
 
-    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+    pub(super) fn signal(&mut self, worker: WorkerId, signal: Signal) {
         self.order(Action::Signal { worker, signal });
     }
 }

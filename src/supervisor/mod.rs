@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 pub use self::action::{Action, Signal};
-pub use self::event::{Disconnect, Event, ExitStatus, Stop};
+pub use self::event::{Disconnect, Event, ExitStatus, Stop, Symptom};
 pub use self::notice::{Next, Notice, StopCause, Who, Why};
 pub use self::plan::{BackoffPlan, OnCrashLoop, Plan, Restart, RestartLimit};
 pub use self::stage::Stage;
@@ -30,6 +30,7 @@ use self::deadline::after;
 use self::intensity::{Intensity, Room};
 use self::phase::{Departure, Phase, Step};
 use self::process::{Channel, Process};
+use self::pulse::Rhythm;
 use self::seat::{Occupancy, Seat};
 use self::stage::Wish;
 use self::verdict::Verdict;
@@ -39,12 +40,14 @@ mod backoff;
 mod boot;
 mod deadline;
 mod event;
+mod hang;
 mod intensity;
 mod leave;
 mod notice;
 mod phase;
 mod plan;
 mod process;
+mod pulse;
 mod restart;
 mod seat;
 mod stage;
@@ -64,6 +67,8 @@ pub struct Supervisor {
     /// The seats of the agents, then those of the workers, both by slot.
     seats: Vec<Seat>,
     intensity: Intensity,
+    /// `None` if nobody is asked whether it is alive.
+    rhythm: Option<Rhythm>,
     verdict: Verdict,
     generation: Generation,
     latest: WorkerId,
@@ -83,6 +88,7 @@ impl Supervisor {
             processes: BTreeMap::new(),
             seats: agents.chain(workers).collect(),
             intensity: Intensity::default(),
+            rhythm: plan.hang_timeout.map(Rhythm::new),
             verdict: Verdict::clean(),
             generation: Generation(1),
             latest: WorkerId(0),
@@ -97,7 +103,12 @@ impl Supervisor {
         if event == Event::Tick && !self.is_due(now) {
             return;
         }
+        // Thousands of workers answer at every beat, and nothing is to be done about it.
+        let is_no_news = matches!(event, Event::Pong { .. });
         self.note(now, event);
+        if is_no_news {
+            return;
+        }
         self.reconcile(now);
         self.alarm = self.earliest_deadline(now);
     }
@@ -163,6 +174,9 @@ impl Supervisor {
             Event::SpawnFailed { worker, reason } => self.spawn_failed(now, worker, reason),
             Event::Online { worker } => self.online(worker),
             Event::Ready { worker } => self.ready(now, worker),
+            Event::Pong { worker, token } => self.pong(worker, token),
+            Event::Untold { worker } => self.untold(worker),
+            Event::Hung { worker, symptom } => self.hung(now, worker, symptom),
             Event::Goodbye { worker } => self.goodbye(now, worker),
             Event::Disconnected { worker, cause } => self.disconnected(now, worker, cause),
             Event::Exited { worker, status } => self.exited(now, worker, status),
@@ -270,6 +284,7 @@ impl Supervisor {
     fn reconcile(&mut self, now: Instant) {
         loop {
             self.dismiss_unwanted(now);
+            self.beat(now);
             self.enforce_deadlines(now);
             self.fill_seats(now);
             // Stages only ever move forward, so this ends.
@@ -325,6 +340,7 @@ impl Supervisor {
         phases
             .chain(self.stage.deadline())
             .chain(self.next_restart(now))
+            .chain(self.next_beat())
             .min()
     }
 }

@@ -7,7 +7,8 @@ use log::Level;
 use nix::sys::signal;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
-use super::event::{Disconnect, ExitStatus, Stop};
+use super::action::Signal;
+use super::event::{Disconnect, ExitStatus, Stop, Symptom};
 use super::plan::{OnCrashLoop, RestartLimit};
 
 /// Something worth telling: to the log, to whoever listens to the cluster's events.
@@ -59,6 +60,15 @@ pub enum Notice {
         /// What becomes of its slot.
         next: Next,
     },
+    /// It hangs, and gets SIGABRT. Told before that, so that what it is doing can still be seen.
+    Hung {
+        /// Which.
+        who: Who,
+        /// How that shows.
+        symptom: Symptom,
+        /// What becomes of its slot.
+        next: Next,
+    },
     /// It said that it leaves, and nobody had asked it to.
     Goodbye {
         /// Which.
@@ -95,12 +105,14 @@ pub enum Notice {
         /// Why not something kinder.
         why: Why,
     },
-    /// It gets SIGKILL: SIGTERM was of no use.
+    /// It gets SIGKILL: nothing kinder was of use.
     Killing {
         /// Which.
         who: Who,
-        /// How long SIGTERM had.
+        /// How long the signal before had.
         after: Duration,
+        /// That signal.
+        despite: Signal,
     },
     /// A restart was due, but there were too many; told once until restarts flow again.
     RestartLimitReached {
@@ -190,9 +202,10 @@ impl Notice {
                     Level::Error
                 }
             },
-            Notice::ReadyTimeout { .. } | Notice::Goodbye { .. } | Notice::Killing { .. } => {
-                Level::Warn
-            }
+            Notice::ReadyTimeout { .. }
+            | Notice::Hung { .. }
+            | Notice::Goodbye { .. }
+            | Notice::Killing { .. } => Level::Warn,
             Notice::Terminating { why, .. } => match why {
                 Why::Overstayed => Level::Warn,
                 Why::NotReady | Why::Hurry => Level::Info,
@@ -249,6 +262,9 @@ impl fmt::Display for Notice {
                 }
                 write!(f, ": SIGTERM, {next}")
             }
+            Notice::Hung { who, symptom, next } => {
+                write!(f, "{who} hangs: {symptom}: {}, {next}", Signal::Abort)
+            }
             Notice::Goodbye { who, next } => write!(f, "{who} leaves unasked, {next}"),
             Notice::Disconnected { who, cause, next } => {
                 match cause {
@@ -271,8 +287,13 @@ impl fmt::Display for Notice {
                 write_next(f, *next)
             }
             Notice::Terminating { who, why } => write!(f, "{who} {why}: SIGTERM"),
-            Notice::Killing { who, after } => {
-                write!(f, "{who} alive {} after SIGTERM: SIGKILL", Span(*after))
+            Notice::Killing {
+                who,
+                after,
+                despite,
+            } => {
+                let after = Span(*after);
+                write!(f, "{who} alive {after} after {despite}: {}", Signal::Kill)
             }
             Notice::RestartLimitReached { limit, policy } => write!(
                 f,
@@ -314,6 +335,27 @@ impl fmt::Display for Next {
             Next::Parked => f.write_str("slot parked"),
             Next::NotReplaced => f.write_str("not replaced"),
         }
+    }
+}
+
+impl fmt::Display for Symptom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Symptom::Silent { lasted } => write!(f, "no answer to a ping for {}", Span(*lasted)),
+            Symptom::Unmoved { lasted } => {
+                write!(f, "its accept queue did not move for {}", Span(*lasted))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Terminate => "SIGTERM",
+            Signal::Abort => "SIGABRT",
+            Signal::Kill => "SIGKILL",
+        })
     }
 }
 

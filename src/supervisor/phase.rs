@@ -34,6 +34,8 @@ pub(super) enum Step {
     Free { until: Instant },
     /// It got SIGTERM and has until then.
     Terminated { until: Instant },
+    /// It got SIGABRT, since it hangs, and has until then.
+    Aborted { until: Instant },
     /// It got SIGKILL: the kernel does the rest.
     Killed,
 }
@@ -52,7 +54,9 @@ impl Phase {
 impl Step {
     fn until(self) -> Option<Instant> {
         match self {
-            Step::Free { until } | Step::Terminated { until } => Some(until),
+            Step::Free { until } | Step::Terminated { until } | Step::Aborted { until } => {
+                Some(until)
+            }
             Step::Killed => None,
         }
     }

@@ -13,8 +13,11 @@ pub struct Plan {
     pub ready_timeout: Duration,
     /// From the order to leave to SIGTERM.
     pub stop_timeout: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM or SIGABRT to SIGKILL.
     pub kill_timeout: Duration,
+    /// How long a process that serves may owe the answer to a ping; `None`: for ever, and nobody is
+    /// asked.
+    pub hang_timeout: Option<Duration>,
     /// What happens after an exit that nobody asked for.
     pub restart: Restart,
 }

@@ -6,6 +6,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::notice::Who;
 use super::phase::{Departure, Phase};
+use super::pulse::Pulse;
 
 /// A process, alive or about to be.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Process {
     /// Since when there is a process; until then, since when it was ordered.
     pub(super) born: Instant,
     pub(super) channel: Channel,
+    pub(super) pulse: Pulse,
     pub(super) phase: Phase,
     /// Since when it is in that phase.
     pub(super) since: Instant,
@@ -49,6 +51,7 @@ impl Process {
             pid: None,
             born: now,
             channel: Channel::Silent,
+            pulse: Pulse::default(),
             phase: Phase::Spawning,
             since: now,
         }

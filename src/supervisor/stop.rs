@@ -117,7 +117,7 @@ impl Supervisor {
             Phase::Starting { .. } => self.send_off(now, worker, Why::NotReady),
             Phase::Leaving { step, .. } => match step {
                 Step::Free { until } => *until = deadline.min(*until),
-                Step::Terminated { .. } | Step::Killed => {}
+                Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.
             Phase::Spawning => {}
@@ -133,7 +133,7 @@ impl Supervisor {
             Phase::Starting { .. } | Phase::Serving => self.send_off(now, worker, Why::Hurry),
             Phase::Leaving { step, .. } => match step {
                 Step::Free { .. } => self.send_off(now, worker, Why::Hurry),
-                Step::Terminated { .. } | Step::Killed => {}
+                Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.
             Phase::Spawning => {}

@@ -47,7 +47,7 @@ impl Pidfd {
         if ended.is_some() {
             // Not reaped yet, so the group's number is still this process's. One that changed its
             // user may not be signalled: EPERM must not keep it from being reaped.
-            let _ = self.signal_group(Order::Terminate);
+            let _ = self.signal_group(Signal::SIGTERM);
             self.wait(WaitPidFlag::empty())?;
         }
         Ok(ended)
@@ -72,14 +72,19 @@ impl Pidfd {
         }
     }
 
-    /// Signals the process group that the process leads; the process alone if it leads none yet.
+    /// Signals the process or its group, as the order says.
     ///
     /// The pid is not reaped while this value exists, so neither number can be a stranger's.
-    pub(crate) fn signal_group(&self, order: Order) -> io::Result<()> {
-        let signal = match order {
-            Order::Terminate => Signal::SIGTERM,
-            Order::Kill => Signal::SIGKILL,
-        };
+    pub(crate) fn signal(&self, order: Order) -> io::Result<()> {
+        match order {
+            Order::Terminate => self.signal_group(Signal::SIGTERM),
+            Order::Abort => self.signal_process(Signal::SIGABRT),
+            Order::Kill => self.signal_group(Signal::SIGKILL),
+        }
+    }
+
+    /// Signals the process group that the process leads; the process alone if it leads none yet.
+    fn signal_group(&self, signal: Signal) -> io::Result<()> {
         let pid = Pid::from_raw(self.pid.cast_signed());
         match signal::killpg(pid, signal) {
             Ok(()) => Ok(()),

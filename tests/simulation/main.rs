@@ -51,6 +51,7 @@ fn number(variable: &str) -> Option<u64> {
 struct Tally {
     events: usize,
     restarts: usize,
+    hangs: u32,
     recoveries: usize,
     endings: BTreeMap<u8, usize>,
 }
@@ -59,6 +60,7 @@ impl Tally {
     fn add(&mut self, story: &Story) {
         self.events += story.events;
         self.restarts += story.restarts;
+        self.hangs += story.hangs;
         self.recoveries += usize::from(story.recovered);
         *self.endings.entry(story.code as u8).or_default() += 1;
     }
@@ -77,6 +79,7 @@ impl Tally {
             assert!(times >= 20, "{code:?} came up {times} times");
         }
         assert!(self.restarts > 10_000, "{} restarts", self.restarts);
+        assert!(self.hangs > 300, "{} hangs", self.hangs);
         assert!(self.recoveries > 300, "{} recoveries", self.recoveries);
     }
 }

@@ -11,6 +11,8 @@ use rr_master::dispatch::Rotation;
 use rr_master::supervisor::*;
 use worker_proto::ids::{Role, Slot, WorkerId};
 
+use crate::world::LATENESS_MAX;
+
 pub(crate) struct Oracle {
     plan: Plan,
     pub(crate) era: Era,
@@ -22,6 +24,10 @@ pub(crate) struct Oracle {
     /// A process was forced to leave during the stop.
     is_forced: bool,
     announced: bool,
+    /// How long the supervisor was awake: the time since its latest call, a quarter of the hang
+    /// timeout at most for each.
+    awake: Duration,
+    called_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,12 @@ struct Worker {
     kill_due: Option<Instant>,
     signals: Vec<Signal>,
     ready_at: Option<Instant>,
+    asked: u64,
+    /// Whether it owes an answer, and since when, as long as the supervisor was awake.
+    answer: Answer,
+    /// The reactor found out that it hangs.
+    is_unmoved: bool,
+    hangs_told: u32,
     disconnects_told: u32,
     exits_told: u32,
 }
@@ -67,6 +79,12 @@ enum Standing {
     /// Reaped, or never there.
     Gone,
     Forgotten,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Given { at: Duration },
+    Owed { since: Duration },
 }
 
 #[derive(Debug, Default)]
@@ -97,11 +115,15 @@ impl Oracle {
             listeners: Listeners::Open,
             is_forced: false,
             announced: false,
+            awake: Duration::ZERO,
+            called_at: None,
         }
     }
 
     /// The supervisor is about to hear of this, and it is true.
     pub(crate) fn event(&mut self, now: Instant, event: &Event) {
+        self.is_called(now);
+        let awake = self.awake;
         match event {
             Event::Start => self.era = Era::Boot,
             Event::Spawned { worker, pid } => {
@@ -122,7 +144,25 @@ impl Oracle {
                     worker.standing = Standing::Serving;
                     worker.ready_at = Some(now);
                     worker.term_due = None;
+                    worker.answer = Answer::Given { at: awake };
                 }
+            }
+            Event::Pong { worker, token } => {
+                let worker = self.worker(*worker);
+                worker.answer = match worker.answer {
+                    Answer::Owed { .. } if *token != worker.asked => Answer::Owed { since: awake },
+                    Answer::Owed { .. } | Answer::Given { .. } => Answer::Given { at: awake },
+                };
+            }
+            Event::Untold { worker } => {
+                let worker = self.worker(*worker);
+                if let Answer::Owed { since } = &mut worker.answer {
+                    *since = awake;
+                }
+            }
+            Event::Hung { worker, .. } => {
+                let worker = self.worker(*worker);
+                worker.is_unmoved |= worker.standing == Standing::Serving;
             }
             Event::Goodbye { worker } => self.begins_to_leave(now, *worker, self.plan.stop_timeout),
             Event::Disconnected { worker, cause } => {
@@ -146,6 +186,16 @@ impl Oracle {
             Event::ListenersClosed => self.listeners_closed(now),
             Event::Stop(how) => self.asked_to_stop(now, *how),
         }
+    }
+
+    fn is_called(&mut self, now: Instant) {
+        let asleep = now - self.called_at.replace(now).unwrap_or(now);
+        self.awake += asleep.min(self.period());
+    }
+
+    /// The time between two pings, for the timeouts that the world has.
+    fn period(&self) -> Duration {
+        self.plan.hang_timeout.unwrap_or_default() / 4
     }
 
     fn begins_to_leave(&mut self, now: Instant, id: WorkerId, patience: Duration) {
@@ -285,6 +335,18 @@ impl Oracle {
                 assert!(!worker.is_announced, "told once");
                 worker.is_announced = true;
             }
+            Action::Ping { worker, token } => {
+                assert!(self.plan.hang_timeout.is_some(), "nobody wants that");
+                let since = self.awake;
+                let worker = self.known(*worker);
+                assert_eq!(worker.standing, Standing::Serving, "only those are asked");
+                assert!(
+                    matches!(worker.answer, Answer::Given { .. }),
+                    "asked before it has answered"
+                );
+                worker.asked = *token;
+                worker.answer = Answer::Owed { since };
+            }
             Action::CloseListeners => self.close_listeners(now),
             Action::AbandonListeners => {
                 self.begin_ending(now);
@@ -300,6 +362,7 @@ impl Oracle {
             Action::Drain { worker, within } => self.drain(now, *worker, *within),
             Action::Signal { worker, signal } => match signal {
                 Signal::Terminate => self.terminate(now, *worker),
+                Signal::Abort => self.abort(now, *worker),
                 Signal::Kill => self.kill(now, *worker),
             },
             Action::Forget { worker } => {
@@ -368,6 +431,10 @@ impl Oracle {
             kill_due: None,
             signals: Vec::new(),
             ready_at: None,
+            asked: 0,
+            answer: Answer::Given { at: Duration::ZERO },
+            is_unmoved: false,
+            hangs_told: 0,
             disconnects_told: 0,
             exits_told: 0,
         };
@@ -496,13 +563,22 @@ impl Oracle {
         self.is_forced |= is_forced;
     }
 
+    /// It was told that it hangs, and just now.
+    fn abort(&mut self, now: Instant, id: WorkerId) {
+        let kill_due = now + self.plan.kill_timeout;
+        let worker = self.known(id);
+        assert_eq!(worker.signals, [], "SIGABRT instead of SIGTERM");
+        assert_eq!(worker.hangs_told, 1, "SIGABRT without a reason");
+        worker.signals.push(Signal::Abort);
+        worker.kill_due = Some(kill_due);
+    }
+
     fn kill(&mut self, now: Instant, id: WorkerId) {
         let worker = self.known(id);
         assert_ne!(worker.standing, Standing::Gone, "nobody signals the dead");
-        assert_eq!(
-            worker.signals,
-            [Signal::Terminate],
-            "SIGKILL once, after SIGTERM"
+        assert!(
+            matches!(worker.signals[..], [Signal::Terminate | Signal::Abort]),
+            "SIGKILL once, after something kinder"
         );
         assert!(
             worker.kill_due.is_some_and(|due| due <= now),
@@ -523,6 +599,7 @@ impl Oracle {
                 self.announced = true;
                 self.era = Era::Up;
             }
+            Notice::Hung { who, symptom, next } => self.hung(now, who.worker, *symptom, *next),
             Notice::Disconnected { who, .. } => {
                 let worker = self.known(who.worker);
                 assert!(!worker.is_connected);
@@ -567,6 +644,29 @@ impl Oracle {
             | Notice::Terminating { .. }
             | Notice::Killing { .. }
             | Notice::Stopping { .. } => {}
+        }
+    }
+
+    /// Had it the time to show that it does not?
+    fn hung(&mut self, now: Instant, id: WorkerId, symptom: Symptom, next: Next) {
+        let (awake, timeout) = (self.awake, self.plan.hang_timeout);
+        let worker = self.known(id);
+        assert_eq!(worker.standing, Standing::Serving, "only those can hang");
+        match (symptom, worker.answer) {
+            (Symptom::Silent { .. }, Answer::Owed { since }) => {
+                let is_overdue = timeout.is_some_and(|timeout| awake - since >= timeout);
+                assert!(is_overdue, "given up too early");
+            }
+            (Symptom::Silent { .. }, Answer::Given { .. }) => panic!("it has answered"),
+            (Symptom::Unmoved { .. }, _) => assert!(worker.is_unmoved, "nobody said so"),
+        }
+        worker.hangs_told += 1;
+        self.loses_seat(now, id);
+        let worker = self.known(id);
+        worker.standing = Standing::Leaving;
+        let (role, slot) = (worker.role, worker.slot);
+        if let Next::RestartIn(delay) = next {
+            assert_eq!(self.seats[&(role, slot)].due, Some(now + delay));
         }
     }
 
@@ -623,10 +723,31 @@ impl Oracle {
                     !(worker.is_outlaw && worker.signals.is_empty()),
                     "{id} is an outlaw"
                 );
+                assert!(
+                    !(worker.is_unmoved && worker.signals.is_empty()),
+                    "{id} hangs"
+                );
+            }
+            if is_serving {
+                self.is_asked(worker);
             }
         }
         self.nothing_is_forgotten(now, supervisor);
         self.the_stage_fits(supervisor);
+    }
+
+    /// Whoever serves is asked, and not for ever. A beat may come late, and one that follows a pause
+    /// comes with a period that the supervisor slept through.
+    fn is_asked(&self, worker: &Worker) {
+        let longest_beat = self.period() * 2 + LATENESS_MAX;
+        let (since, beats) = match worker.answer {
+            Answer::Given { at } => (at, 1),
+            Answer::Owed { since } => (since, 4),
+        };
+        assert!(
+            self.plan.hang_timeout.is_none() || self.awake - since <= longest_beat * beats,
+            "nobody cares whether it lives: {worker:?}"
+        );
     }
 
     /// Every wait has a deadline, and time that does not pass changes nothing.
@@ -691,6 +812,11 @@ impl Oracle {
             .count();
         let wanted = (self.plan.workers + self.plan.agents) as usize;
         assert_eq!(serving + parked, wanted, "the cluster has not recovered");
+    }
+
+    /// How many were found to hang.
+    pub(crate) fn hangs(&self) -> u32 {
+        self.workers.values().map(|worker| worker.hangs_told).sum()
     }
 
     /// Whether it exists and has yet to become ready, so that a `Ready` would count.

@@ -17,6 +17,10 @@ pub(crate) struct Character {
     pub(crate) drain: Vec<(Duration, Deed)>,
     /// When it gets SIGTERM; empty: it ignores it.
     pub(crate) term: Vec<(Duration, Deed)>,
+    /// When it gets SIGABRT; empty: it ignores it.
+    pub(crate) abort: Vec<(Duration, Deed)>,
+    /// How long it takes to answer a ping.
+    pub(crate) reaction: Duration,
     /// How long the kernel needs after SIGKILL.
     pub(crate) death: Duration,
 }
@@ -34,7 +38,17 @@ pub(crate) enum Deed {
     GetReady,
     SayGoodbye,
     EndChannel(Disconnect),
+    Answer {
+        token: u64,
+    },
+    /// Not its own doing: the master cannot tell it what it has to tell.
+    StayUntold,
+    /// Its control channel is as alive as ever, but it takes no connections.
+    NeglectConnections,
+    /// It does nothing any more but die of SIGKILL.
+    Freeze,
     Exit(ExitStatus),
+    Die,
 }
 
 /// How much harm is to be expected.
@@ -78,6 +92,17 @@ impl Character {
             } else {
                 Vec::new()
             },
+            abort: if rng.percent(60) {
+                let dump = rng.millis(0, 200);
+                ending(rng, dump, killed(6))
+            } else {
+                Vec::new()
+            },
+            // At once, or at about the last moment.
+            reaction: match plan.hang_timeout {
+                Some(timeout) if rng.percent(20) => timeout * rng.between(50, 95) / 100,
+                Some(_) | None => rng.millis(0, 40),
+            },
             death: rng.millis(0, 20),
         }
     }
@@ -97,7 +122,7 @@ fn life(rng: &mut Rng, plan: &Plan, temper: Temper) -> Vec<(Duration, Deed)> {
                 ready = plan.ready_timeout.mul_f64(share);
             }
             2 => {
-                life.extend(misfortune(rng, ready));
+                life.extend(misfortune(rng, plan, ready));
                 return life;
             }
             _ => {}
@@ -110,20 +135,20 @@ fn life(rng: &mut Rng, plan: &Plan, temper: Temper) -> Vec<(Duration, Deed)> {
             Temper::Bad => (0, rng.pick(&[100, 1_000, AGE_MAX_MS])),
         };
         let age = ready + rng.millis(shortest, longest);
-        life.extend(misfortune(rng, age));
+        life.extend(misfortune(rng, plan, age));
     }
     life
 }
 
 /// It dies, or does what comes down to the same.
-fn misfortune(rng: &mut Rng, age: Duration) -> Vec<(Duration, Deed)> {
+fn misfortune(rng: &mut Rng, plan: &Plan, age: Duration) -> Vec<(Duration, Deed)> {
     let status = rng.pick(&[
         ExitStatus::Code(0),
         ExitStatus::Code(1),
         killed(9),
         killed(11),
     ]);
-    match rng.below(6) {
+    match rng.below(if plan.hang_timeout.is_some() { 8 } else { 6 }) {
         0 | 1 => ending(rng, age, status),
         // Closes its channel and goes later, if at all.
         2 => vec![
@@ -135,7 +160,7 @@ fn misfortune(rng: &mut Rng, age: Duration) -> Vec<(Duration, Deed)> {
             let what = "nonsense".to_owned();
             vec![(age, Deed::EndChannel(Disconnect::Violation { what }))]
         }
-        _ => {
+        5 => {
             let mut deeds = vec![(age, Deed::SayGoodbye)];
             if rng.percent(60) {
                 let work = rng.millis(0, 2_000);
@@ -143,6 +168,8 @@ fn misfortune(rng: &mut Rng, age: Duration) -> Vec<(Duration, Deed)> {
             }
             deeds
         }
+        6 => vec![(age, Deed::Freeze)],
+        _ => vec![(age, Deed::NeglectConnections)],
     }
 }
 
@@ -156,7 +183,7 @@ fn ending(rng: &mut Rng, at: Duration, status: ExitStatus) -> Vec<(Duration, Dee
     deeds
 }
 
-fn killed(signal: i32) -> ExitStatus {
+pub(crate) fn killed(signal: i32) -> ExitStatus {
     ExitStatus::Signal {
         signal,
         core_dumped: false,

@@ -12,7 +12,7 @@ use worker_proto::ids::WorkerId;
 
 use crate::oracle::{Era, Oracle};
 use crate::rng::Rng;
-use crate::worker::{AGE_MAX_MS, Character, Deed, SPAWN_MAX_MS, Spawn, Temper};
+use crate::worker::{AGE_MAX_MS, Character, Deed, SPAWN_MAX_MS, Spawn, Temper, killed};
 
 pub(crate) struct World {
     rng: Rng,
@@ -30,7 +30,7 @@ pub(crate) struct World {
     /// From then on everybody who is ordered is good.
     peace: Instant,
     /// At most so long after a deadline is the supervisor woken.
-    lateness: u32,
+    lateness: Duration,
     trace: Trace,
     events: usize,
     recovered: bool,
@@ -46,6 +46,7 @@ pub(crate) enum Trace {
 pub(crate) struct Story {
     pub(crate) events: usize,
     pub(crate) restarts: usize,
+    pub(crate) hangs: u32,
     pub(crate) recovered: bool,
     pub(crate) code: ExitCode,
 }
@@ -55,6 +56,7 @@ struct Fake {
     character: Character,
     life: Life,
     is_connected: bool,
+    is_frozen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,18 @@ enum Item {
     Recovered,
     Start,
     Stop(Stop),
+    /// Time in which the supervisor is not called: it passes for the workers too, or for nobody
+    /// but the clock.
+    Pause {
+        of: Pause,
+        lasts: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Master,
+    Machine,
 }
 
 impl World {
@@ -97,7 +111,7 @@ impl World {
             beginning,
             now: beginning,
             peace: beginning + rng.millis(0, 300_000),
-            lateness: rng.pick(&[0, 0, 20]),
+            lateness: rng.pick(&[Duration::ZERO, Duration::ZERO, LATENESS_MAX]),
             trace,
             events: 0,
             recovered: false,
@@ -111,7 +125,8 @@ impl World {
 
     /// Somebody wants it to end, mostly when it has recovered from everything.
     fn plan_the_end(&mut self) {
-        let recovered = self.peace + self.time_to_recover();
+        let time_to_be_found = self.plan.hang_timeout.unwrap_or_default() * 3;
+        let recovered = self.peace + time_to_be_found + self.time_to_recover();
         let start = self.rng.millis(0, 5);
         let is_impatient = self.rng.percent(30);
         let stop = if is_impatient {
@@ -124,6 +139,12 @@ impl World {
             recovered + self.rng.millis(1, 1_000)
         };
         self.add(self.now + start, Item::Start);
+        for _ in 0..self.rng.below(4) {
+            let of = self.rng.pick(&[Pause::Master, Pause::Machine]);
+            let at = (self.peace - self.now).mul_f64(f64::from(self.rng.between(0, 100)) / 100.0);
+            let lasts = self.rng.millis(100, 10_000) * self.rng.pick(&[1, 1, 1_000]);
+            self.add(self.now + at, Item::Pause { of, lasts });
+        }
         self.add(recovered, Item::Recovered);
         let how = self.rng.pick(&[Stop::Graceful, Stop::Graceful, Stop::Fast]);
         self.add(stop, Item::Stop(how));
@@ -173,6 +194,7 @@ impl World {
         Story {
             events: self.events,
             restarts: self.oracle.restarts.len(),
+            hangs: self.oracle.hangs(),
             recovered: self.recovered,
             code,
         }
@@ -190,7 +212,8 @@ impl World {
 
     /// The next thing on the agenda, or the supervisor's alarm, whichever comes first.
     fn step(&mut self) {
-        let lateness = self.rng.millis(0, self.lateness);
+        let percent = self.rng.between(0, 100);
+        let lateness = self.lateness * percent / 100;
         let alarm = self.supervisor.next_deadline().map(|it| it + lateness);
         let next = self.agenda.first_key_value().map(|(&(at, _), _)| at);
         match (next, alarm) {
@@ -227,12 +250,33 @@ impl World {
             Item::ListenersClosed => self.tell(Event::ListenersClosed),
             Item::Spawn(worker) => self.spawn(worker),
             Item::Deed(worker, deed) => self.deed(worker, deed),
+            // A start and an end that take so long are other stories.
+            Item::Pause { of, lasts } => {
+                if self.oracle.era == Era::Up {
+                    self.pause(of, lasts);
+                }
+            }
             Item::Recovered => {
                 if self.oracle.era == Era::Up {
                     self.oracle.has_recovered();
                     self.recovered = true;
                 }
             }
+        }
+    }
+
+    /// What the world is about comes that much later. What the workers do does too if the whole
+    /// machine slept; if the master alone was stopped, it finds it all done.
+    fn pause(&mut self, of: Pause, lasts: Duration) {
+        self.now += lasts;
+        let agenda = std::mem::take(&mut self.agenda);
+        for ((at, entry), item) in agenda {
+            let is_late = match item {
+                Item::Spawn(_) | Item::Deed(..) | Item::ListenersClosed => of == Pause::Machine,
+                Item::Recovered | Item::Start | Item::Stop(_) | Item::Pause { .. } => true,
+            };
+            let at = if is_late { at + lasts } else { at };
+            self.agenda.insert((at, entry), item);
         }
     }
 
@@ -259,14 +303,12 @@ impl World {
         if fake.life != Life::Alive {
             return;
         }
-        if let Deed::Exit(status) = deed {
-            fake.life = Life::Dead;
-            return self.tell(Event::Exited { worker, status });
-        }
-        if !fake.is_connected {
-            return;
-        }
         match deed {
+            Deed::Die => self.exit(worker, killed(9)),
+            _ if fake.is_frozen => {}
+            Deed::Freeze => fake.is_frozen = true,
+            Deed::Exit(status) => self.exit(worker, status),
+            _ if !fake.is_connected => {}
             Deed::SayHello => self.tell(Event::Online { worker }),
             Deed::GetReady => self.tell(Event::Ready { worker }),
             Deed::SayGoodbye => self.tell(Event::Goodbye { worker }),
@@ -274,12 +316,32 @@ impl World {
                 fake.is_connected = false;
                 self.tell(Event::Disconnected { worker, cause });
             }
-            Deed::Exit(_) => unreachable!("it exited above"),
+            Deed::Answer { token } => {
+                // A pong does not make the supervisor look at the clock.
+                self.tell(Event::Tick);
+                self.tell(Event::Pong { worker, token });
+            }
+            Deed::StayUntold => self.tell(Event::Untold { worker }),
+            Deed::NeglectConnections => {
+                if let Some(lasted) = self.plan.hang_timeout {
+                    let symptom = Symptom::Unmoved { lasted };
+                    self.tell(Event::Hung { worker, symptom });
+                }
+            }
         }
+    }
+
+    fn exit(&mut self, worker: WorkerId, status: ExitStatus) {
+        let fake = self.workers.get_mut(&worker).expect("it was ordered");
+        fake.life = Life::Dead;
+        self.tell(Event::Exited { worker, status });
     }
 
     /// Something that is not true, too late, or for the second time: it changes nothing.
     fn noise(&mut self) {
+        // Not every step is one that the supervisor hears of, and a pong does not make it look at
+        // the clock.
+        self.tell(Event::Tick);
         let id = self.rng.below(self.workers.len() as u64 + 3);
         let worker = WorkerId(id);
         let (life, is_connected) = self
@@ -287,7 +349,7 @@ impl World {
             .get(&worker)
             .map_or((Life::Dead, false), |fake| (fake.life, fake.is_connected));
         let is_starting = self.oracle.is_starting(worker);
-        let event = match self.rng.below(9) {
+        let event = match self.rng.below(12) {
             0 if self.oracle.era != Era::Before => Event::Start,
             1 if !matches!(self.supervisor.stage(), Stage::Closing { .. }) => {
                 Event::ListenersClosed
@@ -304,7 +366,15 @@ impl World {
                 worker,
                 cause: Disconnect::Closed,
             },
-            8 if life == Life::Dead => Event::Exited {
+            8 if life != Life::Alive => Event::Pong { worker, token: 1 },
+            9 if life != Life::Alive => Event::Untold { worker },
+            10 if !self.supervisor.is_serving(worker) => Event::Hung {
+                worker,
+                symptom: Symptom::Unmoved {
+                    lasted: Duration::ZERO,
+                },
+            },
+            11 if life == Life::Dead => Event::Exited {
                 worker,
                 status: ExitStatus::Code(0),
             },
@@ -385,19 +455,28 @@ impl World {
                 let deeds = self.workers[&worker].character.drain.clone();
                 self.add_deeds(worker, deeds);
             }
+            Action::Ping { worker, token } => {
+                let mut answer_after = self.workers[&worker].character.reaction;
+                if self.rng.percent(3) {
+                    let rest = Duration::from_millis(100);
+                    let rests = self.rng.between(1, 10);
+                    let untold = (0..rests).map(|so_far| (rest * so_far, Deed::StayUntold));
+                    self.add_deeds(worker, untold.collect());
+                    answer_after += rest * rests;
+                }
+                if self.rng.percent(5) {
+                    let token = token - 1;
+                    self.add_deeds(worker, vec![(answer_after / 2, Deed::Answer { token })]);
+                }
+                self.add_deeds(worker, vec![(answer_after, Deed::Answer { token })]);
+            }
             Action::Signal { worker, signal } => {
                 let fake = &self.workers[&worker];
                 assert_eq!(fake.life, Life::Alive, "nobody signals the dead");
                 let deeds = match signal {
                     Signal::Terminate => fake.character.term.clone(),
-                    Signal::Kill => {
-                        let (signal, core_dumped) = (9, false);
-                        let status = ExitStatus::Signal {
-                            signal,
-                            core_dumped,
-                        };
-                        vec![(fake.character.death, Deed::Exit(status))]
-                    }
+                    Signal::Abort => fake.character.abort.clone(),
+                    Signal::Kill => vec![(fake.character.death, Deed::Die)],
                 };
                 self.add_deeds(worker, deeds);
             }
@@ -421,6 +500,7 @@ impl World {
             character,
             life: Life::Ordered,
             is_connected: true,
+            is_frozen: false,
         };
         self.workers.insert(worker, fake);
     }
@@ -447,6 +527,9 @@ impl World {
     }
 }
 
+/// At most so late is the supervisor woken, unless it is not woken at all.
+pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(20);
+
 fn plan(rng: &mut Rng) -> Plan {
     let first = rng.millis(0, 1_000);
     let always = Restart::Always {
@@ -472,6 +555,8 @@ fn plan(rng: &mut Rng) -> Plan {
         ready_timeout: rng.millis(300, 5_000),
         stop_timeout: rng.millis(0, 5_000),
         kill_timeout: rng.millis(0, 2_000),
+        // Every ping is two events or three: no more of them than it takes.
+        hang_timeout: rng.percent(30).then(|| rng.millis(2_000, 10_000)),
         restart: if rng.percent(10) {
             Restart::Never
         } else {

@@ -4,11 +4,14 @@ use super::script::*;
 use crate::supervisor::*;
 
 /// Every event that is about one worker.
-const EVENTS: [fn(&mut Script, u64) -> &mut Script; 8] = [
+const EVENTS: [fn(&mut Script, u64) -> &mut Script; 11] = [
     Script::spawned,
     Script::spawn_fails,
     Script::online,
     Script::ready,
+    |s, id| s.pong(id, 1),
+    Script::untold,
+    Script::hangs,
     Script::goodbye,
     Script::closes_its_channel,
     Script::breaks_the_protocol,
@@ -64,11 +67,12 @@ fn what_comes_before_spawned_changes_nothing() {
 /// C10: what the reactor read last may have been `Ready`; the exit counts.
 #[test]
 fn an_exit_is_final_in_every_phase() {
-    let phases: [fn(&mut Script) -> &mut Script; 6] = [
+    let phases: [fn(&mut Script) -> &mut Script; 7] = [
         |s| s,
         |s| s.spawned(2),
         |s| s.spawned(2).ready(2),
         |s| s.spawned(2).goodbye(2),
+        |s| s.spawned(2).ready(2).hangs(2),
         |s| s.spawned(2).breaks_the_protocol(2),
         |s| s.spawned(2).breaks_the_protocol(2).advance(secs(5)),
     ];

@@ -2,6 +2,7 @@
 
 mod boot;
 mod disorder;
+mod hang;
 mod leave;
 mod notices;
 mod restart;

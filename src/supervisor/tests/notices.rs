@@ -233,7 +233,22 @@ fn how_loud_it_is() {
             },
             Level::Warn,
         ),
-        (Notice::Killing { who, after }, Level::Warn),
+        (
+            Notice::Killing {
+                who,
+                after,
+                despite: Signal::Terminate,
+            },
+            Level::Warn,
+        ),
+        (
+            Notice::Hung {
+                who,
+                symptom: Symptom::Silent { lasted: after },
+                next,
+            },
+            Level::Warn,
+        ),
         (Notice::Spawned { who }, Level::Info),
         (Notice::Online { who }, Level::Debug),
     ] {

@@ -25,6 +25,7 @@ pub(super) fn plan(agents: u32, workers: u32) -> Plan {
         ready_timeout: secs(10),
         stop_timeout: secs(30),
         kill_timeout: secs(5),
+        hang_timeout: None,
         restart: always(60, OnCrashLoop::Hold),
     }
 }
@@ -93,6 +94,12 @@ impl Script {
         self
     }
 
+    /// Lets time pass in which the reactor does not run: one `Tick` at its end.
+    pub(super) fn jump(&mut self, time: Duration) -> &mut Script {
+        self.now += time;
+        self.happens(Event::Tick)
+    }
+
     /// Lets time pass as the reactor does: a `Tick` at each deadline on the way.
     pub(super) fn advance(&mut self, time: Duration) -> &mut Script {
         let end = self.now + time;
@@ -130,6 +137,22 @@ impl Script {
 
     pub(super) fn ready(&mut self, id: u64) -> &mut Script {
         self.happens(Event::Ready { worker: w(id) })
+    }
+
+    pub(super) fn pong(&mut self, id: u64, token: u64) -> &mut Script {
+        let worker = w(id);
+        self.happens(Event::Pong { worker, token })
+    }
+
+    pub(super) fn untold(&mut self, id: u64) -> &mut Script {
+        self.happens(Event::Untold { worker: w(id) })
+    }
+
+    /// Its accept queue has not moved for a second.
+    pub(super) fn hangs(&mut self, id: u64) -> &mut Script {
+        let (worker, lasted) = (w(id), secs(1));
+        let symptom = Symptom::Unmoved { lasted };
+        self.happens(Event::Hung { worker, symptom })
     }
 
     pub(super) fn goodbye(&mut self, id: u64) -> &mut Script {
@@ -254,6 +277,7 @@ pub(super) const fn killed(signal: i32) -> ExitStatus {
 }
 
 pub(super) const SIGTERM: i32 = libc::SIGTERM;
+pub(super) const SIGABRT: i32 = libc::SIGABRT;
 pub(super) const SIGKILL: i32 = libc::SIGKILL;
 pub(super) const SIGSEGV: i32 = libc::SIGSEGV;
 
@@ -288,6 +312,11 @@ pub(super) fn announce(id: u64) -> Action {
     Action::AnnounceReady { worker: w(id) }
 }
 
+pub(super) fn ping(id: u64, token: u64) -> Action {
+    let worker = w(id);
+    Action::Ping { worker, token }
+}
+
 pub(super) fn drain(id: u64, within: Duration) -> Action {
     let worker = w(id);
     Action::Drain { worker, within }
@@ -295,6 +324,11 @@ pub(super) fn drain(id: u64, within: Duration) -> Action {
 
 pub(super) fn terminate(id: u64) -> Action {
     let (worker, signal) = (w(id), Signal::Terminate);
+    Action::Signal { worker, signal }
+}
+
+pub(super) fn abort(id: u64) -> Action {
+    let (worker, signal) = (w(id), Signal::Abort);
     Action::Signal { worker, signal }
 }
 
