@@ -1,5 +1,6 @@
 //! The supervisor's actions, done: one arm per action.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use worker_proto::env;
@@ -9,7 +10,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
-use crate::supervisor::{Action, Event, Notice};
+use crate::supervisor::{Action, Event, Notice, Signal};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -57,6 +58,10 @@ impl Reactor {
                 self.tell(worker, FromMaster::Drain { within }, None, now);
             }
             Action::Signal { worker, signal } => {
+                if signal == Signal::Abort {
+                    // It may need a while to die, and the clients need not wait for that.
+                    self.retire(worker);
+                }
                 if let Some(process) = self.processes.get(&worker)
                     && let Err(err) = process.signal(signal)
                 {
@@ -74,7 +79,7 @@ impl Reactor {
                 }
             }
             Action::Notify(notice) => {
-                log::log!(notice.level(), "{notice}");
+                log(&notice, &self.processes);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
@@ -140,5 +145,17 @@ impl Reactor {
             .with_env(env::COUNT, self.config.count(role).to_string())
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
+    }
+}
+
+/// Of a process that hangs it also tells what that process is doing: the signal that comes next puts
+/// an end to it.
+fn log(notice: &Notice, processes: &HashMap<WorkerId, Process>) {
+    if let Notice::Hung { who, .. } = notice
+        && let Some(activity) = processes.get(&who.worker).and_then(Process::activity)
+    {
+        log::log!(notice.level(), "{notice}; {activity}");
+    } else {
+        log::log!(notice.level(), "{notice}");
     }
 }

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
 use crate::supervisor::{ExitStatus, Signal};
+use crate::sys::activity::Activity;
 use crate::sys::pidfd::Pidfd;
 
 /// One worker or agent.
@@ -125,6 +126,11 @@ impl Process {
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| pidfd.signal(signal))
+    }
+
+    /// What the process is doing at this moment, unless it is gone.
+    pub(crate) fn activity(&self) -> Option<Activity> {
+        self.pidfd.as_ref().map(|pidfd| Activity::of(pidfd.pid()))
     }
 
     /// What the process is told when it has said `Hello`.

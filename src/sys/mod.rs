@@ -7,6 +7,7 @@
     reason = "the fence: system calls that nix and socket2 do not wrap"
 )]
 
+pub(crate) mod activity;
 pub(crate) mod channel;
 pub(crate) mod cpu;
 pub(crate) mod inherited;
