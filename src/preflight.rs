@@ -4,12 +4,13 @@
 //! remedy.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::config::Config;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
+use crate::config::{Config, LEAST_HANG_TIMEOUT};
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::BindError;
 use crate::sys::program::{ProgramError, locate};
@@ -26,6 +27,14 @@ pub enum PreflightError {
     TooManyWorkers {
         /// How many were asked for.
         workers: u32,
+    },
+    /// A process that waits for a CPU would count as hung.
+    #[error(
+        "hang timeout {given:?}: a process may have to wait that long for a CPU, use at least {LEAST_HANG_TIMEOUT:?}"
+    )]
+    HangTimeoutTooShort {
+        /// What was asked for.
+        given: Duration,
     },
     /// More workers than the limit on open descriptors allows.
     #[error(
@@ -82,6 +91,11 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         return Err(PreflightError::TooManyWorkers {
             workers: config.workers,
         });
+    }
+    if let Some(given) = config.hang_timeout
+        && given < LEAST_HANG_TIMEOUT
+    {
+        return Err(PreflightError::HangTimeoutTooShort { given });
     }
     check_descriptors(&config)?;
     check_listeners(&config.listeners)?;

@@ -43,6 +43,11 @@ fn a_bad_flag_is_refused_with_the_value_and_the_remedy() {
         (&["--log-level=loud"], &["loud", "--log-level"]),
         (&["--ready-timeout=soon"], &["soon", "500ms, 30s or 5m"]),
         (&["--ready-timeout=0s"], &["0s", "more than nothing"]),
+        (&["--hang-timeout=0s"], &["0s", "more than nothing"]),
+        (
+            &["--hang-timeout=199ms"],
+            &["hang timeout 199ms", "at least 200ms"],
+        ),
         (&["--stop-timeout=10"], &["10", "500ms, 30s or 5m"]),
         (&["--stop-timeout=9999d"], &["9999d", "at most a year"]),
         (&["--bind-retry=later"], &["later", "500ms, 30s or 5m"]),

@@ -92,6 +92,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, help_heading = "Life")]
     stop_timeout: Duration,
 
+    /// How long a process that serves may do nothing before it counts as hung: not answer the
+    /// master, or leave the connections in its queue where they are. The log tells what it is
+    /// doing; then SIGABRT, a second later SIGKILL, and a replacement. Only time in which the master
+    /// itself runs counts. At least 200ms; without this flag nobody is judged, since a process may
+    /// be stopped by a debugger, or busy with long connections
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, help_heading = "Life")]
+    hang_timeout: Option<Duration>,
+
     /// How long a process may go on after its master was killed
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time, help_heading = "Life")]
     orphan_grace: Duration,
@@ -189,6 +197,7 @@ impl Args {
         config.bind_retry = self.bind_retry;
         config.ready_timeout = self.ready_timeout;
         config.stop_timeout = self.stop_timeout;
+        config.hang_timeout = self.hang_timeout;
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         Ok((config, count))

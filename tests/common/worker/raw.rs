@@ -89,6 +89,8 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                     let fd = channel.as_raw_fd();
                     nix::sys::socket::send(fd, &[], MsgFlags::MSG_NOSIGNAL).expect("send");
                 }
+                // Allowed, but it owes answers.
+                "mute" => {}
                 // Allowed, if there is an end to it.
                 "pongs" => {
                     let pong = ToMaster::Pong { token: 1 };
