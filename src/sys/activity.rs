@@ -116,7 +116,7 @@ impl fmt::Display for State {
         let meaning = match letter {
             'R' => "running",
             'S' => "sleeping",
-            'D' => "waiting for a disk",
+            'D' => "not to be interrupted",
             'T' => "stopped",
             't' => "stopped by a debugger",
             'Z' => "dead, not reaped",
