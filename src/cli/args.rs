@@ -1,7 +1,9 @@
 //! The flags, and what they mean for the configuration.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,10 +17,10 @@ use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
 use crate::config::{
     Config, ConnectionLimits, DEFAULT_WINDOW, MAX_WINDOW, OnDemand, Overflow, Refusal, restart,
+    systemd,
 };
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit};
 use crate::sys::cpu::CpuCount;
-use crate::sys::inherited;
 
 /// Turn one program into a cluster of processes on one host.
 ///
@@ -264,7 +266,7 @@ impl Args {
         let program = match self.command.split_first() {
             Some((path, args)) => Program::new(path).args(args),
             None => {
-                let own = std::env::current_exe()
+                let own = env::current_exe()
                     .map_err(|err| usage(format!("find this program's own file: {err}")))?;
                 Program::new(own).args(["--builtin", "hello"])
             }
@@ -293,7 +295,8 @@ impl Args {
     /// What --listen names, what systemd passed, and the built-in worker's own address.
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
-        listeners.extend(inherited::from_systemd());
+        let passed = systemd::listeners(process::id(), |name| env::var_os(name));
+        listeners.extend(passed);
         if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
             listeners.push(ListenerSpec::bind(address));

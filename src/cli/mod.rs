@@ -6,6 +6,7 @@ mod args;
 mod banner;
 mod logging;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
@@ -15,6 +16,7 @@ use clap::Parser;
 use self::args::{Args, Builtin};
 use self::banner::Banner;
 use self::logging::Logging;
+use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::hello_http;
 use crate::master::{Master, StartError};
@@ -37,6 +39,24 @@ pub fn main() -> process::ExitCode {
     match args.builtin {
         Some(Builtin::Hello) => hello_http::main(),
         None => run_to_code(&args).into(),
+    }
+}
+
+/// The configuration that a command line describes, its first argument being the program's name,
+/// or the line that refuses it. Binds, writes and starts nothing.
+///
+/// # Errors
+/// As on standard error, without the program's name.
+// Not an interface: the flags are private, and this is the door for `fuzz/` and `tests/decoders`.
+#[doc(hidden)]
+pub fn configuration<A>(arguments: impl IntoIterator<Item = A>) -> Result<Config, String>
+where
+    A: Into<OsString> + Clone,
+{
+    let args = Args::try_parse_from(arguments).map_err(|err| in_one_line(&err).line())?;
+    match args.config() {
+        Ok((config, _)) => Ok(config),
+        Err(failure) => Err(failure.line()),
     }
 }
 
@@ -90,19 +110,23 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 impl Failure {
-    /// One line on standard error, before there is a log or after it. What was given is shown
-    /// in it, and may contain anything.
+    /// Says so on standard error, before there is a log or after it.
     fn report(self) -> ExitCode {
-        let mut reason = String::with_capacity(self.reason.len());
+        let _ = writeln!(io::stderr(), "rr-master: {}", self.line());
+        self.code
+    }
+
+    /// One line. What was given is shown in it, and may contain anything.
+    fn line(&self) -> String {
+        let mut line = String::with_capacity(self.reason.len());
         for c in self.reason.chars() {
             if c.is_control() {
-                reason.extend(c.escape_default());
+                line.extend(c.escape_default());
             } else {
-                reason.push(c);
+                line.push(c);
             }
         }
-        let _ = writeln!(io::stderr(), "rr-master: {reason}");
-        self.code
+        line
     }
 }
 

@@ -16,9 +16,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Pid, getppid};
 use worker_proto::env;
 
-use super::inherited::SYSTEMD_VARIABLES;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
+use crate::config::systemd;
 
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
     if let Some(cwd) = &launch.cwd {
         command.current_dir(cwd);
     }
-    for name in env::ALL.iter().chain(&SYSTEMD_VARIABLES) {
+    for name in env::ALL.iter().chain(&systemd::VARIABLES) {
         command.env_remove(name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));

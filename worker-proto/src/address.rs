@@ -137,6 +137,7 @@ impl FromStr for Address {
                 Some(name) if name.len() > UNIX_PATH_MAX => Err(refused(Problem::LongPath)),
                 Some(name) => Ok(Address::Abstract(name.into())),
                 None if path.is_empty() => Err(refused(Problem::NoPath)),
+                None if path.contains('\0') => Err(refused(Problem::Zero)),
                 None if path.len() > UNIX_PATH_MAX => Err(refused(Problem::LongPath)),
                 None => Ok(Address::Path(path.into())),
             };
@@ -191,6 +192,8 @@ enum Problem {
     BarePath,
     #[error("the path is missing: write unix:PATH, or unix:@NAME for an abstract one")]
     NoPath,
+    #[error("a Unix path cannot contain a zero byte: write unix:@NAME for an abstract one")]
+    Zero,
     #[error(
         "the Unix path is longer than {UNIX_PATH_MAX} bytes, the most that unix(7) takes: use a shorter or a relative path"
     )]
@@ -238,6 +241,7 @@ mod tests {
             "unix:/run/app.sock",
             "unix:app",
             "unix:@app",
+            "unix:@app\0",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -263,6 +267,9 @@ mod tests {
             ("unix:", Problem::NoPath),
             ("unix:@", Problem::NoPath),
             (long.as_str(), Problem::LongPath),
+            // bind(2) would end the first at its zero and take the second for an abstract name.
+            ("unix:/run/app\0.sock", Problem::Zero),
+            ("unix:\0app", Problem::Zero),
         ] {
             let err = text.parse::<Address>().unwrap_err();
             assert_eq!(err.problem, problem, "{text:?} gives {err}");

@@ -1,7 +1,7 @@
 //! The codec: frames to bytes and back. The only file that names bincode.
 //!
-//! What arrives is never trusted: no more is allocated than [`MAX_FRAME_BYTES`] allows, and bytes
-//! left over after a frame are an error, so that every byte sequence has at most one reading.
+//! What arrives is never trusted: a length that the bytes do not bear out costs 1 MiB at most, and
+//! bytes left over after a frame are an error, so that every byte sequence has at most one reading.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,12 @@ pub enum DecodeError {
         len: usize,
         /// What the decoder said.
         source: bincode::error::DecodeError,
+    },
+    /// More than [`MAX_FRAME_BYTES`].
+    #[error("decode a frame of {len} bytes: at most {MAX_FRAME_BYTES} are read")]
+    Oversized {
+        /// How many bytes there were.
+        len: usize,
     },
     /// A frame, and then more.
     #[error("decode a frame: {excess} bytes left over")]
@@ -54,13 +60,13 @@ pub fn encode<F: Serialize>(frame: &F, buffer: &mut Vec<u8>) -> Result<(), Encod
 /// # Errors
 /// When the bytes are not exactly one frame.
 pub fn decode<F: DeserializeOwned>(bytes: &[u8]) -> Result<F, DecodeError> {
-    let (frame, used) = bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|source| {
-        DecodeError::Malformed {
-            len: bytes.len(),
-            source,
-        }
-    })?;
-    match bytes.len() - used {
+    let len = bytes.len();
+    if len > MAX_FRAME_BYTES {
+        return Err(DecodeError::Oversized { len });
+    }
+    let (frame, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|source| DecodeError::Malformed { len, source })?;
+    match len - used {
         0 => Ok(frame),
         excess => Err(DecodeError::Trailing { excess }),
     }
@@ -69,5 +75,10 @@ pub fn decode<F: DeserializeOwned>(bytes: &[u8]) -> Result<F, DecodeError> {
 const CONFIG: bincode::config::Configuration<
     bincode::config::LittleEndian,
     bincode::config::Varint,
-    bincode::config::Limit<MAX_FRAME_BYTES>,
-> = bincode::config::standard().with_limit::<MAX_FRAME_BYTES>();
+    bincode::config::Limit<MAX_DECODED_BYTES>,
+> = bincode::config::standard().with_limit::<MAX_DECODED_BYTES>();
+
+/// The decoder's own limit counts a number with its size in memory, which is up to eight times
+/// what it takes in a frame: no frame within [`MAX_FRAME_BYTES`] exceeds this. It bounds what a
+/// text may claim.
+const MAX_DECODED_BYTES: usize = 8 * MAX_FRAME_BYTES;

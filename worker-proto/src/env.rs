@@ -15,6 +15,9 @@
 //!
 //! All but the first repeat what `Welcome` says, for programs and wrappers that do not use the SDK.
 
+use std::ffi::OsStr;
+use std::os::fd::RawFd;
+
 /// Number of the inherited descriptor that is the control channel.
 pub const CONTROL_FD: &str = "RR_CONTROL_FD";
 /// `worker` or `agent`.
@@ -34,3 +37,10 @@ pub const MASTER_PID: &str = "RR_MASTER_PID";
 pub const ALL: [&str; 7] = [
     CONTROL_FD, ROLE, SLOT, COUNT, WORKER_ID, GENERATION, MASTER_PID,
 ];
+
+/// Reads the value of [`CONTROL_FD`]; whether such a descriptor is open is another question.
+#[must_use]
+pub fn control_fd(value: &OsStr) -> Option<RawFd> {
+    let number: RawFd = value.to_str()?.parse().ok()?;
+    (number >= 0).then_some(number)
+}

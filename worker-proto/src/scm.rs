@@ -170,6 +170,16 @@ fn own_ancillary(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) -> Optio
             // SAFETY: the kernel writes a whole `ucred` as the payload of SCM_CREDENTIALS.
             let credentials = unsafe { ptr::read_unaligned(data.cast::<libc::ucred>()) };
             sender_pid = u32::try_from(credentials.pid).ok();
+        } else if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == SCM_PIDFD {
+            // Nobody here asks for it, but whoever shares the socket can set SO_PASSPIDFD: a
+            // worker, on an accept queue that the master takes packets back from.
+            // SAFETY: the kernel writes an int as the payload of SCM_PIDFD.
+            let fd = unsafe { ptr::read_unaligned(data.cast::<RawFd>()) };
+            // Otherwise it is the error number of a pidfd that could not be had.
+            if fd >= 0 {
+                // SAFETY: the kernel has just installed `fd` for us and nobody else knows it.
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
         }
         // SAFETY: `cmsg` is a header of this `header`'s control buffer.
         cmsg = unsafe { libc::CMSG_NXTHDR(header, cmsg) };
@@ -186,7 +196,7 @@ impl Wait {
     }
 }
 
-/// Room for the most descriptors and one set of credentials, aligned for `cmsghdr`.
+/// Room for the most descriptors, one set of credentials and one pidfd, aligned for `cmsghdr`.
 struct ControlBuffer([MaybeUninit<u64>; CONTROL_WORDS]);
 
 impl ControlBuffer {
@@ -239,12 +249,17 @@ const CMSG_HEADER_BYTES: usize = {
 
 #[allow(
     clippy::cast_possible_truncation,
-    reason = "both payloads are small constants"
+    reason = "the payloads are small constants"
 )]
 const CONTROL_WORDS: usize = {
     // SAFETY: CMSG_SPACE only computes.
     let rights = unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * mem::size_of::<RawFd>()) as u32) };
     // SAFETY: as above.
     let credentials = unsafe { libc::CMSG_SPACE(mem::size_of::<libc::ucred>() as u32) };
-    (rights + credentials) as usize / mem::size_of::<u64>()
+    // SAFETY: as above.
+    let pidfd = unsafe { libc::CMSG_SPACE(mem::size_of::<RawFd>() as u32) };
+    (rights + credentials + pidfd) as usize / mem::size_of::<u64>()
 };
+
+/// A pidfd of the sender, see `unix(7)`; not in the libc crate yet.
+const SCM_PIDFD: libc::c_int = 4;

@@ -229,6 +229,30 @@ fn an_oversized_frame_is_refused_by_both_sides() {
     }
 }
 
+#[test]
+fn an_oversized_frame_is_refused_also_where_its_numbers_are_longer_than_they_must_be() {
+    // Each unnamed peer takes five bytes instead of one.
+    let count: u16 = 14_000;
+    let peers = hex("fc04000000").repeat(count.into());
+    let [low, high] = count.to_le_bytes();
+    let bytes = [&[0, 0xfb, low, high][..], &peers, &[0]].concat();
+    let err = codec::decode::<Connections>(&bytes).expect_err("a frame of 70,005 bytes");
+    assert!(matches!(err, DecodeError::Oversized { len: 70_005 }));
+}
+
+#[test]
+fn what_is_not_too_large_to_write_is_not_too_large_to_read() {
+    let FromMaster::Welcome(welcome) = from_master().swap_remove(0) else {
+        panic!("the first variant");
+    };
+    // 12 bytes each, with numbers that take more in memory.
+    let frame = FromMaster::Welcome(Welcome {
+        listeners: vec![welcome.listeners[0].clone(); 5_000],
+        ..welcome
+    });
+    assert_eq!(codec::decode::<FromMaster>(&bytes(&frame)).unwrap(), frame);
+}
+
 fn is_written_and_read_as<F>(frame: &F, golden: &[u8])
 where
     F: Serialize + DeserializeOwned + PartialEq + Debug,

@@ -4,12 +4,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use common::{limit_with_room_for, open_descriptors, reexec, role};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::sockopt;
 use nix::sys::stat::fstat;
 use worker_proto::address::Address;
 use worker_proto::codec::MAX_FRAME_BYTES;
@@ -197,7 +198,7 @@ fn a_full_queue_refuses_and_the_connection_is_intact() {
 #[test]
 fn the_kernel_says_who_sent_a_packet() {
     let (master, worker): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
-    nix::sys::socket::setsockopt(&master, nix::sys::socket::sockopt::PassCred, &true).unwrap();
+    nix::sys::socket::setsockopt(&master, sockopt::PassCred, &true).unwrap();
     let file = files(1);
     let hello = worker_proto::frame::ToMaster::Ready;
     worker
@@ -208,6 +209,35 @@ fn the_kernel_says_who_sent_a_packet() {
     assert_eq!(received.sender_pid, Some(std::process::id()));
     // Credentials and descriptors share the control buffer.
     assert_eq!(inbox.take_descriptors(1).unwrap().len(), 1);
+}
+
+/// The worker's end of an accept queue is the master's, too: what one sets, the other receives.
+#[test]
+fn a_descriptor_for_the_sender_is_closed_and_takes_nobodys_place() {
+    const ROLE: &str = "scm-pidfd";
+    if role().as_deref() != Some(ROLE) {
+        return reexec(
+            "a_descriptor_for_the_sender_is_closed_and_takes_nobodys_place",
+            ROLE,
+        );
+    }
+    let (one, other) = queue();
+    if !pass_pidfd(&other) {
+        return; // Before Linux 6.5.
+    }
+    nix::sys::socket::setsockopt(&other, sockopt::PassCred, &true).unwrap();
+    let file = files(1);
+    let lent = vec![file[0].as_fd(); MAX_DESCRIPTORS];
+    let mut inbox = Inbox::new();
+    for count in [0, 1, MAX_DESCRIPTORS] {
+        one.send(&packet(0, 0), &lent[..count], Wait::Never)
+            .unwrap();
+        let before = open_descriptors();
+        assert!(other.has_room_for_next(&mut inbox, Wait::Never).unwrap());
+        other.receive(&mut inbox, Wait::Never).unwrap();
+        assert_eq!(inbox.take_descriptors(count).unwrap().len(), count);
+        assert_eq!(open_descriptors(), before);
+    }
 }
 
 #[test]
@@ -257,6 +287,25 @@ fn at_the_descriptor_limit_the_loss_is_told_and_nothing_leaks() {
     assert_eq!(received.frame, packet(2, 8));
     let received = inbox.take_descriptors(8).unwrap();
     assert_eq!(inodes(&received), inodes(&sent));
+}
+
+/// Has a pidfd of its sender come with each packet, see `SO_PASSPIDFD` in `unix(7)`; answers
+/// whether this kernel can.
+fn pass_pidfd(socket: &impl AsRawFd) -> bool {
+    let yes: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of_val(&yes)).unwrap();
+    // SAFETY: the value is an int that outlives the call.
+    #[expect(unsafe_code, reason = "no safe interface has this option")]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSPIDFD,
+            (&raw const yes).cast(),
+            len,
+        )
+    };
+    result == 0
 }
 
 fn queue() -> (QueueSender, QueueReceiver) {

@@ -5,7 +5,7 @@
 //! wrong number must not close somebody else's file.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use socket2::{Domain, SockRef, Type};
 
-use crate::env::{ALL, CONTROL_FD};
+use crate::env::{ALL, CONTROL_FD, control_fd};
 use crate::socket::WorkerChannel;
 
 /// Takes the control channel, or `None` when no master started this process.
@@ -30,7 +30,7 @@ pub(crate) fn control_channel() -> Result<Option<WorkerChannel>, InheritError> {
         value: value.clone(),
         problem,
     };
-    let number = number(&value).map_err(refused)?;
+    let number = control_fd(&value).ok_or(Problem::Number).map_err(refused)?;
     prove(number).map_err(refused)?;
     if TAKEN.swap(true, Ordering::AcqRel) {
         return Err(InheritError::Taken);
@@ -73,11 +73,6 @@ pub(crate) enum Problem {
     Closed,
     #[error("names a descriptor that is not a master's control channel")]
     Foreign,
-}
-
-fn number(value: &OsStr) -> Result<RawFd, Problem> {
-    let number = value.to_str().and_then(|text| text.parse::<RawFd>().ok());
-    number.filter(|number| *number >= 0).ok_or(Problem::Number)
 }
 
 /// Checks that `number` is an open Unix packet socket, without owning it.
