@@ -233,7 +233,8 @@ fn a_descriptor_for_the_sender_is_closed_and_takes_nobodys_place() {
         one.send(&packet(0, 0), &lent[..count], Wait::Never)
             .unwrap();
         let before = open_descriptors();
-        assert!(other.has_room_for_next(&mut inbox, Wait::Never).unwrap());
+        let beyond = other.next_beyond_limit(&mut inbox, Wait::Never).unwrap();
+        assert!(beyond.is_none(), "all of them fit");
         other.receive(&mut inbox, Wait::Never).unwrap();
         assert_eq!(inbox.take_descriptors(count).unwrap().len(), count);
         assert_eq!(open_descriptors(), before);

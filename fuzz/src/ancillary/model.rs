@@ -172,12 +172,13 @@ impl Model {
         let limit = self.limit(room);
         let answer = self
             .receiver
-            .has_room_for_next(&mut self.inbox, Wait::Never);
+            .next_beyond_limit(&mut self.inbox, Wait::Never);
         drop(limit);
         match (answer, self.waiting.front()) {
-            (Ok(has_room), Some(sent)) => {
-                let room = room.map_or(usize::MAX, usize::from);
-                assert_eq!(has_room, sent.files.len() <= room);
+            (Ok(beyond), Some(sent)) => {
+                let is_beyond = sent.files.len() > room.map_or(usize::MAX, usize::from);
+                let frame = codec::decode(&sent.bytes).ok();
+                assert_eq!(beyond, frame.filter(|_| is_beyond));
             }
             (Err(ReceiveError::Closed), Some(sent)) => assert!(sent.bytes.is_empty()),
             (Err(ReceiveError::Empty | ReceiveError::Closed), None) => {}
