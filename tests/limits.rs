@@ -7,6 +7,8 @@ use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use common::client::{ask, connect, get, read_response};
+use common::command::{Unprivileged, after};
+use common::load::Load;
 use common::{Cluster, await_condition, processes, test_worker};
 
 /// A worker gets no more than its limit; when one of its connections is closed it gets the next at
@@ -128,6 +130,45 @@ fn a_program_without_the_sdk_gets_no_more_than_it_has_descriptors_for() {
         for client in clients {
             assert_eq!(finish(client), 200, "with {workers} workers");
         }
+        assert_eq!(cluster.stop().code(), 0);
+    }
+}
+
+/// Descriptors run out everywhere: in the master, in the workers, and on the way between them. As
+/// root and as anybody else, for whom the kernel counts what is on the way (`ETOOMANYREFS`).
+#[test]
+fn with_few_descriptors_everybody_is_served_all_the_same() {
+    const FEW: &str = "ulimit -n 64";
+    let programs = Unprivileged::new();
+    let worker = programs.worker();
+    let args = ["-w", "4", "-l", "127.0.0.1:0", worker.to_str().unwrap()];
+    let args = || args.iter().copied().chain(["serve"]);
+    for command in [after(FEW, args()), programs.after(FEW, args())] {
+        let mut cluster = Cluster::from_command(command);
+        let address = cluster.address();
+        cluster.await_ready();
+        let frozen = [cluster.worker(0), cluster.worker(1), cluster.worker(2)];
+        // More at once than anybody can open, and most of the workers do not receive.
+        let clients: Vec<TcpStream> = (0..400).map(|_| connect(address).unwrap()).collect();
+        for worker in &frozen {
+            processes::freeze(worker.pid());
+        }
+        let more: Vec<_> = (0..200)
+            .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+            .collect();
+        processes::await_quiet(cluster.pid());
+        for worker in &frozen {
+            processes::thaw(worker.pid());
+        }
+        for client in clients {
+            assert_eq!(finish(client), 200);
+        }
+        for asked in more {
+            assert_eq!(asked.answer().unwrap().status, 200);
+        }
+        let load = Load::start(address, 20);
+        load.await_more(2000);
+        assert_eq!(load.stop().failures, Vec::<String>::new());
         assert_eq!(cluster.stop().code(), 0);
     }
 }

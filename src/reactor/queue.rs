@@ -218,28 +218,38 @@ impl AcceptQueue {
     /// Takes back one packet that the worker has not received; `None` when there is none left.
     ///
     /// One at a time, since every connection taken back is a descriptor of the master's.
-    pub(crate) fn reclaim(&mut self, inbox: &mut Inbox) -> Option<Vec<Accepted>> {
-        match self.receiver.receive(inbox, Wait::Never) {
-            Ok(received) => {
+    ///
+    /// # Errors
+    /// `EMFILE` when the master may not open the descriptors of the next packet, which then stays
+    /// where it is.
+    pub(crate) fn reclaim(&mut self, inbox: &mut Inbox) -> io::Result<Option<Vec<Accepted>>> {
+        match self.receive_unread(inbox) {
+            Ok(peers) => {
                 let streams = std::mem::take(&mut inbox.descriptors).into_iter();
-                let reclaimed = streams.zip(received.frame.peers);
+                let reclaimed = streams.zip(peers);
                 let reclaimed: Vec<_> = reclaimed
                     .map(|(stream, peer)| Accepted { stream, peer })
                     .collect();
                 self.counters.reclaimed += reclaimed.len() as u64;
                 self.watch.shift(1);
-                Some(reclaimed)
+                Ok(Some(reclaimed))
             }
-            Err(ReceiveError::Empty | ReceiveError::Closed) => None,
+            Err(ReceiveError::Empty | ReceiveError::Closed) => Ok(None),
             Err(err @ ReceiveError::Violation(_)) => {
                 log::error!("reclaim connections from an accept queue: {err}");
-                Some(Vec::new())
+                Ok(Some(Vec::new()))
             }
-            Err(err @ ReceiveError::Io(_)) => {
-                log::error!("reclaim connections from an accept queue: {err}");
-                None
-            }
+            Err(ReceiveError::Io(err)) => Err(err),
         }
+    }
+
+    fn receive_unread(&self, inbox: &mut Inbox) -> Result<Vec<Address>, ReceiveError> {
+        // Descriptors beyond the limit would be lost with their packet.
+        let beyond = self.receiver.next_beyond_limit(inbox, Wait::Never)?;
+        if beyond.is_some() {
+            return Err(ReceiveError::Io(io::Error::from_raw_os_error(libc::EMFILE)));
+        }
+        Ok(self.receiver.receive(inbox, Wait::Never)?.frame.peers)
     }
 }
 

@@ -10,7 +10,7 @@ use worker_proto::ids::WorkerId;
 use super::{Serving, Trouble, Turn};
 use crate::dispatch::Reason;
 use crate::reactor::queue::AcceptQueue;
-use crate::sys::listening::Accepted;
+use crate::sys::listening::{AcceptError, Accepted};
 
 /// A queue that lost its worker.
 #[derive(Debug)]
@@ -77,43 +77,63 @@ impl Serving {
         }
     }
 
-    /// Takes a packet back; answers whether there may be anything left to take.
+    /// Takes a packet back; answers whether there may be anything left to take now.
     fn reclaim(&mut self, turn: &mut Turn<'_>) -> bool {
-        if let Some(retired) = self.retired.front_mut() {
-            if let Some(connections) = retired.queue.reclaim(turn.inbox) {
-                let count = connections.len() as u64;
-                retired.reclaimed += count;
-                self.counters.reclaimed += count;
-                turn.loads.take_back(retired.worker, count);
-                self.held.extend(connections);
-            } else {
-                let Retired {
-                    worker, reclaimed, ..
-                } = retired;
-                if *reclaimed > 0 {
-                    log::info!(
-                        "{worker} {}: {reclaimed} unread connections reclaimed",
-                        self.name
-                    );
+        if let Some(mut retired) = self.retired.pop_front() {
+            let taken = self.take_back(retired.worker, &mut retired.queue, turn);
+            match taken {
+                Some(count) => {
+                    retired.reclaimed += count;
+                    self.retired.push_front(retired);
                 }
-                self.retired.pop_front();
+                None if self.paused_until.is_some() => self.retired.push_front(retired),
+                None if retired.reclaimed > 0 => log::info!(
+                    "{} {}: {} unread connections reclaimed",
+                    retired.worker,
+                    self.name,
+                    retired.reclaimed
+                ),
+                None => {}
             }
-            return true;
+            return taken.is_some() || self.paused_until.is_none();
         }
-        let Some(short) = self.short.iter_mut().find(|short| !short.is_emptied) else {
+        let next = self.short.iter().position(|short| !short.is_emptied);
+        let Some(next) = next else {
             return false;
         };
-        let queue = self.queues.get_mut(&short.worker);
-        match queue.and_then(|queue| queue.reclaim(turn.inbox)) {
-            Some(connections) => {
+        let worker = self.short[next].worker;
+        let queue = self.queues.remove(&worker);
+        let taken = queue.and_then(|mut queue| {
+            let taken = self.take_back(worker, &mut queue, turn);
+            self.queues.insert(worker, queue);
+            taken
+        });
+        self.short[next].is_emptied = taken.is_none();
+        taken.is_some() || self.paused_until.is_none()
+    }
+
+    /// Takes a packet out of this queue and holds what was in it; answers how many connections
+    /// that were. Without descriptors for them everything rests for a moment.
+    fn take_back(
+        &mut self,
+        worker: WorkerId,
+        queue: &mut AcceptQueue,
+        turn: &mut Turn<'_>,
+    ) -> Option<u64> {
+        match queue.reclaim(turn.inbox) {
+            Ok(connections) => {
+                let connections = connections?;
                 let count = connections.len() as u64;
                 self.counters.reclaimed += count;
-                turn.loads.take_back(short.worker, count);
+                turn.loads.take_back(worker, count);
                 self.held.extend(connections);
+                Some(count)
             }
-            None => short.is_emptied = true,
+            Err(err) => {
+                self.pause(turn.now, &AcceptError::Exhausted(err));
+                None
+            }
         }
-        true
     }
 }
 

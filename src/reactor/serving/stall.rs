@@ -12,6 +12,7 @@ use worker_proto::ids::WorkerId;
 use super::{Serving, Turn};
 use crate::dispatch::{Pace, Reason};
 use crate::reactor::queue::{AcceptQueue, Head};
+use crate::sys::listening::AcceptError;
 
 /// One worker's stall.
 #[derive(Debug)]
@@ -207,7 +208,7 @@ impl Serving {
 impl Serving {
     /// Gives what stalled workers left unread to workers with an empty queue, when it is time.
     pub(super) fn rescue(&mut self, turn: &mut Turn<'_>) {
-        if self.rescue.at.is_none_or(|at| turn.now < at) || self.paused_until.is_some() {
+        if self.rescue.at.is_none_or(|at| turn.now < at) {
             return;
         }
         self.rescue.at = None;
@@ -219,7 +220,11 @@ impl Serving {
                     is_left = true;
                     break;
                 };
-                has_moved |= self.move_packet(worker, target, turn);
+                if !self.move_packet(worker, target, turn) {
+                    is_left = true;
+                    break;
+                }
+                has_moved = true;
             }
         }
         if is_left {
@@ -254,8 +259,13 @@ impl Serving {
         let Some(queue) = self.queues.get_mut(&from) else {
             return false;
         };
-        let Some(connections) = queue.reclaim(turn.inbox) else {
-            return false;
+        let connections = match queue.reclaim(turn.inbox) {
+            Ok(Some(connections)) => connections,
+            Ok(None) => return false,
+            Err(err) => {
+                self.pause(turn.now, &AcceptError::Exhausted(err));
+                return false;
+            }
         };
         let count = connections.len() as u64;
         self.counters.reclaimed += count;
