@@ -8,7 +8,7 @@
 //! Press Enter to stop. The same program runs as the master and, started by it, as each worker;
 //! the library touches no signal of the process, so stopping is up to the program.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -72,6 +72,9 @@ fn serve(worker: Worker) -> anyhow::Result<process::ExitCode> {
 }
 
 fn answer(mut connection: Connection) {
+    // To close with the request unread would reset the connection, and the answer with it.
+    let head = BufReader::new(&connection).lines().map_while(Result::ok);
+    head.take_while(|line| !line.is_empty()).for_each(drop);
     let body = format!("hello from pid {}\n", std::process::id());
     let length = body.len();
     let _ = write!(

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
-use crate::config::{Config, LEAST_HANG_TIMEOUT};
+use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT};
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::BindError;
 use crate::sys::program::{ProgramError, locate};
@@ -33,6 +33,14 @@ pub enum PreflightError {
         "hang timeout {given:?}: a process may have to wait that long for a CPU, use at least {LEAST_HANG_TIMEOUT:?}"
     )]
     HangTimeoutTooShort {
+        /// What was asked for.
+        given: Duration,
+    },
+    /// A process that waits for a CPU would count as stalled.
+    #[error(
+        "stall timeout {given:?}: a process may have to wait that long for a CPU, use at least {LEAST_STALL_TIMEOUT:?}"
+    )]
+    StallTimeoutTooShort {
         /// What was asked for.
         given: Duration,
     },
@@ -96,6 +104,11 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         && given < LEAST_HANG_TIMEOUT
     {
         return Err(PreflightError::HangTimeoutTooShort { given });
+    }
+    if let Some(given) = config.stall_timeout
+        && given < LEAST_STALL_TIMEOUT
+    {
+        return Err(PreflightError::StallTimeoutTooShort { given });
     }
     check_descriptors(&config)?;
     check_listeners(&config.listeners)?;

@@ -48,6 +48,18 @@ fn a_bad_flag_is_refused_with_the_value_and_the_remedy() {
             &["--hang-timeout=199ms"],
             &["hang timeout 199ms", "at least 200ms"],
         ),
+        (
+            &["--stall-timeout=19ms"],
+            &["stall timeout 19ms", "at least 20ms"],
+        ),
+        (&["--stall-timeout=0s"], &["0s", "more than nothing"]),
+        (&["--overflow=drop"], &["drop", "wait, close, reset"]),
+        (
+            &["--overflow-after=1s"],
+            &["--overflow-after", "--overflow close"],
+        ),
+        (&["--max-connections=0"], &["0", "above 0"]),
+        (&["--max-connections-per-worker=x"], &["x", "above 0"]),
         (&["--stop-timeout=10"], &["10", "500ms, 30s or 5m"]),
         (&["--stop-timeout=9999d"], &["9999d", "at most a year"]),
         (&["--bind-retry=later"], &["later", "500ms, 30s or 5m"]),

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process;
 use std::str::FromStr;
@@ -78,9 +79,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS", help_heading = "Listening")]
     allow_listen: Vec<Address>,
 
+    /// How long to wait for an address that is in use
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
+    bind_retry: Duration,
+
     /// How many connections may wait in one worker's accept queue. A worker whose queue is full is
     /// skipped; when all are, clients wait in the listen backlog
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WINDOW)), help_heading = "Listening")]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WINDOW)), help_heading = "Load")]
     window: u32,
 
     /// What to do with clients while no worker has room: `wait` leaves them in the listen backlog,
@@ -89,31 +94,28 @@ pub(super) struct Args {
         long,
         value_name = "WHAT",
         default_value = "wait",
-        help_heading = "Listening"
+        help_heading = "Load"
     )]
     overflow: OverflowKind,
 
     /// How long no worker has had room before clients are refused
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time, help_heading = "Listening")]
-    overflow_after: Duration,
+    /// [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Load")]
+    overflow_after: Option<Duration>,
 
     /// How many connections one worker may have at a time, those on their way to it included.
     /// Counts what workers say they have: programs written with worker-proto do
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Listening")]
-    max_connections_per_worker: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Load")]
+    max_connections_per_worker: Option<NonZeroU64>,
 
     /// The same for all workers together
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Listening")]
-    max_connections: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Load")]
+    max_connections: Option<NonZeroU64>,
 
     /// A worker that has received nothing for so long, while connections wait for it, gets no
     /// more until it does; others get what waits. `never` leaves it alone
-    #[arg(long, value_name = "TIME|never", default_value = "500ms", value_parser = parse_optional_timeout, help_heading = "Listening")]
+    #[arg(long, value_name = "TIME|never", default_value = "500ms", value_parser = parse_optional_timeout, help_heading = "Load")]
     stall_timeout: OptionalTimeout,
-
-    /// How long to wait for an address that is in use
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
-    bind_retry: Duration,
 
     /// How long a process may take from its start to ready
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, help_heading = "Life")]
@@ -238,7 +240,7 @@ impl Args {
             (_, allowed) => OnDemand::Only(allowed.to_vec()),
         };
         config.window = self.window;
-        config.overflow = self.overflow();
+        config.overflow = self.overflow()?;
         config.connection_limits = ConnectionLimits {
             per_worker: self.max_connections_per_worker,
             total: self.max_connections,
@@ -304,14 +306,20 @@ impl Args {
         listeners
     }
 
-    fn overflow(&self) -> Overflow {
+    fn overflow(&self) -> Result<Overflow, Failure> {
+        let after = self.overflow_after;
         let how = match self.overflow {
-            OverflowKind::Wait => return Overflow::Wait,
+            OverflowKind::Wait if after.is_some() => {
+                return Err(usage(
+                    "--overflow-after says when to refuse: add --overflow close or --overflow reset",
+                ));
+            }
+            OverflowKind::Wait => return Ok(Overflow::Wait),
             OverflowKind::Close => Refusal::Close,
             OverflowKind::Reset => Refusal::Reset,
         };
-        let after = self.overflow_after;
-        Overflow::Refuse { how, after }
+        let after = after.unwrap_or(DEFAULT_OVERFLOW_AFTER);
+        Ok(Overflow::Refuse { how, after })
     }
 
     fn restart(&self) -> Restart {
@@ -380,6 +388,11 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_count(text: &str) -> Result<NonZeroU64, String> {
+    text.parse()
+        .map_err(|_| "write a number above 0, such as 1000".to_owned())
+}
+
 fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name before '=' is empty".to_owned()),
@@ -390,6 +403,9 @@ fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
         None => Err("write KEY=VALUE".to_owned()),
     }
 }
+
+/// Long enough for a burst to pass.
+const DEFAULT_OVERFLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the built-in worker serves when nothing else is said.
 const BUILTIN_ADDRESS: &str = "127.0.0.1:8000";

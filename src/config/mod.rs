@@ -6,6 +6,7 @@ pub mod program;
 pub mod restart;
 pub mod systemd;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use worker_proto::ids::{Role, Slot};
@@ -33,8 +34,8 @@ pub struct Config {
     pub overflow: Overflow,
     /// How many connections there may be at a time.
     pub connection_limits: ConnectionLimits,
-    /// How long a worker may leave what waits in its queue unread before others get it; `None`
-    /// for ever.
+    /// How long a worker may leave what waits in its queue unread before others get it, at least
+    /// [`LEAST_STALL_TIMEOUT`]; `None` for ever.
     pub stall_timeout: Option<Duration>,
     /// How long an address that is in use is tried again.
     pub bind_retry: Duration,
@@ -92,9 +93,9 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// In one worker, those on their way to it included.
-    pub per_worker: Option<u32>,
+    pub per_worker: Option<NonZeroU64>,
     /// In all workers together.
-    pub total: Option<u64>,
+    pub total: Option<NonZeroU64>,
 }
 
 impl Config {
@@ -179,6 +180,9 @@ pub const MAX_WINDOW: u32 = 256;
 /// change from 4 upwards (ab, 20 and 200 clients, 4 workers), so this is room enough; a worker that
 /// hangs delays no more clients than this.
 pub const DEFAULT_WINDOW: u32 = 32;
+
+/// The shortest `stall_timeout`: a worker may wait longer than less for its turn on a busy CPU.
+pub const LEAST_STALL_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Ten times what a worker may be delayed by a busy machine, and less than a person notices.
 pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(500);

@@ -123,9 +123,9 @@ impl Loads {
             return false;
         };
         // Asked between two looks: one may be closed while it is being asked.
-        let is_at_limit = load.open() >= limit.into()
-            && load.look(&mut self.nonsense, worker) >= limit.into()
-            && load.ask(&mut self.nonsense, worker) >= limit.into();
+        let is_at_limit = load.open() >= limit.get()
+            && load.look(&mut self.nonsense, worker) >= limit.get()
+            && load.ask(&mut self.nonsense, worker) >= limit.get();
         if is_at_limit {
             self.recheck.get_or_insert(now + RECHECK_AFTER);
         }
@@ -144,9 +144,9 @@ impl Loads {
                 .map(|(&worker, load)| open(load, nonsense, worker))
                 .sum::<u64>()
         };
-        let is_full = sum(self, |load, _, _| load.open()) >= limit
-            && sum(self, Load::look) >= limit
-            && sum(self, Load::ask) >= limit;
+        let is_full = sum(self, |load, _, _| load.open()) >= limit.get()
+            && sum(self, Load::look) >= limit.get()
+            && sum(self, Load::ask) >= limit.get();
         if is_full {
             self.recheck.get_or_insert(now + RECHECK_AFTER);
         }
