@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use common::client::Server;
 use common::evidence::client::{Account, Caller, Ending, call};
 use common::evidence::fate::CALM;
-use common::evidence::verdict::Verdict;
+use common::evidence::verdict::{Broken, Verdict};
 use common::evidence::witness::Testimony;
 use common::{Cluster, await_condition, example, processes, test_worker};
 
@@ -103,6 +103,29 @@ fn a_worker_that_is_killed_while_it_drains_loses_what_it_has_in_hand() {
     trial.await_line("w1 slot=0", "signal SIGKILL");
     trial.ask(callers);
     trial.finish().expect(4, 4);
+}
+
+/// When all have been told to drain no queue is open any more: what one of them leaves unread then
+/// cannot be served, and the master says how much that is.
+#[test]
+fn what_a_worker_leaves_unread_when_all_drain_is_counted() {
+    let mut trial = Trial::with_window(32, ["packet-unread:stop:0", "none", "draining:slow"]);
+    let callers = trial.connect(8);
+    trial.await_stopped();
+    trial.await_receipts(2, 4);
+    trial.cluster.signal(Signal::SIGTERM);
+    trial.await_witness(2, |said| said.fate.is_some());
+    trial.kill_first();
+    trial.await_line("w1", "exited after");
+    let asked = ask_at_once(callers);
+    trial.hear(asked);
+    let finished = trial.finish();
+    assert!(finished.has("", "4 connections refused: no worker is left"));
+    let lost = finished
+        .verdict
+        .count(|broken| matches!(broken, Broken::Lost(..)));
+    assert_eq!((lost, finished.verdict.broken.len()), (4, 4));
+    assert_eq!(finished.answered_by(2), 4);
 }
 
 #[test]
@@ -199,7 +222,7 @@ fn a_worker_with_a_full_descriptor_table_costs_nobody_anything() {
 #[test]
 fn a_slow_worker_delays_no_more_than_its_window() {
     const WINDOW: usize = 4;
-    let mut trial = Trial::with_window(WINDOW, "packet-unread:slow:0", "none");
+    let mut trial = Trial::with_window(WINDOW, ["packet-unread:slow:0", "none", "none"]);
     let callers = trial.connect(60);
     let asked = ask_at_once(callers);
     trial.hear(asked);
@@ -274,10 +297,11 @@ struct Finished {
 impl Trial {
     /// The fate of the first process of slot 0, and of those that replace it.
     fn start(first: &str, next: &str) -> Self {
-        Self::with_window(32, first, next)
+        Self::with_window(32, [first, next, "none"])
     }
 
-    fn with_window(window: usize, first: &str, next: &str) -> Self {
+    /// The same, and the fate of slot 1.
+    fn with_window(window: usize, [first, next, other]: [&str; 3]) -> Self {
         let evidence = tempfile::tempdir().unwrap();
         let (worker, window) = (test_worker(), window.to_string());
         let directory = evidence.path().to_str().unwrap();
@@ -291,7 +315,7 @@ impl Trial {
             &[next],
         ]
         .concat();
-        let slot_1 = [&witness[..], &["none"]].concat();
+        let slot_1 = [&witness[..], &[other]].concat();
         let program = [
             &[worker.to_str().unwrap(), "by-slot"],
             &slot_0[..],
@@ -356,10 +380,15 @@ impl Trial {
 
     /// Waits until the worker has received so many connections.
     fn await_receipts(&self, worker: u64, count: usize) {
-        await_condition("its receipts", || {
+        self.await_witness(worker, |said| said.receipts.len() == count);
+    }
+
+    /// Waits until the worker's witness says that.
+    fn await_witness(&self, worker: u64, wanted: impl Fn(&Testimony) -> bool) {
+        await_condition("its witness", || {
             let said = Testimony::all(self.evidence.path()).unwrap();
             said.iter()
-                .any(|said| said.worker == worker && said.receipts.len() == count)
+                .any(|said| said.worker == worker && wanted(said))
         });
     }
 

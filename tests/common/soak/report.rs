@@ -103,11 +103,7 @@ impl fmt::Display for Report {
         for (deed, count) in &self.other_deeds {
             Self::row(f, deed, count)?;
         }
-        Self::section(
-            f,
-            "taken back unread, and answered by others",
-            self.reclaimed,
-        )?;
+        Self::section(f, "taken back unread, and handed to others", self.reclaimed)?;
 
         let lost = |broken: &Broken| matches!(broken, Broken::Lost(..));
         let twice = |broken: &Broken| matches!(broken, Broken::Twice(..));
