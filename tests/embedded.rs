@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -21,6 +22,9 @@ use rr_master::{
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use common::client::{Server, ask, connect, get};
+use common::evidence::client::call;
+use common::evidence::verdict::Verdict;
+use common::evidence::witness::Testimony;
 use common::load::Load;
 use common::{DEADLINE, await_condition, example, processes, test_worker};
 
@@ -102,6 +106,54 @@ fn the_counters_account_for_what_a_dead_worker_left() {
     };
     assert_eq!(cluster.listener().counters, expected);
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+}
+
+/// The master counts what the clients saw and what the workers received, while workers die with
+/// packets unread, read, and half answered.
+#[test]
+fn the_counters_agree_with_the_clients_and_the_workers() {
+    let _alone = alone();
+    let evidence = tempfile::tempdir().unwrap();
+    let directory = evidence.path().to_str().unwrap();
+    let fates = [
+        "packet-unread:kill:5",
+        "packet-read:kill:5",
+        "half-answered:kill:5",
+        "none",
+    ];
+    let slots = fates.map(|fate| ["witness", directory, fate, "--"].map(str::to_owned));
+    let mut args = ["by-slot".to_owned()].to_vec();
+    args.extend(slots.concat());
+    args.pop();
+    let program = Program::new(test_worker()).args(args);
+    let config = Config::new(program).workers(4);
+    let cluster = Embedded::start(config.listen("127.0.0.1:0".parse().unwrap()));
+    let address = cluster.address();
+    let clients: Vec<_> = (0..8)
+        .map(|_| thread::spawn(move || [(); 50].map(|()| call(address))))
+        .collect();
+    let accounts = clients
+        .into_iter()
+        .flat_map(|client| client.join().unwrap());
+    let accounts: Vec<_> = accounts.collect();
+    let listener = cluster.listener();
+    assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+
+    let testimonies = Testimony::all(evidence.path()).unwrap();
+    let verdict = Verdict::weigh(&accounts, &testimonies, &BTreeSet::new());
+    assert_eq!(verdict.broken, []);
+    assert!(verdict.lost_when_received > 0);
+    let received: usize = testimonies.iter().map(|said| said.receipts.len()).sum();
+    let Counters {
+        accepted,
+        handed_off,
+        reclaimed,
+        refused,
+        ..
+    } = listener.counters;
+    assert_eq!((accepted, refused.total(), listener.held), (400, 0, 0));
+    assert!(reclaimed > 0);
+    assert_eq!(handed_off - reclaimed, received as u64);
 }
 
 /// Whenever one looks: under load, and while workers die.

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod command;
+pub mod evidence;
 pub mod gate;
 pub mod load;
 pub mod processes;
@@ -35,9 +36,15 @@ use client::Server;
 /// How long anything may take before a test fails. Generous: the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The `rr-master` binary.
+/// The `rr-master` binary. An example is not told where it is: a directory above its own.
 pub fn rr_master() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_rr-master"))
+    match option_env!("CARGO_BIN_EXE_rr-master") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let own = std::env::current_exe().expect("this program's own file");
+            own.parent().unwrap().with_file_name("rr-master")
+        }
+    }
 }
 
 /// An example of this package, built by the same cargo run as the tests.
@@ -219,6 +226,19 @@ impl Cluster {
                     panic!("the log ended before {what}\n{}", self.log())
                 }
             }
+        }
+    }
+
+    /// The next line of the log, if there is one before that moment.
+    pub fn next_line(&mut self, before: Instant) -> Option<&str> {
+        let wait = before.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(wait) {
+            Ok(line) => {
+                self.log.push(line);
+                self.log.last().map(String::as_str)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("the master has ended\n{}", self.log()),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The worker of the process tests: each mode is one way to live, good or bad.
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
-//! [`steps`] does one thing after the other. The modes that break the protocol speak raw frames,
-//! below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
+//! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
+//! told. The modes that break the protocol speak raw frames, below the SDK, and so does [`plain`],
+//! which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
@@ -12,9 +13,12 @@
 //! served to `DIR/ID`: the counts can be read without disturbing them.
 
 mod answer;
+#[path = "../evidence/mod.rs"]
+mod evidence;
 mod plain;
 mod raw;
 mod steps;
+mod witnessed;
 
 use std::fs;
 use std::io::Read;
@@ -68,6 +72,7 @@ fn live(args: &[&str]) -> ExitCode {
             forever()
         }
         "raw" => raw::misbehave(args),
+        "witness" => witnessed::live(args[0], args[1]),
         mode => panic!("unknown mode {mode}"),
     }
 }

@@ -258,8 +258,8 @@ struct Intake {
     refused: Option<u64>,
     /// How many descriptors this process may have open.
     limit: u64,
-    /// The highest number of the last packet. The kernel gives out the lowest free one, so it
-    /// shows how near the limit is.
+    /// The highest number of the last packet, or the highest there is after one that was lost. The
+    /// kernel gives out the lowest free one, so it shows how near the limit is.
     highest: RawFd,
 }
 
@@ -316,6 +316,8 @@ impl AcceptQueue {
                         );
                     }
                     intake.short = true;
+                    // As near the limit as can be: look before the next one.
+                    intake.highest = RawFd::MAX;
                     return Err(io::Error::from_raw_os_error(libc::EMFILE));
                 }
                 Err(ReceiveError::Violation(violation)) => {
