@@ -27,8 +27,8 @@ fn what_a_stopped_worker_left_unread_is_answered_by_others() {
     let line = cluster.await_text("has received nothing for");
     assert!(line.contains(&format!("w{} ", stopped.id)), "{line}");
     processes::thaw(stopped.pid());
-    cluster.await_text("goes on after");
     await_server(address, &stopped);
+    cluster.await_text("goes on after");
     assert_eq!(cluster.stop().code(), 0);
 }
 
@@ -46,6 +46,7 @@ fn a_full_queue_of_a_stopped_worker_is_emptied() {
     let line = cluster.await_text("has received nothing for");
     assert!(line.contains(&format!("({WINDOW} packets)")), "{line}");
     processes::thaw(stopped.pid());
+    await_server(address, &stopped);
     cluster.await_text("goes on after");
 }
 
@@ -111,8 +112,8 @@ fn a_worker_with_every_thread_busy_keeps_nobody_waiting() {
         assert_ne!(get(address, "/").unwrap().server(), busy);
     }
     assert_eq!(long.answer().unwrap().server(), busy);
-    cluster.await_text("goes on after");
     await_server(address, &busy);
+    cluster.await_text("goes on after");
 }
 
 /// A worker that receives nothing for long, although it lives, is replaced if that was asked for;

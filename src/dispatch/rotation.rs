@@ -103,6 +103,14 @@ impl Rotation {
         aside.map_or_else(Reasons::new, |aside| aside.reasons.clone())
     }
 
+    /// Who stands aside for this reason.
+    #[must_use]
+    pub fn aside_for(&self, reason: Reason) -> Vec<WorkerId> {
+        let aside = self.aside.iter();
+        let aside = aside.filter(|aside| aside.reasons.contains(&reason));
+        aside.map(|aside| aside.member.worker).collect()
+    }
+
     /// How much it has to do, for strategies that care.
     pub fn report(&mut self, worker: WorkerId, load: u32) {
         let aside = self.aside.iter_mut().map(|aside| &mut aside.member);

@@ -10,7 +10,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use worker_proto::address::Address;
 use worker_proto::codec;
 use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
@@ -84,7 +83,11 @@ impl AcceptQueue {
     }
 
     /// Adds a connection to the packet being built; answers whether the packet is full now.
-    pub(crate) fn push(&mut self, connection: Accepted) -> bool {
+    pub(crate) fn push(&mut self, mut connection: Accepted) -> bool {
+        // Workers of one listener may differ in what they want.
+        if let Err(err) = connection.set_nonblocking(self.nonblocking) {
+            log::error!("set O_NONBLOCK: {err}");
+        }
         self.pending.push(connection);
         self.pending.len() >= self.max_batch
     }
@@ -114,19 +117,18 @@ impl AcceptQueue {
     }
 
     /// Hands off connections that another, stalled worker left unread; in several packets if this
-    /// worker takes fewer at once. What could not be handed off is in
+    /// worker takes fewer at once. Answers how many that were; after an error the rest is in
     /// [`take_pending`](Self::take_pending).
     pub(crate) fn hand_over(
         &mut self,
         connections: Vec<Accepted>,
         scratch: &mut Vec<u8>,
-    ) -> Result<usize, SendError> {
-        let mut rest = connections.into_iter();
+    ) -> (usize, Result<(), SendError>) {
         let mut count = 0;
-        loop {
-            self.pending.extend(rest.by_ref().take(self.max_batch));
-            if self.pending.is_empty() {
-                return Ok(count);
+        let mut rest = connections.into_iter().peekable();
+        while let Some(connection) = rest.next() {
+            if !self.push(connection) && rest.peek().is_some() {
+                continue;
             }
             let packet = self.frame.sequence;
             match self.flush(scratch) {
@@ -136,10 +138,11 @@ impl AcceptQueue {
                 }
                 Err(err) => {
                     self.pending.extend(rest);
-                    return if count > 0 { Ok(count) } else { Err(err) };
+                    return (count, Err(err));
                 }
             }
         }
+        (count, Ok(()))
     }
 
     /// Makes the packet being built as large as every other.
@@ -228,7 +231,11 @@ impl AcceptQueue {
                 let streams = std::mem::take(&mut inbox.descriptors).into_iter();
                 let reclaimed = streams.zip(peers);
                 let reclaimed: Vec<_> = reclaimed
-                    .map(|(stream, peer)| Accepted { stream, peer })
+                    .map(|(stream, peer)| Accepted {
+                        stream,
+                        peer,
+                        nonblocking: self.nonblocking,
+                    })
                     .collect();
                 self.counters.reclaimed += reclaimed.len() as u64;
                 self.watch.shift(1);
@@ -264,18 +271,6 @@ pub(crate) enum Head {
     Moved,
     /// The same, and something that may be moved waits behind it.
     MovedBeforeOthers,
-}
-
-/// Sets `O_NONBLOCK` on a connection that was accepted without it, or the other way round: workers
-/// of one listener may differ in what they want.
-pub(crate) fn set_nonblocking(connection: &Accepted, nonblocking: bool) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(&connection.stream, FcntlArg::F_GETFL)?);
-    let mut wanted = flags;
-    wanted.set(OFlag::O_NONBLOCK, nonblocking);
-    if wanted != flags {
-        fcntl(&connection.stream, FcntlArg::F_SETFL(wanted))?;
-    }
-    Ok(())
 }
 
 impl AsRawFd for AcceptQueue {

@@ -12,6 +12,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::{Domain, SockFilter, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
@@ -77,9 +78,22 @@ impl BindError {
 pub(crate) struct Accepted {
     pub(crate) stream: OwnedFd,
     pub(crate) peer: Address,
+    /// Whether `O_NONBLOCK` is set: the flag travels with the descriptor.
+    pub(crate) nonblocking: bool,
 }
 
 impl Accepted {
+    /// Sets `O_NONBLOCK` or takes it away, if it is not as wanted.
+    pub(crate) fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        if self.nonblocking != nonblocking {
+            let mut flags = OFlag::from_bits_retain(fcntl(&self.stream, FcntlArg::F_GETFL)?);
+            flags.set(OFlag::O_NONBLOCK, nonblocking);
+            fcntl(&self.stream, FcntlArg::F_SETFL(flags))?;
+            self.nonblocking = nonblocking;
+        }
+        Ok(())
+    }
+
     /// Ends the connection without an answer.
     pub(crate) fn refuse(self, how: Refusal) {
         let socket = Socket::from(self.stream);
@@ -218,6 +232,7 @@ impl ListeningSocket {
                 return Ok(Accepted {
                     stream,
                     peer: peer_address(&storage, len),
+                    nonblocking,
                 });
             }
             let err = io::Error::last_os_error();

@@ -107,6 +107,8 @@ fn a_worker_comes_back_when_its_last_reason_is_gone() {
     );
     rotation.restore(w(1), Reason::Saturated);
     expect_picks(&mut rotation, [2, 2]);
+    assert_eq!(rotation.aside_for(Reason::Stalled), [w(1)]);
+    assert_eq!(rotation.aside_for(Reason::Saturated), []);
     rotation.restore(w(1), Reason::Stalled);
     assert_eq!(rotation.reasons(w(1)), Reasons::new());
     expect_picks(&mut rotation, [1, 2]);

@@ -25,7 +25,7 @@ pub(crate) use self::stall::Finding;
 use self::stall::{Rescue, Stall};
 use super::counters::{Counters, QueueCounters};
 use super::load::Loads;
-use super::queue::{self, AcceptQueue};
+use super::queue::AcceptQueue;
 use super::token::Source;
 use crate::config::Overflow;
 use crate::dispatch::{Reason, Reasons, Rotation, RoundRobin};
@@ -451,11 +451,6 @@ impl Serving {
             .queues
             .get_mut(&worker)
             .expect("a member of the rotation has a queue");
-        if queue.is_nonblocking() != self.nonblocking
-            && let Err(err) = queue::set_nonblocking(&connection, queue.is_nonblocking())
-        {
-            log::error!("{worker} {}: set O_NONBLOCK: {err}", self.name);
-        }
         if !self.unflushed.contains(&worker) {
             self.unflushed.push(worker);
         }
@@ -463,9 +458,7 @@ impl Serving {
         if queue.push(connection) {
             self.flush(worker, turn);
         }
-        if turn.loads.is_at_limit(worker, turn.now) {
-            self.rotation.set_aside(worker, Reason::AtLimit);
-        }
+        self.respect_limit(worker, turn);
     }
 
     /// Who gets the connection: the next in rotation that may have one more.
@@ -475,27 +468,38 @@ impl Serving {
         }
         loop {
             let worker = self.rotation.pick(&connection.peer)?;
-            let queue = self.queues.get(&worker);
-            let unread = || queue.map_or(0, AcceptQueue::unread);
-            let Some(reason) = turn.loads.obstacle(worker, turn.now, unread) else {
+            if self.can_take(worker, turn) {
                 return Some(worker);
-            };
-            self.rotation.miss(worker, reason, 1);
-            match reason {
-                Reason::NoRoom => self.no_room(worker, turn.now),
-                Reason::Stalled | Reason::AtLimit | Reason::Saturated => {
-                    self.rotation.set_aside(worker, reason);
-                }
             }
+        }
+    }
+
+    /// Whether the worker may have one more connection; it stands aside if not.
+    fn can_take(&mut self, worker: WorkerId, turn: &mut Turn<'_>) -> bool {
+        let queue = self.queues.get(&worker);
+        let unread = || queue.map_or(0, AcceptQueue::unread);
+        let Some(reason) = turn.loads.obstacle(worker, turn.now, unread) else {
+            return true;
+        };
+        self.rotation.miss(worker, reason, 1);
+        self.rotation.set_aside(worker, reason);
+        if reason == Reason::NoRoom {
+            self.no_room(worker, turn.now);
+        }
+        false
+    }
+
+    /// A worker that has got as many connections as it may have stands aside at once.
+    fn respect_limit(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        if turn.loads.is_at_limit(worker, turn.now) {
+            self.rotation.set_aside(worker, Reason::AtLimit);
         }
     }
 
     /// Lets those have connections again that are no longer at their limit.
     fn lift_limits(&mut self, turn: &mut Turn<'_>) {
-        for &worker in self.queues.keys() {
-            if self.rotation.reasons(worker).contains(&Reason::AtLimit)
-                && !turn.loads.is_at_limit(worker, turn.now)
-            {
+        for worker in self.rotation.aside_for(Reason::AtLimit) {
+            if !turn.loads.is_at_limit(worker, turn.now) {
                 self.rotation.restore(worker, Reason::AtLimit);
             }
         }
@@ -524,6 +528,7 @@ impl Serving {
         match queue.flush(turn.scratch) {
             Ok(count) => {
                 self.counters.handed_off += count as u64;
+                self.note_given(worker);
                 self.expect_movement(turn.now);
             }
             Err(err) => self.flush_failed(worker, err, turn),

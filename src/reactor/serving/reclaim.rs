@@ -34,8 +34,7 @@ impl Serving {
     /// The worker cannot open the descriptors of what waits in its queue: others get it, and the
     /// worker nothing more for a moment.
     pub(crate) fn no_room(&mut self, worker: WorkerId, now: Instant) {
-        if !self.rotation.contains(worker) || self.short.iter().any(|short| short.worker == worker)
-        {
+        if !self.rotation.contains(worker) {
             return;
         }
         if self.may_warn(Trouble::NoRoom, now) {
@@ -45,6 +44,7 @@ impl Serving {
             );
         }
         self.rotation.set_aside(worker, Reason::NoRoom);
+        self.short.retain(|short| short.worker != worker);
         self.short.push(Short {
             worker,
             until: now + TRY_AGAIN_AFTER,

@@ -8,34 +8,93 @@ use std::time::{Duration, Instant};
 
 use worker_proto::address::Address;
 use worker_proto::ids::WorkerId;
+use worker_proto::scoreboard::Score;
 
 use super::{Serving, Turn};
 use crate::dispatch::{Pace, Reason};
 use crate::reactor::queue::{AcceptQueue, Head};
-use crate::sys::listening::AcceptError;
+use crate::sys::listening::{AcceptError, Accepted};
 
 /// One worker's stall.
 #[derive(Debug)]
 pub(super) struct Stall {
-    /// For how long it was seen to do nothing, and when last.
+    /// For how long it was seen to receive nothing, and when somebody looked last.
     still: Duration,
     looked: Instant,
     /// What it had received and finished when it stalled, if it says so.
-    score: Option<(u64, u64)>,
+    score: Option<Score>,
     /// It has answered a `Ping` since: it runs.
     has_answered: bool,
     standing: Standing,
-    /// How long it stays out at a time, once nothing of it is left to watch.
-    patience: Duration,
+    /// How often it was given something again and left that, too.
+    relapses: u32,
 }
 
 /// Whether a stalled worker is given anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Nothing, until then at most if its queue is empty: an empty queue shows no movement.
+    /// Nothing. As long as something waits in its queue, that shows whether it goes on. An empty
+    /// queue shows nothing: then it is given something again at this time at the latest.
     Out { until: Instant },
-    /// It is in the rotation again, to see whether it receives.
+    /// It is in the rotation again, for one packet.
     Tried,
+    /// It got the packet, which shows whether it receives again.
+    Given,
+}
+
+impl Stall {
+    fn begin(now: Instant, still: Duration, score: Option<Score>) -> Self {
+        Stall {
+            still,
+            looked: now,
+            score,
+            has_answered: false,
+            standing: Standing::Out {
+                until: now + FIRST_PATIENCE,
+            },
+            relapses: 0,
+        }
+    }
+
+    /// Counts the time since the last look, at most two periods, while it should do something.
+    fn count(&mut self, now: Instant, period: Duration, is_empty: bool) {
+        let since = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        if self.is_pending() || !is_empty {
+            self.still += since.min(period * 2);
+        }
+    }
+
+    /// Whether to give it something, now that its queue is empty.
+    fn is_worth_a_try(&self, now: Instant, score: Option<Score>) -> bool {
+        let Standing::Out { until } = self.standing else {
+            return false;
+        };
+        // Without connections of its own there is nothing that it could be busy with.
+        let is_free = self.has_answered && score.is_none_or(|score| score.open() == 0);
+        let seems_to_go_on = is_free || score != self.score;
+        // Who seemed to go on and did not is not believed again.
+        now >= until || (seems_to_go_on && self.relapses == 0)
+    }
+
+    /// It was given something, and left that, too.
+    fn relapse(&mut self, now: Instant) {
+        self.relapses += 1;
+        let patience = FIRST_PATIENCE.saturating_mul(1 << self.relapses.min(16));
+        self.standing = Standing::Out {
+            until: now + patience.min(LONGEST_PATIENCE),
+        };
+    }
+
+    /// Whether what waits for it is for others.
+    fn is_out(&self) -> bool {
+        matches!(self.standing, Standing::Out { .. })
+    }
+
+    /// Whether there is anything to look at: not before it is given something.
+    fn is_pending(&self) -> bool {
+        self.standing != Standing::Tried
+    }
 }
 
 /// What showed about a worker.
@@ -77,6 +136,16 @@ impl Rescue {
 
 /// Looking.
 impl Serving {
+    /// A packet went to the worker. If that was to see whether it goes on, it is enough.
+    pub(super) fn note_given(&mut self, worker: WorkerId) {
+        if let Some(stall) = self.stalled.get_mut(&worker)
+            && stall.standing == Standing::Tried
+        {
+            stall.standing = Standing::Given;
+            self.rotation.set_aside(worker, Reason::Stalled);
+        }
+    }
+
     /// Something was handed off: look soon whether it is received.
     pub(super) fn expect_movement(&mut self, now: Instant) {
         if self.look_at.is_none() {
@@ -103,7 +172,7 @@ impl Serving {
                 .get(worker)
                 .is_some_and(|queue| !queue.is_idle())
         };
-        let goes_on = !self.stalled.is_empty() || busy.iter().any(is_waiting);
+        let goes_on = self.stalled.values().any(Stall::is_pending) || busy.iter().any(is_waiting);
         self.look_at = goes_on.then(|| turn.now + period);
     }
 
@@ -114,45 +183,40 @@ impl Serving {
         let pace = queue.look(turn.now, period);
         let (unmoved, is_empty) = (queue.watch().unmoved(), queue.is_idle());
         let score = turn.loads.score(worker);
-        let score = score.map(|score| (score.received, score.finished));
-        let stall_after = self.rules.stall_timeout.unwrap_or(Duration::MAX);
-        match self.stalled.get_mut(&worker) {
-            None if unmoved >= stall_after => self.stall(worker, unmoved, score, turn),
-            None => self.report_hang(worker, unmoved, turn),
-            Some(stall) => {
-                let since = turn.now.saturating_duration_since(stall.looked);
-                stall.still += since.min(period * 2);
-                stall.looked = turn.now;
-                let still = stall.still;
-                // Without connections of its own there is nothing that it could be busy with.
-                let is_free = stall.has_answered && score.is_none_or(|(got, done)| got == done);
-                if pace == Pace::Moving || stall.score != score || (is_empty && is_free) {
-                    self.recover(worker);
-                } else if let Standing::Out { until } = stall.standing
-                    && is_empty
-                    && turn.now >= until
-                {
-                    stall.standing = Standing::Tried;
-                    log::debug!("{worker} {}: tried again", self.name);
-                    self.rotation.restore(worker, Reason::Stalled);
-                } else if stall.standing == Standing::Tried && unmoved >= stall_after {
-                    stall.patience = (stall.patience * 2).min(LONGEST_PATIENCE);
-                    stall.standing = Standing::Out {
-                        until: turn.now + stall.patience,
-                    };
-                    self.rotation.set_aside(worker, Reason::Stalled);
-                    self.rescue.begin(turn.now);
-                }
-                self.report_hang(worker, still, turn);
+        let is_stall = self
+            .rules
+            .stall_timeout
+            .is_some_and(|limit| unmoved >= limit);
+        let Some(stall) = self.stalled.get_mut(&worker) else {
+            if is_stall {
+                self.stall(worker, unmoved, score, turn);
             }
+            return self.report_hang(worker, unmoved, turn);
+        };
+        if pace == Pace::Moving {
+            return self.recover(worker);
         }
+        stall.count(turn.now, period, is_empty);
+        let still = stall.still;
+        if is_empty && stall.is_worth_a_try(turn.now, score) {
+            stall.standing = Standing::Tried;
+            log::debug!("{worker} {}: tried again", self.name);
+            self.rotation.restore(worker, Reason::Stalled);
+        } else if stall.standing == Standing::Given && (is_stall || is_empty) {
+            // Empty without having moved: it was taken back for another reason.
+            stall.relapse(turn.now);
+        }
+        if stall.is_out() && !is_empty && self.rescue.at.is_none() {
+            self.rescue.begin(turn.now);
+        }
+        self.report_hang(worker, still, turn);
     }
 
     fn stall(
         &mut self,
         worker: WorkerId,
         still: Duration,
-        score: Option<(u64, u64)>,
+        score: Option<Score>,
         turn: &mut Turn<'_>,
     ) {
         let unread = self.queues.get(&worker).map_or(0, AcceptQueue::unread);
@@ -161,16 +225,7 @@ impl Serving {
             self.name
         );
         self.rotation.set_aside(worker, Reason::Stalled);
-        let stall = Stall {
-            still,
-            looked: turn.now,
-            score,
-            has_answered: false,
-            standing: Standing::Out {
-                until: turn.now + FIRST_PATIENCE,
-            },
-            patience: FIRST_PATIENCE,
-        };
+        let stall = Stall::begin(turn.now, still, score);
         self.stalled.insert(worker, stall);
         turn.findings.push(Finding::Stalled(worker));
         self.rescue.begin(turn.now);
@@ -214,9 +269,10 @@ impl Serving {
         self.rescue.at = None;
         let mut has_moved = false;
         let mut is_left = false;
-        for worker in self.stalled.keys().copied().collect::<Vec<_>>() {
+        let out = self.stalled.iter().filter(|(_, stall)| stall.is_out());
+        for worker in out.map(|(&worker, _)| worker).collect::<Vec<_>>() {
             while self.has_movable(worker, turn) {
-                let Some(target) = self.suited() else {
+                let Some(target) = self.suited(turn) else {
                     is_left = true;
                     break;
                 };
@@ -274,26 +330,36 @@ impl Serving {
         if from != to {
             self.counters.moved += count;
         }
-        let Some(queue) = self.queues.get_mut(&to) else {
-            self.held.extend(connections);
-            return false;
-        };
-        for _ in 0..count {
-            turn.loads.give(to);
-        }
-        match queue.hand_over(connections, turn.scratch) {
-            Ok(count) => self.counters.handed_off += count as u64,
-            Err(err) => self.flush_failed(to, err, turn),
-        }
+        self.hand_over(connections, to, turn);
         true
     }
 
+    fn hand_over(&mut self, connections: Vec<Accepted>, to: WorkerId, turn: &mut Turn<'_>) {
+        let Some(queue) = self.queues.get_mut(&to) else {
+            return self.held.extend(connections);
+        };
+        for _ in &connections {
+            turn.loads.give(to);
+        }
+        let (count, handed) = queue.hand_over(connections, turn.scratch);
+        self.counters.handed_off += count as u64;
+        if let Err(err) = handed {
+            self.flush_failed(to, err, turn);
+        }
+        self.respect_limit(to, turn);
+    }
+
     /// A worker in the rotation for which nothing waits.
-    fn suited(&mut self) -> Option<WorkerId> {
-        let queues = &self.queues;
-        self.rotation.pick_suited(&Address::Unnamed, |worker| {
-            queues.get(&worker).is_some_and(|queue| queue.unread() == 0)
-        })
+    fn suited(&mut self, turn: &mut Turn<'_>) -> Option<WorkerId> {
+        loop {
+            let queues = &self.queues;
+            let worker = self.rotation.pick_suited(&Address::Unnamed, |worker| {
+                queues.get(&worker).is_some_and(|queue| queue.unread() == 0)
+            })?;
+            if self.can_take(worker, turn) {
+                return Some(worker);
+            }
+        }
     }
 }
 
