@@ -80,6 +80,30 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
 }
 
+/// What workers say of themselves, as far as it is possible.
+#[test]
+fn the_status_shows_how_many_connections_each_worker_has() {
+    let _alone = alone();
+    let cluster = Embedded::start(config(2));
+    let address = cluster.address();
+    let open: Vec<_> = (0..5).map(|_| connect(address).unwrap()).collect();
+    let loads = || cluster.handle.status().unwrap().loads;
+    let opened = || {
+        let loads = loads();
+        let loads = loads.iter();
+        loads
+            .map(|load| (load.given, load.score.map(|score| score.open())))
+            .collect::<Vec<_>>()
+    };
+    await_condition("three and two open", || {
+        opened() == [(3, Some(3)), (2, Some(2))]
+    });
+    drop(open);
+    await_condition("none open", || opened() == [(3, Some(0)), (2, Some(0))]);
+    assert_eq!(loads()[0].score.unwrap().received, 3);
+    assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+}
+
 /// Reclaimed connections are counted, and handed off again.
 #[test]
 fn the_counters_account_for_what_a_dead_worker_left() {

@@ -76,6 +76,14 @@ fn bytes_after_a_frame_cost_a_worker_its_place() {
 }
 
 #[test]
+fn nonsense_on_its_scoreboard_costs_a_worker_its_place() {
+    costs_its_place(
+        "scoreboard",
+        "broke the protocol: scoreboard: says it received 1000 connections",
+    );
+}
+
+#[test]
 fn an_oversized_packet_costs_a_worker_its_place() {
     costs_its_place(
         "oversized",

@@ -5,13 +5,15 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::process::{Command, ExitCode};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::MsgFlags;
 use worker_proto::env;
-use worker_proto::frame::{Hello, ToMaster};
+use worker_proto::frame::{FromMaster, Hello, Listen, ListenOptions, ToMaster};
 use worker_proto::handshake;
+use worker_proto::ids::RequestId;
 use worker_proto::scm::{self, Wait};
 use worker_proto::socket::{Inbox, ReceiveError, WorkerChannel};
 
@@ -102,6 +104,8 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                     assert!(child.expect("start the child").success());
                     crate::answer::announce("the child has spoken");
                 }
+                // Looked at when connections wait for it.
+                "scoreboard" => scribble(&channel),
                 "closes" => drop(channel.shutdown(std::net::Shutdown::Both)),
                 _ => panic!("unknown rule {rest}"),
             }
@@ -115,6 +119,27 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
             Err(err) => panic!("{err}"),
         }
     }
+}
+
+/// Listens, and says on its page that it received more connections than there are.
+fn scribble(channel: &WorkerChannel) {
+    let mut inbox = Inbox::new();
+    let welcome = channel.receive(&mut inbox, Wait::AsSet).expect("welcome");
+    let FromMaster::Welcome(welcome) = welcome.frame else {
+        panic!("no welcome");
+    };
+    let page = File::from(inbox.descriptors.remove(0));
+    page.write_all_at(&1_u32.to_ne_bytes(), 8).expect("attach");
+    page.write_all_at(&1_000_u64.to_ne_bytes(), 64)
+        .expect("receive a thousand");
+    let listen = Listen {
+        request: RequestId(1),
+        target: welcome.listeners[0].name.clone(),
+        options: ListenOptions::default(),
+    };
+    channel
+        .send(&ToMaster::Listen(listen), &[], Wait::AsSet)
+        .expect("listen");
 }
 
 #[allow(
