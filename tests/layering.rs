@@ -117,6 +117,7 @@ fn the_pure_core_names_nothing_of_the_outside_world() {
 fn unsafe_code_stays_inside_its_fence() {
     let fence = [
         "src/sys/",
+        "worker-proto/src/origin.rs",
         "worker-proto/src/page.rs",
         "worker-proto/src/scm.rs",
         "worker-proto/src/sdk/inherit.rs",

@@ -44,7 +44,10 @@ fn a_full_queue_of_a_stopped_worker_is_emptied() {
         assert_eq!(answers.recv_timeout(DEADLINE).expect("an answer"), other);
     }
     let line = cluster.await_text("has received nothing for");
-    assert!(line.contains(&format!("({WINDOW} packets)")), "{line}");
+    assert!(
+        line.contains(&format!("(unread packets: {WINDOW})")),
+        "{line}"
+    );
     processes::thaw(stopped.pid());
     await_server(address, &stopped);
     cluster.await_text("goes on after");

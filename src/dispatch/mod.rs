@@ -5,12 +5,14 @@
 pub use self::aside::{Reason, Reasons, Skipped};
 pub use self::rotation::Rotation;
 pub use self::round_robin::RoundRobin;
+pub use self::stall::{Sight, Stall, Verdict};
 pub use self::strategy::{Member, Strategy};
 pub use self::watch::{Pace, Watch};
 
 mod aside;
 mod rotation;
 mod round_robin;
+mod stall;
 mod strategy;
 #[cfg(test)]
 mod tests;

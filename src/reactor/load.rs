@@ -90,13 +90,13 @@ impl Loads {
         }
     }
 
-    /// Why the worker should get nothing now, if there is a reason. `unread` says how many
-    /// connections are on their way to it.
+    /// Why the worker should get nothing now, if there is a reason. `under_way` says how many
+    /// connections of the asking listener are on their way to it.
     pub(crate) fn obstacle(
         &mut self,
         worker: WorkerId,
         now: Instant,
-        unread: impl FnOnce() -> u64,
+        under_way: impl FnOnce() -> u64,
     ) -> Option<Reason> {
         if self.is_at_limit(worker, now) {
             return Some(Reason::AtLimit);
@@ -104,7 +104,7 @@ impl Loads {
         let load = self.workers.get_mut(&worker)?;
         if load.credit == 0 && load.is_unscored(&mut self.nonsense, worker) {
             load.credit = headroom::of(load.pid).map_or(u64::MAX, |headroom| {
-                headroom.saturating_sub(unread() + SPARE_DESCRIPTORS)
+                headroom.saturating_sub(under_way() + SPARE_DESCRIPTORS)
             });
             if load.credit == 0 {
                 return Some(Reason::NoRoom);

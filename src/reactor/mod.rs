@@ -80,6 +80,8 @@ pub(crate) struct Reactor {
     talkative: BTreeSet<WorkerId>,
     /// Whom something could not be told for want of resources, and when to try again.
     starved: BTreeMap<WorkerId, Instant>,
+    /// Stalled workers that have not answered a ping yet.
+    pinged: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
@@ -165,6 +167,7 @@ impl Reactor {
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
+            pinged: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
             inbox: Inbox::new(),
@@ -193,7 +196,9 @@ impl Reactor {
             self.execute_actions(now);
             self.loads.tick(now);
             self.acceptor.turn(&mut turn!(self, now));
-            self.act_on_findings(now);
+            if self.act_on_findings(now) {
+                self.acceptor.turn(&mut turn!(self, now));
+            }
             self.report_closed_listeners(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
@@ -363,7 +368,7 @@ impl Reactor {
         match frame {
             ToMaster::Hello(hello) => {
                 log::debug!("{worker} speaks {}", hello.sdk);
-                self.welcome(worker, now);
+                self.welcome(worker, hello.pid, now);
             }
             ToMaster::Listen(listen) => self.listen(worker, &listen, now),
             ToMaster::Unlisten { listener } => {
@@ -374,6 +379,7 @@ impl Reactor {
             }
             ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
             ToMaster::Pong { token } => {
+                self.pinged.remove(&worker);
                 self.acceptor.note_alive(worker);
                 self.supervisor.handle(now, Event::Pong { worker, token });
             }
@@ -388,14 +394,14 @@ impl Reactor {
         }
     }
 
-    fn welcome(&mut self, worker: WorkerId, now: Instant) {
+    fn welcome(&mut self, worker: WorkerId, pid: u32, now: Instant) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
         let welcome = process.welcome(&self.config, self.acceptor.declared());
         let page = (process.role == Role::Worker).then(|| {
             let (scoreboard, page) = process.create_scoreboard().unzip();
-            self.loads.join(worker, process.pid(), scoreboard);
+            self.loads.join(worker, pid, scoreboard);
             page
         });
         self.supervisor.handle(now, Event::Online { worker });
@@ -514,6 +520,7 @@ impl Reactor {
     fn disconnect(&mut self, worker: WorkerId, cause: Disconnect, now: Instant) {
         self.starved.remove(&worker);
         self.talkative.remove(&worker);
+        self.pinged.remove(&worker);
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
         }
@@ -530,13 +537,12 @@ impl Reactor {
         }
     }
 
-    /// Does what follows from what the turn has shown.
-    fn act_on_findings(&mut self, now: Instant) {
+    /// Does what follows from what the turn has shown; answers whether there was anything.
+    fn act_on_findings(&mut self, now: Instant) -> bool {
+        let mut any = !self.findings.is_empty();
         for finding in std::mem::take(&mut self.findings) {
             match finding {
-                Finding::Stalled(worker) => {
-                    self.tell(worker, FromMaster::Ping { token: 0 }, None, now);
-                }
+                Finding::Stalled(worker) => self.ping(worker, now),
                 Finding::Hung(worker, lasted) => {
                     let symptom = Symptom::Unmoved { lasted };
                     self.supervisor.handle(now, Event::Hung { worker, symptom });
@@ -544,12 +550,21 @@ impl Reactor {
             }
         }
         while let Some((worker, nonsense)) = self.loads.poll_nonsense() {
-            let what = format!("scoreboard: {nonsense}");
+            any = true;
             if self.link(worker).is_some() {
+                let what = format!("scoreboard: {nonsense}");
                 self.disconnect(worker, Disconnect::Violation { what }, now);
             }
         }
         self.execute_actions(now);
+        any
+    }
+
+    /// Asks a stalled worker for a sign of life, unless it has still to answer.
+    fn ping(&mut self, worker: WorkerId, now: Instant) {
+        if self.pinged.insert(worker) {
+            self.tell(worker, FromMaster::Ping { token: STALL_TOKEN }, None, now);
+        }
     }
 
     /// Collects a process that ended, after its last words.
@@ -595,6 +610,9 @@ fn explain(err: &io::Error) -> String {
     };
     format!("{}{remedy}", describe(err))
 }
+
+/// The token of pings that are not the supervisor's, which count from 1.
+const STALL_TOKEN: u64 = 0;
 
 /// How long a frame rests that could not be sent for want of resources.
 const FLUSH_AGAIN_AFTER: Duration = Duration::from_millis(100);

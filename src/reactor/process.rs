@@ -78,11 +78,6 @@ impl Process {
         Ok(())
     }
 
-    /// The process's number; 0 while it is not known to exist.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pidfd.as_ref().map_or(0, Pidfd::pid)
-    }
-
     pub(crate) fn link(&self) -> Option<&Link> {
         match &self.connection {
             Connection::Open(link) => Some(link),

@@ -130,12 +130,8 @@ impl AcceptQueue {
             if !self.push(connection) && rest.peek().is_some() {
                 continue;
             }
-            let packet = self.frame.sequence;
             match self.flush(scratch) {
-                Ok(flushed) => {
-                    self.moved.push_back(packet);
-                    count += flushed;
-                }
+                Ok(flushed) => count += flushed,
                 Err(err) => {
                     self.pending.extend(rest);
                     return (count, Err(err));
@@ -143,6 +139,11 @@ impl AcceptQueue {
             }
         }
         (count, Ok(()))
+    }
+
+    /// Remembers that what was sent from this packet on was moved here, and stays.
+    pub(crate) fn keep_from(&mut self, first: u64) {
+        self.moved.extend(first..self.frame.sequence);
     }
 
     /// Makes the packet being built as large as every other.
@@ -154,7 +155,8 @@ impl AcceptQueue {
         frame.padding.clear();
         if packet_bytes > 0 {
             codec::encode(frame, scratch)?;
-            let missing = packet_bytes.saturating_sub(scratch.len() + PADDING_LENGTH_BYTES);
+            // From 251 on the padding's own length takes two bytes more, see `Window::measure`.
+            let missing = packet_bytes.saturating_sub(scratch.len());
             frame.padding.resize(missing, 0);
         }
         Ok(())
@@ -175,10 +177,28 @@ impl AcceptQueue {
         })
     }
 
+    /// How many packets were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.frame.sequence
+    }
+
+    /// The number of the first packet that nobody has received; of the next one to be sent if there
+    /// is none.
+    pub(crate) fn first_unread(&self) -> u64 {
+        self.frame.sequence.saturating_sub(self.unread())
+    }
+
+    /// How many connections may be on their way to the worker, at most.
+    pub(crate) fn under_way(&self) -> u64 {
+        self.unread() * self.max_batch as u64 + self.pending.len() as u64
+    }
+
     /// A look at whether the worker receives; `period` is how often one looks.
     pub(crate) fn look(&mut self, now: Instant, period: Duration) -> Pace {
         let unread = self.unread();
-        self.watch.look(now, self.frame.sequence, unread, period)
+        let pace = self.watch.look(now, self.frame.sequence, unread, period);
+        self.forget_moved_before(self.watch.head());
+        pace
     }
 
     /// What the looks have shown.
@@ -195,9 +215,7 @@ impl AcceptQueue {
     pub(crate) fn head(&mut self) -> Head {
         let unread = self.unread();
         let head = self.frame.sequence.saturating_sub(unread);
-        while self.moved.front().is_some_and(|&moved| moved < head) {
-            self.moved.pop_front();
-        }
+        self.forget_moved_before(head);
         match self.moved.front() {
             _ if unread == 0 => Head::None,
             Some(&moved) if moved == head && unread > self.moved.len() as u64 => {
@@ -205,6 +223,12 @@ impl AcceptQueue {
             }
             Some(&moved) if moved == head => Head::Moved,
             Some(_) | None => Head::Fresh,
+        }
+    }
+
+    fn forget_moved_before(&mut self, head: u64) {
+        while self.moved.front().is_some_and(|&moved| moved < head) {
+            self.moved.pop_front();
         }
     }
 
@@ -252,9 +276,14 @@ impl AcceptQueue {
 
     fn receive_unread(&self, inbox: &mut Inbox) -> Result<Vec<Address>, ReceiveError> {
         // Descriptors beyond the limit would be lost with their packet.
-        let beyond = self.receiver.next_beyond_limit(inbox, Wait::Never)?;
-        if beyond.is_some() {
-            return Err(ReceiveError::Io(io::Error::from_raw_os_error(libc::EMFILE)));
+        match self.receiver.next_beyond_limit(inbox, Wait::Never) {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                return Err(ReceiveError::Io(io::Error::from_raw_os_error(libc::EMFILE)));
+            }
+            // The worker can make a peek see nothing (`SO_PEEK_OFF`), but not what follows.
+            Err(ReceiveError::Empty) if self.unread() > 0 => {}
+            Err(err) => return Err(err),
         }
         Ok(self.receiver.receive(inbox, Wait::Never)?.frame.peers)
     }
@@ -289,7 +318,5 @@ fn peer_bytes(address: &Address) -> usize {
     }
 }
 
-/// The longest encoding of what a `Connections` frame has beside its peers and its padding, and
-/// what the padding's own length may add.
+/// The longest encoding of what a `Connections` frame has beside its peers and its padding.
 const FRAME_BYTES: usize = 16;
-const PADDING_LENGTH_BYTES: usize = 2;

@@ -97,7 +97,6 @@ impl Accepted {
     /// Ends the connection without an answer.
     pub(crate) fn refuse(self, how: Refusal) {
         let socket = Socket::from(self.stream);
-        // Whatever fails here fails because the client is gone already.
         match how {
             Refusal::Reset => {
                 let _ = socket.set_linger(Some(Duration::ZERO));
@@ -107,9 +106,22 @@ impl Accepted {
                 // Closing a socket with something unread in it resets the connection, tcp(7).
                 let mut unwanted = [MaybeUninit::uninit(); UNWANTED_BYTES];
                 let _ = socket.recv_with_flags(&mut unwanted, libc::MSG_DONTWAIT);
+                close(socket);
             }
         }
     }
+
+    /// Closes the connection, whatever a worker may have done to it that had it for a moment.
+    pub(crate) fn close(self) {
+        close(Socket::from(self.stream));
+    }
+}
+
+/// Closes without waiting: `SO_LINGER` could make it wait for a client that reads nothing,
+/// socket(7).
+fn close(socket: Socket) {
+    // Fails only for a socket that cannot linger.
+    let _ = socket.set_linger(None);
 }
 
 /// No connection, and what follows from it.

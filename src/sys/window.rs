@@ -25,7 +25,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// A window of `packets`, none of which is larger than `largest` bytes.
+    /// A window of `packets`, none of which is larger than `largest` bytes. Those that are padded
+    /// may be [`SLACK`] bytes longer than asked for.
     ///
     /// The kernel may hold fewer if its limit on send buffers (`net.core.wmem_max`) is lower.
     pub(crate) fn measure(packets: usize, largest: usize) -> io::Result<Self> {
@@ -42,6 +43,10 @@ impl Window {
         let mut packet_bytes = largest.max(1);
         loop {
             let size = true_size(sender.as_fd(), receiver.as_fd(), packet_bytes)?;
+            if true_size(sender.as_fd(), receiver.as_fd(), packet_bytes + SLACK)? != size {
+                packet_bytes += SLACK;
+                continue;
+            }
             // One more is let in as long as the sum is below the send buffer.
             let send_buffer = packets.max(1) * size;
             if send_buffer >= smallest || packet_bytes >= LARGEST_PACKET {
@@ -99,6 +104,9 @@ fn unreceived(sender: BorrowedFd<'_>) -> io::Result<usize> {
     }
 }
 
+/// How much longer a padded packet may be than [`Window::packet_bytes`] says.
+pub(crate) const SLACK: usize = 2;
+
 /// Finer than the steps in which the kernel's sizes grow.
 const PADDING_STEP: usize = 128;
 
@@ -114,7 +122,8 @@ mod tests {
     fn fits(window: Window, len: usize) -> usize {
         let (sender, _receiver): (QueueSender, _) = pair::<_, Nothing>().unwrap();
         window.apply(&sender).unwrap();
-        let packet = vec![0; window.packet_bytes().max(len)];
+        let slack = if window.packet_bytes() > 0 { SLACK } else { 0 };
+        let packet = vec![0; window.packet_bytes().max(len) + slack];
         (0..)
             .find(|_| scm::send(sender.as_fd(), &packet, &[], Wait::Never).is_err())
             .unwrap()

@@ -40,6 +40,8 @@ pub mod env;
 pub mod frame;
 pub mod handshake;
 pub mod ids;
+#[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
+mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
 pub mod page;
 #[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]

@@ -22,7 +22,7 @@ use worker_proto::socket::{Inbox, SendError};
 use self::overflow::Room;
 use self::reclaim::{Retired, Short};
 pub(crate) use self::stall::Finding;
-use self::stall::{Rescue, Stall};
+use self::stall::{Rescue, Stalled};
 use super::counters::{Counters, QueueCounters};
 use super::load::Loads;
 use super::queue::AcceptQueue;
@@ -51,7 +51,7 @@ pub(crate) struct Serving {
     /// Workers that cannot open more descriptors.
     short: Vec<Short>,
     /// Workers that do not receive what waits for them.
-    stalled: BTreeMap<WorkerId, Stall>,
+    stalled: BTreeMap<WorkerId, Stalled>,
     rescue: Rescue,
     /// When to look next at whether the workers receive; `None` while nothing waits.
     look_at: Option<Instant>,
@@ -92,6 +92,8 @@ enum Trouble {
     Resources,
     /// A worker is out of descriptors.
     NoRoom,
+    /// A worker receives nothing.
+    Stall,
     /// Nobody has had room for too long.
     Overflow,
 }
@@ -342,6 +344,7 @@ impl Serving {
         let mut budget = ACCEPT_BUDGET;
         loop {
             self.update_room(turn);
+            self.hold_retired(turn);
             if self.is_overflowing() {
                 self.refuse_overflowing(turn);
             } else {
@@ -381,8 +384,15 @@ impl Serving {
     /// Gives up on what is held or was left unread: there is no worker left to take it.
     pub(crate) fn refuse_held(&mut self, turn: &mut Turn<'_>) {
         let mut refused = 0;
-        while self.next_held(turn).is_some() {
+        while let Some(connection) = self.next_held(turn) {
+            connection.close();
             refused += 1;
+        }
+        // What the master may not even open is closed with its queue.
+        for Retired { queue, .. } in self.retired.drain(..) {
+            let unread = queue.unread();
+            self.counters.reclaimed += unread;
+            refused += unread;
         }
         if refused > 0 {
             log::warn!(
@@ -477,8 +487,8 @@ impl Serving {
     /// Whether the worker may have one more connection; it stands aside if not.
     fn can_take(&mut self, worker: WorkerId, turn: &mut Turn<'_>) -> bool {
         let queue = self.queues.get(&worker);
-        let unread = || queue.map_or(0, AcceptQueue::unread);
-        let Some(reason) = turn.loads.obstacle(worker, turn.now, unread) else {
+        let under_way = || queue.map_or(0, AcceptQueue::under_way);
+        let Some(reason) = turn.loads.obstacle(worker, turn.now, under_way) else {
             return true;
         };
         self.rotation.miss(worker, reason, 1);
@@ -632,7 +642,8 @@ impl Serving {
                 ) {
                     // Somebody may have come while nobody looked.
                     Ok(()) => self.interest = Interested::Yes { readable: true },
-                    Err(err) => log::error!("{}: watch the listener: {err}", self.name),
+                    // Nothing will say that somebody comes: try again.
+                    Err(err) => self.pause(turn.now, &AcceptError::Exhausted(err)),
                 }
             }
             (Interested::Yes { .. }, false) => self.deregister(turn.registry),

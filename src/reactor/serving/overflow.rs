@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Serving, Trouble, Turn};
+use super::{Admission, Serving, Trouble, Turn};
 use crate::config::Overflow;
 use crate::sys::listening::Accepted;
 
@@ -28,7 +28,8 @@ impl Serving {
         let has_room = self.rotation.has_room() && !turn.loads.is_full(turn.now);
         let before = self.room;
         self.room = match (before, self.rules.overflow) {
-            _ if has_room => Room::Ample,
+            // Nobody new is let in any more.
+            _ if has_room || self.admission == Admission::Closing => Room::Ample,
             (Room::Expected, _) if self.rotation.is_empty() => Room::Expected,
             (Room::Expected | Room::Ample, _) => Room::Lacking { since: turn.now },
             (Room::Lacking { since }, Overflow::Refuse { after, .. })

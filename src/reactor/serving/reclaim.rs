@@ -24,45 +24,65 @@ pub(super) struct Retired {
 #[derive(Debug)]
 pub(super) struct Short {
     worker: WorkerId,
-    /// When it is tried again.
-    until: Instant,
-    /// Whether its queue may have something left to take back.
-    is_emptied: bool,
+    /// When it may have its turn again; `None` when it may.
+    until: Option<Instant>,
+    /// The first packet that was sent after it said so: those before are for others.
+    end: u64,
+}
+
+/// What became of an attempt to take a packet back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// So many connections are held now.
+    Some(u64),
+    /// There was none.
+    Nothing,
+    /// The master may not open its descriptors: it stays where it is.
+    NoDescriptors,
+}
+
+impl Short {
+    pub(super) fn worker(&self) -> WorkerId {
+        self.worker
+    }
 }
 
 impl Serving {
     /// The worker cannot open the descriptors of what waits in its queue: others get it, and the
     /// worker nothing more for a moment.
     pub(crate) fn no_room(&mut self, worker: WorkerId, now: Instant) {
-        if !self.rotation.contains(worker) {
+        let Some(queue) = self.queues.get(&worker) else {
             return;
-        }
+        };
+        let short = Short {
+            worker,
+            until: Some(now + TRY_AGAIN_AFTER),
+            end: queue.sent(),
+        };
+        self.short.retain(|short| short.worker != worker);
+        self.short.push(short);
+        self.rotation.set_aside(worker, Reason::NoRoom);
         if self.may_warn(Trouble::NoRoom, now) {
             log::warn!(
                 "{worker} {}: may not open more descriptors, others get its connections: raise its limit (ulimit -n)",
                 self.name
             );
         }
-        self.rotation.set_aside(worker, Reason::NoRoom);
-        self.short.retain(|short| short.worker != worker);
-        self.short.push(Short {
-            worker,
-            until: now + TRY_AGAIN_AFTER,
-            is_emptied: false,
-        });
     }
 
     /// Tries those again that could not open more descriptors.
     pub(super) fn try_short_again(&mut self, now: Instant) {
-        let due = self.short.extract_if(.., |short| short.until <= now);
-        for short in due {
-            self.rotation.restore(short.worker, Reason::NoRoom);
+        for short in &mut self.short {
+            if short.until.is_some_and(|until| until <= now) {
+                short.until = None;
+                self.rotation.restore(short.worker, Reason::NoRoom);
+            }
         }
     }
 
     /// When that is due.
     pub(super) fn short_deadline(&self) -> Option<Instant> {
-        self.short.iter().map(|short| short.until).min()
+        self.short.iter().filter_map(|short| short.until).min()
     }
 
     /// What is to be dispatched next: held, or taken back.
@@ -71,75 +91,97 @@ impl Serving {
             if let Some(connection) = self.held.pop_front() {
                 return Some(connection);
             }
-            if !self.reclaim(turn) {
-                return None;
+            match self.reclaim(turn) {
+                Taken::Some(_) => {}
+                Taken::Nothing | Taken::NoDescriptors => return None,
             }
         }
     }
 
-    /// Takes a packet back; answers whether there may be anything left to take now.
-    fn reclaim(&mut self, turn: &mut Turn<'_>) -> bool {
-        if let Some(mut retired) = self.retired.pop_front() {
+    /// Holds a packet of a queue that lost its worker, so that it counts no longer as the worker's.
+    pub(super) fn hold_retired(&mut self, turn: &mut Turn<'_>) {
+        if self.held.is_empty() && self.paused_until.is_none() {
+            self.reclaim_retired(turn);
+        }
+    }
+
+    /// Takes a packet back.
+    fn reclaim(&mut self, turn: &mut Turn<'_>) -> Taken {
+        match self.reclaim_retired(turn) {
+            Taken::Nothing => self.reclaim_short(turn),
+            taken @ (Taken::Some(_) | Taken::NoDescriptors) => taken,
+        }
+    }
+
+    fn reclaim_retired(&mut self, turn: &mut Turn<'_>) -> Taken {
+        while let Some(mut retired) = self.retired.pop_front() {
             let taken = self.take_back(retired.worker, &mut retired.queue, turn);
             match taken {
-                Some(count) => {
-                    retired.reclaimed += count;
-                    self.retired.push_front(retired);
+                Taken::Some(count) => retired.reclaimed += count,
+                Taken::NoDescriptors => {}
+                Taken::Nothing => {
+                    if retired.reclaimed > 0 {
+                        let Retired {
+                            worker, reclaimed, ..
+                        } = retired;
+                        log::info!(
+                            "{worker} {}: {reclaimed} unread connections reclaimed",
+                            self.name
+                        );
+                    }
+                    continue;
                 }
-                None if self.paused_until.is_some() => self.retired.push_front(retired),
-                None if retired.reclaimed > 0 => log::info!(
-                    "{} {}: {} unread connections reclaimed",
-                    retired.worker,
-                    self.name,
-                    retired.reclaimed
-                ),
-                None => {}
             }
-            return taken.is_some() || self.paused_until.is_none();
+            self.retired.push_front(retired);
+            return taken;
         }
-        let next = self.short.iter().position(|short| !short.is_emptied);
-        let Some(next) = next else {
-            return false;
-        };
-        let worker = self.short[next].worker;
-        let queue = self.queues.remove(&worker);
-        let taken = queue.and_then(|mut queue| {
-            let taken = self.take_back(worker, &mut queue, turn);
-            self.queues.insert(worker, queue);
-            taken
-        });
-        self.short[next].is_emptied = taken.is_none();
-        taken.is_some() || self.paused_until.is_none()
+        Taken::Nothing
     }
 
-    /// Takes a packet out of this queue and holds what was in it; answers how many connections
-    /// that were. Without descriptors for them everything rests for a moment.
+    fn reclaim_short(&mut self, turn: &mut Turn<'_>) -> Taken {
+        let mut index = 0;
+        while let Some(&Short { worker, until, end }) = self.short.get(index) {
+            let Some(mut queue) = self.queues.remove(&worker) else {
+                self.short.remove(index);
+                continue;
+            };
+            let taken = if queue.first_unread() < end {
+                self.take_back(worker, &mut queue, turn)
+            } else {
+                Taken::Nothing
+            };
+            self.queues.insert(worker, queue);
+            match taken {
+                Taken::Some(_) | Taken::NoDescriptors => return taken,
+                Taken::Nothing if until.is_none() => drop(self.short.remove(index)),
+                Taken::Nothing => index += 1,
+            }
+        }
+        Taken::Nothing
+    }
+
+    /// Takes a packet out of this queue and holds what was in it. Without descriptors for them
+    /// everything rests for a moment.
     fn take_back(
         &mut self,
         worker: WorkerId,
         queue: &mut AcceptQueue,
         turn: &mut Turn<'_>,
-    ) -> Option<u64> {
+    ) -> Taken {
         match queue.reclaim(turn.inbox) {
-            Ok(connections) => {
-                let connections = connections?;
+            Ok(None) => Taken::Nothing,
+            Ok(Some(connections)) => {
                 let count = connections.len() as u64;
                 self.counters.reclaimed += count;
                 turn.loads.take_back(worker, count);
                 self.held.extend(connections);
-                Some(count)
+                Taken::Some(count)
             }
             Err(err) => {
                 self.pause(turn.now, &AcceptError::Exhausted(err));
-                None
+                Taken::NoDescriptors
             }
         }
-    }
-}
-
-impl Short {
-    pub(super) fn worker(&self) -> WorkerId {
-        self.worker
     }
 }
 

@@ -6,94 +6,33 @@
 
 use std::time::{Duration, Instant};
 
+use log::Level;
 use worker_proto::address::Address;
 use worker_proto::ids::WorkerId;
 use worker_proto::scoreboard::Score;
 
-use super::{Serving, Turn};
-use crate::dispatch::{Pace, Reason};
+use super::{Serving, Trouble, Turn};
+use crate::dispatch::{Reason, Sight, Stall, Verdict};
 use crate::reactor::queue::{AcceptQueue, Head};
 use crate::sys::listening::{AcceptError, Accepted};
 
-/// One worker's stall.
+/// A worker's stall, and what it said of itself when it began.
 #[derive(Debug)]
-pub(super) struct Stall {
-    /// For how long it was seen to receive nothing, and when somebody looked last.
-    still: Duration,
-    looked: Instant,
-    /// What it had received and finished when it stalled, if it says so.
+pub(super) struct Stalled {
+    stall: Stall,
     score: Option<Score>,
     /// It has answered a `Ping` since: it runs.
     has_answered: bool,
-    standing: Standing,
-    /// How often it was given something again and left that, too.
-    relapses: u32,
+    /// Whether the log was told.
+    is_news: bool,
 }
 
-/// Whether a stalled worker is given anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Nothing. As long as something waits in its queue, that shows whether it goes on. An empty
-    /// queue shows nothing: then it is given something again at this time at the latest.
-    Out { until: Instant },
-    /// It is in the rotation again, for one packet.
-    Tried,
-    /// It got the packet, which shows whether it receives again.
-    Given,
-}
-
-impl Stall {
-    fn begin(now: Instant, still: Duration, score: Option<Score>) -> Self {
-        Stall {
-            still,
-            looked: now,
-            score,
-            has_answered: false,
-            standing: Standing::Out {
-                until: now + FIRST_PATIENCE,
-            },
-            relapses: 0,
-        }
-    }
-
-    /// Counts the time since the last look, at most two periods, while it should do something.
-    fn count(&mut self, now: Instant, period: Duration, is_empty: bool) {
-        let since = now.saturating_duration_since(self.looked);
-        self.looked = now;
-        if self.is_pending() || !is_empty {
-            self.still += since.min(period * 2);
-        }
-    }
-
-    /// Whether to give it something, now that its queue is empty.
-    fn is_worth_a_try(&self, now: Instant, score: Option<Score>) -> bool {
-        let Standing::Out { until } = self.standing else {
-            return false;
-        };
-        // Without connections of its own there is nothing that it could be busy with.
-        let is_free = self.has_answered && score.is_none_or(|score| score.open() == 0);
-        let seems_to_go_on = is_free || score != self.score;
-        // Who seemed to go on and did not is not believed again.
-        now >= until || (seems_to_go_on && self.relapses == 0)
-    }
-
-    /// It was given something, and left that, too.
-    fn relapse(&mut self, now: Instant) {
-        self.relapses += 1;
-        let patience = FIRST_PATIENCE.saturating_mul(1 << self.relapses.min(16));
-        self.standing = Standing::Out {
-            until: now + patience.min(LONGEST_PATIENCE),
-        };
-    }
-
-    /// Whether what waits for it is for others.
-    fn is_out(&self) -> bool {
-        matches!(self.standing, Standing::Out { .. })
-    }
-
-    /// Whether there is anything to look at: not before it is given something.
-    fn is_pending(&self) -> bool {
-        self.standing != Standing::Tried
+impl Stalled {
+    /// Whether it seems to do something: it has finished what it had, or has nothing that it could
+    /// be busy with and answers.
+    fn seems_alive(&self, score: Option<Score>) -> bool {
+        let is_free = score.is_none_or(|score| score.open() == 0);
+        (self.has_answered && is_free) || score != self.score
     }
 }
 
@@ -138,10 +77,9 @@ impl Rescue {
 impl Serving {
     /// A packet went to the worker. If that was to see whether it goes on, it is enough.
     pub(super) fn note_given(&mut self, worker: WorkerId) {
-        if let Some(stall) = self.stalled.get_mut(&worker)
-            && stall.standing == Standing::Tried
+        if let Some(stalled) = self.stalled.get_mut(&worker)
+            && stalled.stall.give()
         {
-            stall.standing = Standing::Given;
             self.rotation.set_aside(worker, Reason::Stalled);
         }
     }
@@ -172,7 +110,8 @@ impl Serving {
                 .get(worker)
                 .is_some_and(|queue| !queue.is_idle())
         };
-        let goes_on = self.stalled.values().any(Stall::is_pending) || busy.iter().any(is_waiting);
+        let mut stalled = self.stalled.values();
+        let goes_on = stalled.any(|it| it.stall.is_pending()) || busy.iter().any(is_waiting);
         self.look_at = goes_on.then(|| turn.now + period);
     }
 
@@ -183,31 +122,31 @@ impl Serving {
         let pace = queue.look(turn.now, period);
         let (unmoved, is_empty) = (queue.watch().unmoved(), queue.is_idle());
         let score = turn.loads.score(worker);
-        let is_stall = self
-            .rules
-            .stall_timeout
-            .is_some_and(|limit| unmoved >= limit);
-        let Some(stall) = self.stalled.get_mut(&worker) else {
-            if is_stall {
+        let limit = self.rules.stall_timeout.unwrap_or(Duration::MAX);
+        let is_late = !is_empty && unmoved >= limit;
+        let Some(stalled) = self.stalled.get_mut(&worker) else {
+            if is_late {
                 self.stall(worker, unmoved, score, turn);
             }
             return self.report_hang(worker, unmoved, turn);
         };
-        if pace == Pace::Moving {
-            return self.recover(worker);
-        }
-        stall.count(turn.now, period, is_empty);
-        let still = stall.still;
-        if is_empty && stall.is_worth_a_try(turn.now, score) {
-            stall.standing = Standing::Tried;
-            log::debug!("{worker} {}: tried again", self.name);
-            self.rotation.restore(worker, Reason::Stalled);
-        } else if stall.standing == Standing::Given && (is_stall || is_empty) {
-            // Empty without having moved: it was taken back for another reason.
-            stall.relapse(turn.now);
-        }
-        if stall.is_out() && !is_empty && self.rescue.at.is_none() {
-            self.rescue.begin(turn.now);
+        let verdict = stalled.stall.judge(Sight {
+            now: turn.now,
+            period,
+            pace,
+            is_empty,
+            is_late,
+            seems_alive: stalled.seems_alive(score),
+        });
+        let still = stalled.stall.still();
+        match verdict {
+            Verdict::Over => return self.recover(worker),
+            Verdict::Try => {
+                log::debug!("{worker} {}: tried again", self.name);
+                self.rotation.restore(worker, Reason::Stalled);
+            }
+            Verdict::Rescue => self.rescue.begin(turn.now),
+            Verdict::Wait => {}
         }
         self.report_hang(worker, still, turn);
     }
@@ -220,20 +159,30 @@ impl Serving {
         turn: &mut Turn<'_>,
     ) {
         let unread = self.queues.get(&worker).map_or(0, AcceptQueue::unread);
-        log::warn!(
-            "{worker} {}: has received nothing for {still:.0?} while connections wait for it ({unread} packets): others get them",
+        let is_news = self.may_warn(Trouble::Stall, turn.now);
+        let level = if is_news { Level::Warn } else { Level::Debug };
+        log::log!(
+            level,
+            "{worker} {}: has received nothing for {still:.0?}, others get what waits for it (unread packets: {unread})",
             self.name
         );
         self.rotation.set_aside(worker, Reason::Stalled);
-        let stall = Stall::begin(turn.now, still, score);
-        self.stalled.insert(worker, stall);
+        let stalled = Stalled {
+            stall: Stall::begin(turn.now, still),
+            score,
+            has_answered: false,
+            is_news,
+        };
+        self.stalled.insert(worker, stalled);
         turn.findings.push(Finding::Stalled(worker));
         self.rescue.begin(turn.now);
     }
 
     fn recover(&mut self, worker: WorkerId) {
-        if let Some(stall) = self.stalled.remove(&worker) {
-            log::info!("{worker} {}: goes on after {:.0?}", self.name, stall.still);
+        if let Some(Stalled { stall, is_news, .. }) = self.stalled.remove(&worker) {
+            let level = if is_news { Level::Info } else { Level::Debug };
+            let still = stall.still();
+            log::log!(level, "{worker} {}: goes on after {still:.0?}", self.name);
             self.rotation.restore(worker, Reason::Stalled);
         }
     }
@@ -246,8 +195,8 @@ impl Serving {
 
     /// The worker has answered a `Ping`.
     pub(crate) fn note_alive(&mut self, worker: WorkerId) {
-        if let Some(stall) = self.stalled.get_mut(&worker) {
-            stall.has_answered = true;
+        if let Some(stalled) = self.stalled.get_mut(&worker) {
+            stalled.has_answered = true;
         }
     }
 
@@ -269,7 +218,7 @@ impl Serving {
         self.rescue.at = None;
         let mut has_moved = false;
         let mut is_left = false;
-        let out = self.stalled.iter().filter(|(_, stall)| stall.is_out());
+        let out = self.stalled.iter().filter(|(_, it)| it.stall.is_out());
         for worker in out.map(|(&worker, _)| worker).collect::<Vec<_>>() {
             while self.has_movable(worker, turn) {
                 let Some(target) = self.suited(turn) else {
@@ -330,32 +279,54 @@ impl Serving {
         if from != to {
             self.counters.moved += count;
         }
-        self.hand_over(connections, to, turn);
-        true
+        self.hand_over(connections, from, to, turn)
     }
 
-    fn hand_over(&mut self, connections: Vec<Accepted>, to: WorkerId, turn: &mut Turn<'_>) {
+    /// Answers whether all of them could be handed over; what could not is held.
+    fn hand_over(
+        &mut self,
+        connections: Vec<Accepted>,
+        from: WorkerId,
+        to: WorkerId,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let Some(queue) = self.queues.get_mut(&to) else {
-            return self.held.extend(connections);
+            self.held.extend(connections);
+            return false;
         };
         for _ in &connections {
             turn.loads.give(to);
         }
+        let first = queue.sent();
         let (count, handed) = queue.hand_over(connections, turn.scratch);
+        // To a stalled worker it went only to see whether that goes on.
+        if from == to || !self.stalled.contains_key(&to) {
+            queue.keep_from(first);
+        }
         self.counters.handed_off += count as u64;
+        self.note_given(to);
+        self.expect_movement(turn.now);
+        let is_done = handed.is_ok();
         if let Err(err) = handed {
             self.flush_failed(to, err, turn);
         }
         self.respect_limit(to, turn);
+        is_done
     }
 
-    /// A worker in the rotation for which nothing waits.
+    /// A worker in the rotation for which nothing waits; one that has stalled and may be tried if
+    /// there is no other.
     fn suited(&mut self, turn: &mut Turn<'_>) -> Option<WorkerId> {
         loop {
-            let queues = &self.queues;
-            let worker = self.rotation.pick_suited(&Address::Unnamed, |worker| {
-                queues.get(&worker).is_some_and(|queue| queue.unread() == 0)
-            })?;
+            let (queues, stalled) = (&self.queues, &self.stalled);
+            let is_empty = |worker| {
+                let queue: Option<&AcceptQueue> = queues.get(&worker);
+                queue.is_some_and(|queue| queue.unread() == 0)
+            };
+            let is_sound = |worker| is_empty(worker) && !stalled.contains_key(&worker);
+            let picked = self.rotation.pick_suited(&Address::Unnamed, is_sound);
+            let picked = picked.or_else(|| self.rotation.pick_suited(&Address::Unnamed, is_empty));
+            let worker = picked?;
             if self.can_take(worker, turn) {
                 return Some(worker);
             }
@@ -369,8 +340,3 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a rescue waits for somebody to have an empty queue.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-
-/// How long a stalled worker is left alone before it is tried with a connection, at first and at
-/// most.
-const FIRST_PATIENCE: Duration = Duration::from_secs(2);
-const LONGEST_PATIENCE: Duration = Duration::from_secs(32);
