@@ -100,10 +100,10 @@ impl Acceptor {
             .filter(|serving| serving.is_declared());
         declared
             .filter_map(|serving| {
-                let address = serving.socket()?.address().clone();
+                serving.socket()?;
                 Some(DeclaredListener {
                     name: serving.name().to_owned(),
-                    address,
+                    address: serving.address().clone(),
                 })
             })
             .collect()
@@ -280,18 +280,16 @@ impl Acceptor {
         self.serving.values().any(Serving::is_unfinished)
     }
 
-    /// Every listener that is open.
+    /// Every listener, until nothing of it is on its way any more.
     pub(crate) fn status(&self) -> Vec<ListenerStatus> {
-        self.serving
-            .values()
-            .filter_map(|serving| {
-                Some(ListenerStatus {
-                    name: serving.name().to_owned(),
-                    address: serving.socket()?.address().clone(),
-                    counters: serving.counters(),
-                    held: serving.held() as u64,
-                    queues: serving.queues(),
-                })
+        let serving = self.serving.values();
+        serving
+            .map(|serving| ListenerStatus {
+                name: serving.name().to_owned(),
+                address: serving.address().clone(),
+                counters: serving.counters(),
+                held: serving.held() as u64,
+                queues: serving.queues(),
             })
             .collect()
     }
@@ -317,11 +315,8 @@ impl Acceptor {
             .find(|serving| serving.name() == target);
         let found = by_name.or_else(|| {
             let address: Address = target.parse().ok()?;
-            self.serving.values().find(|serving| {
-                serving
-                    .socket()
-                    .is_some_and(|socket| *socket.address() == address)
-            })
+            let mut open = self.serving.values().filter(|it| it.socket().is_some());
+            open.find(|serving| *serving.address() == address)
         });
         found.map(Serving::id)
     }
@@ -387,9 +382,7 @@ impl Acceptor {
                 format!("make an accept queue: {err}"),
             )
         };
-        let address = serving
-            .socket()
-            .map_or(Address::Unnamed, |socket| socket.address().clone());
+        let address = serving.address().clone();
         let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
         serving.add_queue(asker.worker, queue);
         Ok(Grant {

@@ -20,7 +20,7 @@ pub(crate) enum Command {
 pub struct Status {
     /// Every process there is, in the order of their ids.
     pub workers: Vec<WorkerView>,
-    /// Every listener that is open.
+    /// Every listener, until nothing of it is on its way any more.
     pub listeners: Vec<ListenerStatus>,
     /// How many connections each worker has, in the order of their ids.
     pub loads: Vec<WorkerLoad>,
