@@ -12,6 +12,7 @@ mod address;
 mod allocation;
 mod ancillary;
 mod command_line;
+mod descriptors;
 mod environment;
 mod frame;
 mod input;
