@@ -17,6 +17,7 @@ mod environment;
 mod frame;
 mod input;
 mod listener_spec;
+mod scoreboard;
 
 pub use address::address;
 pub use ancillary::ancillary;
@@ -24,3 +25,4 @@ pub use command_line::flags;
 pub use environment::environment;
 pub use frame::{connections, from_master, to_master};
 pub use listener_spec::listener_spec;
+pub use scoreboard::scoreboard;
