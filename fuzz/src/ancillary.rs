@@ -4,10 +4,9 @@
 mod model;
 mod sockets;
 
-use std::fs;
-
 use worker_proto::codec::MAX_FRAME_BYTES;
 
+use super::descriptors::open_descriptors;
 use super::input::Input;
 use model::{Ancillary, Model};
 
@@ -79,18 +78,6 @@ fn room(input: &mut Input<'_>) -> Option<u8> {
         0..=199 => None,
         few => Some(few - 200),
     }
-}
-
-fn open_descriptors() -> Vec<String> {
-    let listing = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
-    let mut numbers: Vec<String> = listing
-        .map(|entry| {
-            let entry = entry.expect("it can be read to its end");
-            entry.file_name().to_string_lossy().into_owned()
-        })
-        .collect();
-    numbers.sort_unstable();
-    numbers
 }
 
 /// More of them find nothing that fewer do not.

@@ -12,10 +12,12 @@ mod address;
 mod allocation;
 mod ancillary;
 mod command_line;
+mod descriptors;
 mod environment;
 mod frame;
 mod input;
 mod listener_spec;
+mod scoreboard;
 
 pub use address::address;
 pub use ancillary::ancillary;
@@ -23,3 +25,4 @@ pub use command_line::flags;
 pub use environment::environment;
 pub use frame::{connections, from_master, to_master};
 pub use listener_spec::listener_spec;
+pub use scoreboard::scoreboard;

@@ -42,6 +42,7 @@ decoders! {
     flags,
     from_master,
     listener_spec,
+    scoreboard,
     to_master,
 }
 

@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
 use crate::scoreboard::Layout;
@@ -41,6 +42,10 @@ impl Page {
         };
         if !seals.contains(SEALS) {
             return Err(Unfit::Unsealed);
+        }
+        // munmap(2) of a part of a huge page fails, and so would the drop.
+        if fstatfs(fd).map_err(io::Error::from)?.filesystem_type() == HUGETLBFS_MAGIC {
+            return Err(Unfit::Huge);
         }
         let bytes = fstat(fd).map_err(io::Error::from)?.st_size;
         if usize::try_from(bytes).is_ok_and(|bytes| bytes < BYTES) {
@@ -92,6 +97,9 @@ pub enum Unfit {
     /// Its size may still change: to touch it could raise SIGBUS.
     #[error("the page is not sealed")]
     Unsealed,
+    /// Of `MFD_HUGETLB`: it is mapped in larger pieces than a page.
+    #[error("the page is a huge one")]
+    Huge,
     /// Smaller than a page.
     #[error("the page has {bytes} bytes instead of {BYTES}")]
     Short {
@@ -181,5 +189,18 @@ mod tests {
             refusal(read_only.unwrap().as_fd()),
             "map the page: Permission denied (os error 13)"
         );
+    }
+
+    #[test]
+    fn huge_pages_are_not_mapped() {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_HUGETLB;
+        let Ok(fd) = memfd_create(NAME, flags) else {
+            return; // This kernel has none.
+        };
+        // Where some are set aside, it could be mapped, but not unmapped.
+        ftruncate(&fd, 1 << 30).unwrap();
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(SEALS)).unwrap();
+        let refusal = Page::open(fd.as_fd()).unwrap_err().to_string();
+        assert_eq!(refusal, "the page is a huge one");
     }
 }
