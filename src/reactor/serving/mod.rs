@@ -93,10 +93,10 @@ pub(crate) enum Tenure {
 enum Trouble {
     /// The master is out of descriptors or memory.
     Resources,
-    /// A worker is out of descriptors.
-    NoRoom,
-    /// A worker receives nothing.
-    Stall,
+    /// This worker is out of descriptors.
+    NoRoom(WorkerId),
+    /// This worker receives nothing.
+    Stall(WorkerId),
     /// Nobody has had room for too long.
     Overflow,
 }
@@ -292,6 +292,8 @@ impl Serving {
         self.rotation.leave(worker);
         self.short.retain(|short| short.worker() != worker);
         self.stalled.remove(&worker);
+        self.warned.remove(&Trouble::NoRoom(worker));
+        self.warned.remove(&Trouble::Stall(worker));
         self.unflushed.retain(|&unflushed| unflushed != worker);
         let Some(mut queue) = self.queues.remove(&worker) else {
             return false;

@@ -62,7 +62,7 @@ impl Serving {
         self.short.retain(|short| short.worker != worker);
         self.short.push(short);
         self.rotation.set_aside(worker, Reason::NoRoom);
-        if self.may_warn(Trouble::NoRoom, now) {
+        if self.may_warn(Trouble::NoRoom(worker), now) {
             log::warn!(
                 "{worker} {}: may not open more descriptors, others get its connections: raise its limit (ulimit -n)",
                 self.name

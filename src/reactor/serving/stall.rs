@@ -159,7 +159,7 @@ impl Serving {
         turn: &mut Turn<'_>,
     ) {
         let unread = self.queues.get(&worker).map_or(0, AcceptQueue::unread);
-        let is_news = self.may_warn(Trouble::Stall, turn.now);
+        let is_news = self.may_warn(Trouble::Stall(worker), turn.now);
         let level = if is_news { Level::Warn } else { Level::Debug };
         log::log!(
             level,
