@@ -76,6 +76,31 @@ fn what_a_worker_leaves_when_it_closes_its_listener_does_not_count_for_it() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// A packet that is moved may hold more than its new worker has room for.
+#[test]
+fn a_worker_is_given_no_more_than_it_may_have_of_a_packet_that_is_moved() {
+    let flags = ["--max-connections-per-worker", "3", "--log-level", "debug"];
+    let flags = [&flags[..], &["--stall-timeout", "100ms"]].concat();
+    let (mut cluster, address) =
+        Cluster::by_slot(&flags, &["steps listen:web,batch=3 ready park", "serve"]);
+    let other = cluster.worker(1);
+    // All of them are there when the master looks, so three are in one packet.
+    processes::freeze(cluster.pid());
+    let mut clients: Vec<TcpStream> = (0..6).map(|_| connect(address).unwrap()).collect();
+    processes::thaw(cluster.pid());
+    let line = cluster.await_text("w1 web: has received nothing for");
+    assert!(line.contains("(unread packets: 1)"), "{line}");
+    assert_eq!(finish(clients.remove(1)), 200, "makes room for one");
+    cluster.await_text("1 connections moved to w2");
+    processes::await_quiet(cluster.pid());
+    assert_eq!(connections_of(other.pid(), address), 3);
+    // Those of the other make room for the rest.
+    for client in [2, 3, 0, 0, 0].map(|index| clients.remove(index)) {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// Who would rather refuse than let wait can: nobody waits longer than that, and when there is room
 /// again everybody is served.
 #[test]
@@ -213,6 +238,33 @@ fn a_program_without_the_sdk_gets_no_more_moved_than_it_has_descriptors_for() {
     for client in clients {
         assert_eq!(finish(client), 200);
     }
+}
+
+/// The same for a packet that holds more than that.
+#[test]
+fn a_program_without_the_sdk_gets_as_much_of_a_moved_packet_as_it_has_descriptors_for() {
+    const CLIENTS: usize = 20;
+    let large = "exec \"$0\" steps listen:web,batch=10 ready park";
+    let small = "ulimit -n 24; exec \"$0\" plain web";
+    let by_slot = format!("if test $RR_SLOT = 0; then {large}; fi; {small}");
+    let flags = ["--stall-timeout", "100ms", "--log-level", "debug"];
+    let (mut cluster, address) = start_with_shell(&flags, &by_slot, 2);
+    // All of them are there when the master looks, so the first worker gets one packet.
+    processes::freeze(cluster.pid());
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address).unwrap()).collect();
+    processes::thaw(cluster.pid());
+    let line = cluster.await_text("w1 web: has received nothing for");
+    assert!(line.contains("(unread packets: 1)"), "{line}");
+    cluster.await_text("connections moved to w2");
+    processes::await_quiet(cluster.pid());
+    let asked: Vec<_> = clients
+        .into_iter()
+        .map(|client| ask(client, "/").unwrap())
+        .collect();
+    for asked in asked {
+        assert_eq!(asked.answer().unwrap().status, 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// Descriptors run out everywhere: in the master, in the workers, and on the way between them. As
