@@ -4,11 +4,13 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -102,6 +104,51 @@ fn the_status_shows_how_many_connections_each_worker_has() {
     await_condition("none open", || opened() == [(3, Some(0)), (2, Some(0))]);
     assert_eq!(loads()[0].score.unwrap().received, 3);
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+}
+
+/// The limit counts for what is moved from a stalled worker, too: it comes as room is made.
+#[test]
+fn a_worker_is_moved_no_more_connections_than_it_may_have() {
+    let _alone = alone();
+    let mut config = config(2);
+    config.stall_timeout = Some(Duration::from_millis(100));
+    config.connection_limits.per_worker = NonZeroU64::new(3);
+    let cluster = Embedded::start(config);
+    let address = cluster.address();
+    let stalled = cluster.pids()[0];
+    processes::freeze(stalled);
+    // In turn: the first is the stalled one's, the second the other's.
+    let pairs: Vec<_> = (0..3)
+        .map(|_| [(); 2].map(|()| connect(address).unwrap()))
+        .collect();
+    let (_waiting, served): (Vec<_>, Vec<_>) = pairs.into_iter().map(<(_, _)>::from).unzip();
+    for (moved, client) in (1..).zip(served) {
+        assert_eq!(ask(client, "/").unwrap().answer().unwrap().status, 200);
+        await_condition("one moved", || cluster.listener().counters.moved >= moved);
+        let load = cluster.handle.status().unwrap().loads[1];
+        let opened = (load.given, load.score.map(|score| score.finished));
+        assert_eq!(opened, (3 + moved, Some(moved)));
+    }
+    processes::thaw(stalled);
+    assert_eq!(cluster.stop(Stop::Fast), ExitCode::Clean);
+}
+
+/// A program may serve each connection in a process of its own. When it is finished is for the
+/// one to say that received it.
+#[test]
+fn what_a_forked_process_closes_is_not_finished_by_that() {
+    let _alone = alone();
+    let program = Program::new(test_worker()).args(["odd", "forks"]);
+    let config = Config::new(program).workers(1);
+    let cluster = Embedded::start(config.listen("127.0.0.1:0".parse().unwrap()));
+    let _open = connect(cluster.address()).unwrap();
+    let mut closed = connect(cluster.address()).unwrap();
+    closed.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // To its end: both processes have closed it.
+    assert!(closed.read_to_end(&mut Vec::new()).unwrap() > 0);
+    let score = cluster.handle.status().unwrap().loads[0].score.unwrap();
+    assert_eq!((score.received, score.finished), (2, 0));
+    assert_eq!(cluster.stop(Stop::Fast), ExitCode::Clean);
 }
 
 /// Reclaimed connections are counted, and handed off again.

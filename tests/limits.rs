@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use common::client::{ask, connect, get, read_response};
 use common::command::{Unprivileged, after};
+use common::gate::Gate;
 use common::load::Load;
-use common::{Cluster, await_condition, processes, test_worker};
+use common::{Cluster, await_condition, processes, sockets, test_worker};
 
 /// A worker gets no more than its limit; when one of its connections is closed it gets the next at
 /// once.
@@ -56,6 +57,50 @@ fn all_workers_have_no_more_connections_than_they_may() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// What a worker gave back unread is nobody's, and must not take the place that it needs itself.
+#[test]
+fn what_a_worker_leaves_when_it_closes_its_listener_does_not_count_for_it() {
+    let mut gate = Gate::new();
+    let path = gate.path();
+    let closes = format!("steps listen:web ready gate:{} close:web", path.display());
+    let flags = ["--max-connections", "1", "--stall-timeout", "never"];
+    let (mut cluster, address) = Cluster::by_slot(&flags, &[&closes, "serve"]);
+    let asked = ask(connect(address).unwrap(), "/").unwrap();
+    await_condition("it is with the worker", || {
+        sockets::unaccepted(address) == 0
+    });
+    gate.let_one_through();
+    cluster.await_text("slot=0 close web: 0");
+    assert_eq!(asked.answer().unwrap().server().slot, 1);
+    assert_eq!(get(address, "/").unwrap().server().slot, 1);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A packet that is moved may hold more than its new worker has room for.
+#[test]
+fn a_worker_is_given_no_more_than_it_may_have_of_a_packet_that_is_moved() {
+    let flags = ["--max-connections-per-worker", "3", "--log-level", "debug"];
+    let flags = [&flags[..], &["--stall-timeout", "100ms"]].concat();
+    let (mut cluster, address) =
+        Cluster::by_slot(&flags, &["steps listen:web,batch=3 ready park", "serve"]);
+    let other = cluster.worker(1);
+    // All of them are there when the master looks, so three are in one packet.
+    processes::freeze(cluster.pid());
+    let mut clients: Vec<TcpStream> = (0..6).map(|_| connect(address).unwrap()).collect();
+    processes::thaw(cluster.pid());
+    let line = cluster.await_text("w1 web: has received nothing for");
+    assert!(line.contains("(unread packets: 1)"), "{line}");
+    assert_eq!(finish(clients.remove(1)), 200, "makes room for one");
+    cluster.await_text("1 connections moved to w2");
+    processes::await_quiet(cluster.pid());
+    assert_eq!(connections_of(other.pid(), address), 3);
+    // Those of the other make room for the rest.
+    for client in [2, 3, 0, 0, 0].map(|index| clients.remove(index)) {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// Who would rather refuse than let wait can: nobody waits longer than that, and when there is room
 /// again everybody is served.
 #[test]
@@ -81,10 +126,23 @@ fn clients_that_nobody_has_room_for_are_refused_if_asked_for() {
     }
 }
 
+/// A cluster that stops lets nobody in, so there is nobody whom it could refuse.
+#[test]
+fn a_graceful_stop_is_no_overflow() {
+    let flags = ["--overflow", "close", "--overflow-after", "10ms"];
+    let (mut cluster, address) = Cluster::test_workers(1, &flags);
+    let asked = ask(connect(address).unwrap(), "/slow/300").unwrap();
+    cluster.await_text("/slow/300 begun");
+    let ended = cluster.stop();
+    assert_eq!(asked.answer().unwrap().status, 200);
+    assert_eq!(ended.code(), 0);
+    assert!(!ended.log.contains("are refused"), "{}", ended.log);
+}
+
 /// A cluster that is just starting refuses nobody.
 #[test]
 fn clients_wait_for_the_first_worker_whatever_the_overflow() {
-    let mut gate = common::gate::Gate::new();
+    let mut gate = Gate::new();
     let worker = test_worker();
     let flags = ["-w", "1", "-l", "127.0.0.1:0", "--overflow", "reset"];
     let flags = [&flags[..], &["--overflow-after", "1ms"]].concat();
@@ -104,7 +162,7 @@ fn clients_wait_for_the_first_worker_whatever_the_overflow() {
 #[test]
 fn what_a_worker_has_no_descriptors_for_goes_to_others() {
     let short = "test $RR_SLOT = 0 && ulimit -n 32; exec \"$0\" serve";
-    let (mut cluster, address) = start_with_shell(short, 2);
+    let (mut cluster, address) = start_with_shell(&[], short, 2);
     let clients: Vec<TcpStream> = (0..80).map(|_| connect(address).unwrap()).collect();
     cluster.await_text("may not open more descriptors");
     let (full, free) = (cluster.worker(0), cluster.worker(1));
@@ -118,6 +176,28 @@ fn what_a_worker_has_no_descriptors_for_goes_to_others() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// The same when nobody is free at that moment: it stays known until somebody is.
+#[test]
+fn what_a_worker_has_no_descriptors_for_waits_until_somebody_has() {
+    let short = "test $RR_SLOT = 0 && ulimit -n 32; exec \"$0\" serve";
+    let flags = ["--window", "1", "--stall-timeout", "never"];
+    let (mut cluster, address) = start_with_shell(&flags, short, 2);
+    let (full, busy) = (cluster.worker(0), cluster.worker(1));
+    processes::freeze(busy.pid());
+    let clients: Vec<TcpStream> = (0..50).map(|_| connect(address).unwrap()).collect();
+    cluster.await_text("may not open more descriptors");
+    // Until it has been tried again, which is when it could be forgotten.
+    processes::await_quiet(cluster.pid());
+    processes::thaw(busy.pid());
+    await_condition("everybody with a worker", || {
+        connections_of(full.pid(), address) + connections_of(busy.pid(), address) == 50
+    });
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// A program that knows nothing of all this is not given more than it can open: the kernel would
 /// close the rest without a trace.
 #[test]
@@ -125,13 +205,66 @@ fn a_program_without_the_sdk_gets_no_more_than_it_has_descriptors_for() {
     const CLIENTS: usize = 100;
     for workers in [1, 2] {
         let short = "test $RR_SLOT = 0 && ulimit -n 40; exec \"$0\" plain web";
-        let (cluster, address) = start_with_shell(short, workers);
+        let (cluster, address) = start_with_shell(&[], short, workers);
         let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address).unwrap()).collect();
         for client in clients {
             assert_eq!(finish(client), 200, "with {workers} workers");
         }
         assert_eq!(cluster.stop().code(), 0);
     }
+}
+
+/// A shell that waits for the program has descriptors enough, and they are not what counts.
+#[test]
+fn the_descriptors_of_the_program_count_and_not_those_of_its_launcher() {
+    let stays = "ulimit -n 40; \"$0\" plain web; exit $?";
+    let (cluster, address) = start_with_shell(&[], stays, 1);
+    let clients: Vec<TcpStream> = (0..100).map(|_| connect(address).unwrap()).collect();
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// What is moved needs descriptors as much as what is new.
+#[test]
+fn a_program_without_the_sdk_gets_no_more_moved_than_it_has_descriptors_for() {
+    let short = "test $RR_SLOT = 1 && ulimit -n 24; exec \"$0\" plain web";
+    let (mut cluster, address) = start_with_shell(&["--stall-timeout", "100ms"], short, 2);
+    processes::freeze(cluster.worker(0).pid());
+    // As many for each as the one with the low limit may just have.
+    let clients: Vec<TcpStream> = (0..20).map(|_| connect(address).unwrap()).collect();
+    cluster.await_text("w1 web: has received nothing for");
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+}
+
+/// The same for a packet that holds more than that.
+#[test]
+fn a_program_without_the_sdk_gets_as_much_of_a_moved_packet_as_it_has_descriptors_for() {
+    const CLIENTS: usize = 20;
+    let large = "exec \"$0\" steps listen:web,batch=10 ready park";
+    let small = "ulimit -n 24; exec \"$0\" plain web";
+    let by_slot = format!("if test $RR_SLOT = 0; then {large}; fi; {small}");
+    let flags = ["--stall-timeout", "100ms", "--log-level", "debug"];
+    let (mut cluster, address) = start_with_shell(&flags, &by_slot, 2);
+    // All of them are there when the master looks, so the first worker gets one packet.
+    processes::freeze(cluster.pid());
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address).unwrap()).collect();
+    processes::thaw(cluster.pid());
+    let line = cluster.await_text("w1 web: has received nothing for");
+    assert!(line.contains("(unread packets: 1)"), "{line}");
+    cluster.await_text("connections moved to w2");
+    processes::await_quiet(cluster.pid());
+    let asked: Vec<_> = clients
+        .into_iter()
+        .map(|client| ask(client, "/").unwrap())
+        .collect();
+    for asked in asked {
+        assert_eq!(asked.answer().unwrap().status, 200);
+    }
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// Descriptors run out everywhere: in the master, in the workers, and on the way between them. As
@@ -174,10 +307,10 @@ fn with_few_descriptors_everybody_is_served_all_the_same() {
 }
 
 /// Workers of a shell command in which `$0` is the test worker.
-fn start_with_shell(command: &str, workers: usize) -> (Cluster, SocketAddr) {
+fn start_with_shell(flags: &[&str], command: &str, workers: usize) -> (Cluster, SocketAddr) {
     let worker = test_worker();
     let workers = workers.to_string();
-    let flags = ["-w", &workers, "-l", "web=127.0.0.1:0"];
+    let flags = [&["-w", &workers, "-l", "web=127.0.0.1:0"], flags].concat();
     let program = ["/bin/sh", "-c", command, worker.to_str().unwrap()];
     let mut cluster = Cluster::start(flags.iter().chain(&program));
     let address = cluster.address();
@@ -195,5 +328,5 @@ fn finish(mut client: TcpStream) -> u16 {
 
 /// How many clients of this address the process has.
 fn connections_of(worker: nix::unistd::Pid, address: SocketAddr) -> usize {
-    common::sockets::connections(worker, address)
+    sockets::connections(worker, address)
 }

@@ -6,8 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+
 use common::client::{Asked, Server, ask, connect, get};
-use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, test_worker};
+use common::gate::Gate;
+use common::load::Load;
+use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, sockets, test_worker};
 
 /// What waits for a stopped worker is answered by the others; when it runs again it serves again,
 /// and nobody is answered twice.
@@ -141,6 +145,142 @@ fn a_worker_that_leaves_its_clients_waiting_for_too_long_is_replaced() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// A stalled worker is better than none. What it is given then goes to the first that comes.
+#[test]
+fn what_a_stalled_worker_got_for_want_of_another_goes_to_the_next_that_is_ready() {
+    let mut gate = Gate::new();
+    let other = format!("by-life serve then late 1 {}", gate.path().display());
+    let flags = ["--stall-timeout", "100ms"];
+    let (mut cluster, address) = Cluster::by_slot(&flags, &["serve", &other]);
+    let (stalled, other) = (cluster.worker(0), cluster.worker(1));
+    processes::freeze(stalled.pid());
+    assert_eq!(get(address, "/").unwrap().server(), other, "moved");
+    kill(other.pid(), Signal::SIGKILL).unwrap();
+    cluster.await_text("listening and not ready");
+    let asked = ask(connect(address).unwrap(), "/").unwrap();
+    await_condition("it is with the stalled one", || {
+        sockets::unaccepted(address) == 0
+    });
+    gate.let_one_through();
+    assert_eq!(asked.answer().unwrap().server().id, other.id + 1);
+}
+
+/// Who is tried may well leave it, too, so others come first.
+#[test]
+fn what_a_stalled_worker_left_goes_to_a_sound_one_before_one_that_is_being_tried() {
+    let modes = ["serve", PARK, "serve"];
+    let (mut cluster, address) = start_patient(&modes);
+    let (next, sound) = (cluster.worker(0), cluster.worker(2));
+    assert_eq!(get(address, "/").unwrap().server(), next);
+    assert_eq!(get(address, "/").unwrap().server(), sound, "moved");
+    // It answers pings and has nothing to do, so it seems to go on.
+    cluster.await_text("w2 web: tried again");
+    processes::freeze(next.pid());
+    let asked = ask(connect(address).unwrap(), "/").unwrap();
+    let line = cluster.await_text("w1 web: 1 connections moved to ");
+    assert!(line.ends_with("to w3"), "{line}");
+    assert_eq!(asked.answer().unwrap().server(), sound);
+}
+
+/// With nobody else it goes to the one that is being tried, and that is no move that counts.
+#[test]
+fn what_went_to_a_worker_that_is_being_tried_is_moved_again() {
+    let (mut cluster, address) = start_patient(&["serve", PARK]);
+    let (other, parked) = (cluster.worker(0), cluster.worker(1));
+    processes::freeze(parked.pid());
+    for _ in 0..2 {
+        assert_eq!(get(address, "/").unwrap().server(), other);
+    }
+    processes::freeze(other.pid());
+    let asked = ask(connect(address).unwrap(), "/").unwrap();
+    cluster.await_text("w1 web: has received nothing for");
+    // It answers pings and has nothing to do, so it seems to go on.
+    processes::thaw(parked.pid());
+    cluster.await_text("w1 web: 1 connections moved to w2");
+    processes::thaw(other.pid());
+    cluster.await_text("w2 web: 1 connections moved to w1");
+    assert_eq!(asked.answer().unwrap().server(), other);
+}
+
+/// Its control thread is alive and its program is not: no client waits for long, and one day it is
+/// replaced.
+#[test]
+fn a_worker_that_answers_pings_and_never_accepts_is_replaced() {
+    let parked = format!("by-life {PARK} then serve");
+    let flags = ["--stall-timeout", "50ms", "--hang-timeout", "600ms"];
+    let (mut cluster, address) = Cluster::by_slot(&flags, &[&parked, "serve"]);
+    let load = Load::start(address, 1);
+    let line = cluster.await_text(" hangs: ");
+    assert!(line.contains("] w1 "), "{line}");
+    assert!(line.contains("its accept queue did not move for"), "{line}");
+    cluster.await_line("its successor", |line| {
+        line.contains("w3 slot=0") && line.contains("ready after")
+    });
+    load.await_more(10);
+    let tally = load.stop();
+    assert_eq!(tally.failures, [""; 0]);
+    assert!(tally.answers.iter().all(|server| server.id != 1));
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A packet is moved whole, but it may be more than its new worker takes at once or has room for.
+#[test]
+fn a_packet_larger_than_its_new_queue_is_served_to_the_last_connection() {
+    let mut gate = Gate::new();
+    let path = gate.path();
+    let small = format!(
+        "steps listen:web,batch=5 gate:{0} ready gate:{0}",
+        path.display()
+    );
+    let large = "steps listen:web,batch=8 ready park";
+    let flags = [
+        "--window",
+        "8",
+        "--stall-timeout",
+        "50ms",
+        "--log-level",
+        "debug",
+    ];
+    let mut cluster = Cluster::start(Cluster::by_slot_args(&flags, &[large, &small]));
+    let address = cluster.address();
+    cluster.await_text("w1 slot=0 gen=1");
+    cluster.await_text(" ready after ");
+    // In one packet, since all of them are there when the master looks.
+    processes::freeze(cluster.pid());
+    let asked: Vec<_> = (0..8)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    processes::thaw(cluster.pid());
+    let line = cluster.await_text("w1 web: has received nothing for");
+    assert!(line.contains("(unread packets: 1)"), "{line}");
+    gate.let_one_through();
+    cluster.await_text("w1 web: 8 connections moved to w2");
+    gate.let_one_through();
+    for asked in asked {
+        assert_eq!(asked.answer().unwrap().server().slot, 1);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A program may leave its control channel unread, and many pings would fill it.
+#[test]
+fn a_worker_that_reads_no_pings_is_sent_one_however_often_it_stalls() {
+    let flags = ["--stall-timeout", "20ms", "--log-level", "debug"];
+    let (mut cluster, address) = Cluster::by_slot(&flags, &["plain web"]);
+    let worker = processes::pid_in(&cluster.find_text("w1 slot=0"));
+    let mut pings = 0;
+    for _ in 0..3 {
+        processes::freeze(worker);
+        let asked = ask(connect(address).unwrap(), "/").unwrap();
+        cluster.await_text("has received nothing for");
+        processes::thaw(worker);
+        let unread = asked.answer().unwrap().body;
+        pings += unread.parse::<u32>().unwrap();
+        cluster.await_text("goes on after");
+    }
+    assert_eq!(pings, 1);
+}
+
 /// A master that was stopped itself has seen nobody do nothing.
 #[test]
 fn time_in_which_the_master_was_stopped_does_not_count() {
@@ -156,6 +296,13 @@ fn time_in_which_the_master_was_stopped_does_not_count() {
     processes::thaw(worker.pid());
     assert_eq!(asked.answer().unwrap().server(), worker);
     assert!(!cluster.stop().log.contains("has received nothing"));
+}
+
+/// Workers in these modes, with a log that tells of every move. The timeout is one that a healthy
+/// worker hardly ever exceeds, since each of its stalls would change what is told.
+fn start_patient(modes: &[&str]) -> (Cluster, SocketAddr) {
+    let flags = ["--stall-timeout", "200ms", "--log-level", "debug"];
+    Cluster::by_slot(&flags, modes)
 }
 
 /// Asks on as many connections, opened one after the other; answers come as they come.
@@ -174,3 +321,6 @@ fn await_server(address: SocketAddr, wanted: &Server) {
         get(address, "/").unwrap().server() == *wanted
     });
 }
+
+/// A worker that answers the master and never accepts.
+const PARK: &str = "steps listen:web ready park";

@@ -15,10 +15,14 @@ use common::{Cluster, Ended, await_condition, run_to_end, test_worker};
 /// Slot 1 goes on serving, the log has one line that says what happened, the worker is replaced,
 /// and the master has as many descriptors as before.
 fn costs_its_place(rule: &str, violation: &str) {
+    costs_its_place_with(&[], rule, violation);
+}
+
+fn costs_its_place_with(flags: &[&str], rule: &str, violation: &str) {
     let workers = [
         "by-life", "raw", "on-usr1", rule, "then", "agent", "--", "serve",
     ];
-    let (mut cluster, address) = start(&workers);
+    let (mut cluster, address) = start_with(flags, &workers);
     cluster.await_ready();
     let worker = pid_in(&cluster.find_text("w1 slot=0"));
     let before = descriptors(cluster.pid());
@@ -81,6 +85,18 @@ fn nonsense_on_its_scoreboard_costs_a_worker_its_place() {
         "scoreboard",
         "broke the protocol: scoreboard: says it received 1000 connections",
     );
+}
+
+/// Whatever the master reads there for the sake of limits.
+#[test]
+fn a_scoreboard_that_is_scribbled_over_all_the_time_costs_a_worker_its_place() {
+    let limits = [
+        "--max-connections-per-worker",
+        "3",
+        "--max-connections",
+        "5",
+    ];
+    costs_its_place_with(&limits, "scribble", "broke the protocol: scoreboard: ");
 }
 
 #[test]
@@ -241,10 +257,14 @@ fn frames_from_a_child_of_the_worker_are_ignored() {
 
 /// Two workers; the last of `workers` is the second one's mode.
 fn start(workers: &[&str]) -> (Cluster, SocketAddr) {
+    start_with(&[], workers)
+}
+
+fn start_with(flags: &[&str], workers: &[&str]) -> (Cluster, SocketAddr) {
     let worker = test_worker();
-    let flags = ["-w", "2", "-l", "127.0.0.1:0"];
+    let two = ["-w", "2", "-l", "127.0.0.1:0"];
     let program = [worker.to_str().unwrap(), "by-slot"];
-    let args = [&flags[..], &program, workers].concat();
+    let args = [&two[..], flags, &program, workers].concat();
     let mut cluster = Cluster::start(args);
     let address = cluster.address();
     (cluster, address)

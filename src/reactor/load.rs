@@ -5,6 +5,7 @@
 //! would have given it more than it can open, the kernel is asked.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use worker_proto::ids::WorkerId;
@@ -111,6 +112,17 @@ impl Loads {
             }
         }
         None
+    }
+
+    /// How many more the worker may have at least, after it was found that there is no
+    /// [`obstacle`](Self::obstacle).
+    pub(crate) fn room(&self, worker: WorkerId) -> usize {
+        let Some(load) = self.workers.get(&worker) else {
+            return usize::MAX;
+        };
+        let limit = self.limits.per_worker.map_or(u64::MAX, NonZeroU64::get);
+        let room = limit.saturating_sub(load.open()).min(load.credit);
+        usize::try_from(room).unwrap_or(usize::MAX)
     }
 
     /// Whether the worker has as many connections as it may have. It is then asked to say when one

@@ -136,6 +136,26 @@ impl Cluster {
         Self::serving(workers, flags, &[worker.to_str().unwrap(), "serve"])
     }
 
+    /// Ready workers, each slot in a mode of `test_worker` of its own, on a listener called `web`.
+    pub fn by_slot(flags: &[&str], modes: &[&str]) -> (Self, SocketAddr) {
+        let mut cluster = Self::start(Self::by_slot_args(flags, modes));
+        let address = cluster.address();
+        cluster.await_ready();
+        (cluster, address)
+    }
+
+    /// The arguments for that.
+    pub fn by_slot_args(flags: &[&str], modes: &[&str]) -> Vec<String> {
+        let mut args = vec!["-w".to_owned(), modes.len().to_string()];
+        args.extend(["-l", "web=127.0.0.1:0"].map(str::to_owned));
+        args.extend(flags.iter().map(|&flag| flag.to_owned()));
+        args.push(test_worker().display().to_string());
+        args.push("by-slot".to_owned());
+        let modes = modes.join(" -- ");
+        args.extend(modes.split(' ').map(str::to_owned));
+        args
+    }
+
     fn serving(workers: usize, flags: &[&str], program: &[&str]) -> (Self, SocketAddr) {
         let workers = workers.to_string();
         let mut args = vec!["-w", &workers, "-l", "127.0.0.1:0"];

@@ -259,12 +259,12 @@ impl Serving {
     }
 
     /// Takes a packet out of one queue and puts it into another, or into the same behind the rest;
-    /// answers whether it did.
+    /// answers whether it did. What its new worker may not have is held.
     fn move_packet(&mut self, from: WorkerId, to: WorkerId, turn: &mut Turn<'_>) -> bool {
         let Some(queue) = self.queues.get_mut(&from) else {
             return false;
         };
-        let connections = match queue.reclaim(turn.inbox) {
+        let mut connections = match queue.reclaim(turn.inbox) {
             Ok(Some(connections)) => connections,
             Ok(None) => return false,
             Err(err) => {
@@ -275,11 +275,20 @@ impl Serving {
         let count = connections.len() as u64;
         self.counters.reclaimed += count;
         turn.loads.take_back(from, count);
+        let room = if from == to {
+            connections.len()
+        } else {
+            turn.loads.room(to)
+        };
+        let rest = connections.split_off(room.min(connections.len()));
+        let count = connections.len() as u64;
         log::debug!("{from} {}: {count} connections moved to {to}", self.name);
         if from != to {
             self.counters.moved += count;
         }
-        self.hand_over(connections, from, to, turn)
+        let is_whole = rest.is_empty();
+        self.held.extend(rest);
+        self.hand_over(connections, from, to, turn) && is_whole
     }
 
     /// Answers whether all of them could be handed over; what could not is held.

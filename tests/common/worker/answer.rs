@@ -11,6 +11,7 @@
 //! | `/cwd` | answers the working directory |
 //! | `/args` | answers the arguments, one a line |
 //! | `/peer` | answers the client's address, as the master saw it |
+//! | `/nonblocking` | answers whether the connection has `O_NONBLOCK` |
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
@@ -21,6 +22,7 @@ use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use worker_proto::{Connection, Worker};
 
 pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connection) {
@@ -41,6 +43,7 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
     let path = request.split(' ').nth(1).unwrap_or("/");
     let body = match path {
         "/peer" => connection.peer().to_string(),
+        "/nonblocking" => is_nonblocking(&connection).to_string(),
         path => perform(worker, path),
     };
     let identity = worker.identity();
@@ -53,6 +56,11 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
         body.len(),
     );
     let _ = (&connection).write_all(answer.as_bytes());
+}
+
+fn is_nonblocking(connection: &Connection) -> bool {
+    let flags = fcntl(connection, FcntlArg::F_GETFL).expect("its flags");
+    OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
 }
 
 /// One line on standard error, whole: several workers share it.

@@ -2,8 +2,8 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told. The modes that break the protocol speak raw frames, below the SDK, and so does [`plain`],
-//! which breaks nothing. Several modes can share a command line:
+//! told; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
@@ -15,6 +15,7 @@
 mod answer;
 #[path = "../evidence/mod.rs"]
 mod evidence;
+mod odd;
 mod plain;
 mod raw;
 mod steps;
@@ -44,6 +45,7 @@ fn live(args: &[&str]) -> ExitCode {
         }
         "serve" => serve(args),
         "pool" => pool(args[0].parse().expect("a number of threads")),
+        "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),

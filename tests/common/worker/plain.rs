@@ -1,6 +1,7 @@
 //! A worker that speaks the protocol by itself: it has no scoreboard, and knows nothing of limits.
 //!
-//! `plain TARGET`: keeps every connection open until its request has come, and answers it.
+//! `plain TARGET`: keeps every connection open until its request has come, and answers it with the
+//! number of pings in its control channel. It reads them there and then, and answers none.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,7 +40,7 @@ pub(crate) fn serve(target: &str) -> ExitCode {
     loop {
         let readable = await_readable(&queue, &clients);
         for index in readable.iter().rev().filter(|&&index| index > 0) {
-            answer(clients.swap_remove(index - 1));
+            answer(clients.swap_remove(index - 1), &control, &mut inbox);
         }
         if readable.first() == Some(&0) {
             inbox.descriptors.clear();
@@ -69,12 +70,16 @@ fn await_readable(queue: &QueueReceiver, clients: &[TcpStream]) -> Vec<usize> {
         .collect()
 }
 
-fn answer(mut client: TcpStream) {
+fn answer(mut client: TcpStream, control: &WorkerChannel, inbox: &mut Inbox) {
     let mut request = [0; 1024];
     if client.read(&mut request).is_ok_and(|len| len > 0) {
+        let frames = std::iter::from_fn(|| Some(control.receive(inbox, Wait::Never).ok()?.frame));
+        let pings = frames.filter(|frame| matches!(frame, FromMaster::Ping { .. }));
+        let body = pings.count().to_string();
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n");
         let pid = std::process::id();
-        let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n";
         let who = format!("X-Worker: slot=0 id=0 pid={pid} gen=0\r\n\r\n");
-        let _ = client.write_all(format!("{head}{who}").as_bytes());
+        let _ = client.write_all(format!("{head}{who}{body}").as_bytes());
     }
 }

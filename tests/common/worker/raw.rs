@@ -105,7 +105,12 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                     crate::answer::announce("the child has spoken");
                 }
                 // Looked at when connections wait for it.
-                "scoreboard" => scribble(&channel),
+                "scoreboard" => {
+                    let page = attach(&channel);
+                    page.write_all_at(&1_000_u64.to_ne_bytes(), RECEIVED)
+                        .expect("receive a thousand");
+                }
+                "scribble" => return scribble(&channel),
                 "closes" => drop(channel.shutdown(std::net::Shutdown::Both)),
                 _ => panic!("unknown rule {rest}"),
             }
@@ -121,17 +126,16 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
     }
 }
 
-/// Listens, and says on its page that it received more connections than there are.
-fn scribble(channel: &WorkerChannel) {
+/// Listens, and says on its page that it serves.
+fn attach(channel: &WorkerChannel) -> File {
     let mut inbox = Inbox::new();
     let welcome = channel.receive(&mut inbox, Wait::AsSet).expect("welcome");
     let FromMaster::Welcome(welcome) = welcome.frame else {
         panic!("no welcome");
     };
     let page = File::from(inbox.descriptors.remove(0));
-    page.write_all_at(&1_u32.to_ne_bytes(), 8).expect("attach");
-    page.write_all_at(&1_000_u64.to_ne_bytes(), 64)
-        .expect("receive a thousand");
+    page.write_all_at(&1_u32.to_ne_bytes(), STATE)
+        .expect("attach");
     let listen = Listen {
         request: RequestId(1),
         target: welcome.listeners[0].name.clone(),
@@ -140,6 +144,32 @@ fn scribble(channel: &WorkerChannel) {
     channel
         .send(&ToMaster::Listen(listen), &[], Wait::AsSet)
         .expect("listen");
+    page
+}
+
+/// Writes anything anywhere on its page until the master has had enough.
+fn scribble(channel: &WorkerChannel) -> ExitCode {
+    let page = attach(channel);
+    let mut inbox = Inbox::new();
+    let mut random = 88_172_645_463_325_252_u64;
+    loop {
+        // Marsaglia's xorshift.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let place = [STATE, WAKE, RECEIVED, REQUESTS, FINISHED][(random >> 8) as usize % 5];
+        let value = if random & 1 == 0 {
+            random >> 40
+        } else {
+            random % 3
+        };
+        page.write_all_at(&value.to_ne_bytes(), place)
+            .expect("write");
+        if let Err(ReceiveError::Closed) = channel.receive(&mut inbox, Wait::Never) {
+            return ExitCode::SUCCESS;
+        }
+        inbox.descriptors.clear();
+    }
 }
 
 #[allow(
@@ -154,3 +184,10 @@ pub(crate) fn channel() -> WorkerChannel {
     // SAFETY: the master left this descriptor open for this process, and nothing else uses it.
     unsafe { OwnedFd::from_raw_fd(fd) }.into()
 }
+
+/// Where what a worker says is on its page, see `worker_proto::scoreboard`.
+const STATE: u64 = 8;
+const WAKE: u64 = 12;
+const RECEIVED: u64 = 64;
+const REQUESTS: u64 = 128;
+const FINISHED: u64 = 192;

@@ -3,13 +3,19 @@
 //!
 //! | step | what it does |
 //! |---|---|
-//! | `listen:TARGET[,backlog=N]` | asks the master; says the address, or the error |
+//! | `listen:TARGET[,OPTION]...` | asks the master; says the address, or the error |
 //! | `close:TARGET` | gives it back, and waits until the master has taken it |
 //! | `ready` | says that it can serve |
 //! | `answer:N` | answers N connections of the listener it got last |
+//! | `gate:FIFO` | waits until it has read a byte from the FIFO |
+//! | `park` | receives nothing, and answers the master all the same, until it has to leave |
+//!
+//! The options are `backlog=N`, `batch=N` and `nonblocking`.
 //!
 //! After the last step it serves what it still holds, or waits until it has to leave.
 
+use std::fs;
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 
@@ -52,12 +58,16 @@ pub(crate) fn perform(steps: &[&str]) -> ExitCode {
                     answer(&worker, &requests, connection.expect("accept"));
                 }
             }
+            ("gate", fifo) => {
+                let mut fifo = fs::File::open(fifo).expect("open the FIFO");
+                fifo.read_exact(&mut [0]).expect("read the FIFO");
+            }
+            ("park", _) => await_end(&worker),
             (unknown, _) => panic!("unknown step {unknown}"),
         }
     }
     if listeners.is_empty() {
-        let leaving = |event: &Event| matches!(event, Event::Drain { .. } | Event::MasterGone);
-        worker.events().iter().find(leaving);
+        await_end(&worker);
     } else {
         let listeners = listeners.into_iter().map(|(_, listener)| listener);
         Server::new()
@@ -84,20 +94,23 @@ pub(crate) fn relisten(target: &str) -> ExitCode {
     worker.leave()
 }
 
+fn await_end(worker: &Worker) {
+    let leaving = |event: &Event| matches!(event, Event::Drain { .. } | Event::MasterGone);
+    worker.events().iter().find(leaving);
+}
+
 fn options(what: &str) -> (&str, ListenOptions) {
-    match what.split_once(",backlog=") {
-        Some((target, backlog)) => {
-            let backlog = Some(backlog.parse().expect("a number"));
-            (
-                target,
-                ListenOptions {
-                    backlog,
-                    ..ListenOptions::default()
-                },
-            )
+    let (target, named) = what.split_once(',').unwrap_or((what, ""));
+    let mut options = ListenOptions::default();
+    for option in named.split_terminator(',') {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("backlog", length) => options.backlog = Some(length.parse().expect("a number")),
+            ("batch", size) => options.max_batch = size.parse().expect("a number"),
+            ("nonblocking", _) => options.nonblocking = true,
+            (unknown, _) => panic!("unknown option {unknown}"),
         }
-        None => (what, ListenOptions::default()),
     }
+    (target, options)
 }
 
 /// `EADDRINUSE (bind 127.0.0.1:8000: ...)`.
