@@ -3,12 +3,10 @@
 mod common;
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 
-use common::client::{Asked, Server, ask, connect, get};
+use common::client::{Asked, Server, ask, ask_all, connect, get};
 use common::gate::Gate;
 use common::load::Load;
 use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, sockets, test_worker};
@@ -303,17 +301,6 @@ fn time_in_which_the_master_was_stopped_does_not_count() {
 fn start_patient(modes: &[&str]) -> (Cluster, SocketAddr) {
     let flags = ["--stall-timeout", "200ms", "--log-level", "debug"];
     Cluster::by_slot(&flags, modes)
-}
-
-/// Asks on as many connections, opened one after the other; answers come as they come.
-fn ask_all(address: SocketAddr, clients: usize) -> Receiver<Server> {
-    let (sender, answers) = channel();
-    for _ in 0..clients {
-        let asked = ask(connect(address).unwrap(), "/").unwrap();
-        let sender = sender.clone();
-        thread::spawn(move || sender.send(asked.answer().expect("an answer").server()));
-    }
-    answers
 }
 
 fn await_server(address: SocketAddr, wanted: &Server) {

@@ -3,11 +3,8 @@
 mod common;
 
 use std::io::{BufReader, Write};
-use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
-use common::client::{Server, ask, connect, read_response};
+use common::client::{ask_all, connect, read_response};
 use common::{Cluster, DEADLINE, await_condition, processes, test_worker};
 
 /// The others serve whatever does not fit into the stopped worker's queue, and nothing of what
@@ -84,15 +81,4 @@ fn a_worker_at_its_own_descriptor_limit_loses_nobody() {
         assert_eq!(response.status, 200);
     }
     assert_eq!(cluster.stop().code(), 0);
-}
-
-/// Asks on as many connections, opened one after the other; answers come as they come.
-fn ask_all(address: SocketAddr, clients: usize) -> Receiver<Server> {
-    let (sender, answers) = channel();
-    for _ in 0..clients {
-        let asked = ask(connect(address).unwrap(), "/").unwrap();
-        let sender = sender.clone();
-        thread::spawn(move || sender.send(asked.answer().expect("an answer").server()));
-    }
-    answers
 }

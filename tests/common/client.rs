@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use nix::unistd::Pid;
 
@@ -82,6 +84,17 @@ impl<S: Read> Asked<S> {
     pub fn answer(mut self) -> io::Result<Response> {
         read_response(&mut self.0)
     }
+}
+
+/// Asks on as many connections, opened one after the other; answers come as they come.
+pub fn ask_all(address: SocketAddr, clients: usize) -> Receiver<Server> {
+    let (sender, answers) = channel();
+    for _ in 0..clients {
+        let asked = ask(connect(address).unwrap(), "/").unwrap();
+        let sender = sender.clone();
+        thread::spawn(move || sender.send(asked.answer().expect("an answer").server()));
+    }
+    answers
 }
 
 /// A connection with deadlines.
