@@ -3,7 +3,7 @@
 //!
 //! Only movement ends a stall. As long as something waits in the worker's queue, the queue shows
 //! it; an empty one shows nothing, so the worker is given one packet now and then. Signs of life
-//! only make that sooner, and once: a worker whose accepting thread hangs may well answer pings.
+//! only make that sooner: a worker whose accepting thread hangs may well answer pings.
 
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,21 @@ pub struct Sight {
     pub is_empty: bool,
     /// Whether what waits for it has waited for the stall timeout.
     pub is_late: bool,
-    /// Whether it seems to do something.
-    pub seems_alive: bool,
+    /// What it says of its own work.
+    pub work: Work,
+    /// Whether it answers, and has nothing that it could be busy with.
+    pub is_free: bool,
+}
+
+/// What a worker says of its work, since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing: it keeps no scoreboard.
+    Unknown,
+    /// It got on.
+    Done,
+    /// It did not.
+    NoneDone,
 }
 
 /// What follows from a look.
@@ -83,14 +96,20 @@ impl Stall {
         if sight.pace == Pace::Moving {
             return Verdict::Over;
         }
-        if self.is_pending() {
-            self.still += since.min(sight.period * 2);
+        // A worker of which nothing is known may be busy as long as nobody waits for it.
+        match (sight.work, sight.is_empty) {
+            (Work::Done, _) => self.still = Duration::ZERO,
+            (Work::NoneDone, _) if self.is_pending() => self.still += since.min(sight.period * 2),
+            (Work::Unknown, false) => self.still += since.min(sight.period * 2),
+            (Work::NoneDone | Work::Unknown, _) => {}
         }
         match self.standing {
             Standing::Out { .. } if !sight.is_empty => Verdict::Rescue,
-            // Who seemed alive and did not move is not believed again.
+            // Who was free and did not move is not believed again.
             Standing::Out { until }
-                if sight.now >= until || (sight.seems_alive && self.relapses == 0) =>
+                if sight.now >= until
+                    || sight.work == Work::Done
+                    || (sight.is_free && self.relapses == 0) =>
             {
                 self.standing = Standing::Tried;
                 Verdict::Try
@@ -177,16 +196,17 @@ mod tests {
                 pace: Pace::Still,
                 is_empty: true,
                 is_late: false,
-                seems_alive: false,
+                work: Work::NoneDone,
+                is_free: false,
             };
             change(&mut sight);
             self.stall.judge(sight)
         }
 
         /// Looks at an empty queue until the worker is tried; answers after how many looks.
-        fn looks_until_tried(&mut self, seems_alive: bool) -> u32 {
+        fn looks_until_tried(&mut self, is_free: bool) -> u32 {
             (1..)
-                .find(|_| self.look(|sight| sight.seems_alive = seems_alive) == Verdict::Try)
+                .find(|_| self.look(|sight| sight.is_free = is_free) == Verdict::Try)
                 .unwrap()
         }
     }
@@ -230,13 +250,46 @@ mod tests {
     }
 
     #[test]
+    fn one_that_gets_on_with_its_work_is_tried_each_time_and_not_hung() {
+        let mut script = Script::new();
+        for _ in 0..3 {
+            assert_eq!(script.look(|sight| sight.work = Work::Done), Verdict::Try);
+            assert_eq!(script.stall.still(), Duration::ZERO);
+            assert!(script.stall.give());
+            assert_eq!(script.look(|sight| sight.is_empty = false), Verdict::Wait);
+            assert_eq!(script.look(|_| ()), Verdict::Wait, "a relapse");
+        }
+    }
+
+    #[test]
+    fn nothing_is_held_against_one_of_which_nothing_is_known_and_for_which_nothing_waits() {
+        let mut script = Script::new();
+        let begun = script.stall.still();
+        for _ in 0..10 {
+            assert_eq!(
+                script.look(|sight| sight.work = Work::Unknown),
+                Verdict::Wait
+            );
+        }
+        assert_eq!(script.stall.still(), begun);
+        let waits = script.look(|sight| {
+            sight.work = Work::Unknown;
+            sight.is_empty = false;
+        });
+        assert_eq!(
+            (waits, script.stall.still()),
+            (Verdict::Rescue, begun + PERIOD)
+        );
+    }
+
+    #[test]
     fn only_movement_ends_it_and_all_the_rest_counts() {
         let mut script = Script::new();
         let begun = script.stall.still();
         assert_eq!(script.looks_until_tried(true), 1);
         // Its turn does not come: it cannot do anything about that.
         for _ in 0..100 {
-            assert_eq!(script.look(|sight| sight.seems_alive = true), Verdict::Wait);
+            assert_eq!(script.look(|sight| sight.is_free = true), Verdict::Wait);
         }
         assert_eq!(script.stall.still(), begun + PERIOD);
         assert!(script.stall.give());

@@ -49,6 +49,11 @@ impl Watch {
         Pace::Still
     }
 
+    /// The worker has said why it receives nothing: that is not held against it.
+    pub fn forgive(&mut self) {
+        self.unmoved = Duration::ZERO;
+    }
+
     /// The master took packets out itself: no movement of the worker's.
     pub fn shift(&mut self, packets: u64) {
         self.head += packets;

@@ -263,6 +263,13 @@ impl Acceptor {
         self.is_closing && self.serving.values().all(Serving::is_closed)
     }
 
+    /// No worker can come to listen any more: closes what nobody listens on.
+    pub(crate) fn give_up_unserved(&mut self, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            serving.give_up_unserved(turn);
+        }
+    }
+
     /// Gives up on what no worker is left to take.
     pub(crate) fn refuse_held(&mut self, turn: &mut Turn<'_>) {
         for serving in self.serving.values_mut() {

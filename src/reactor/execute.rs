@@ -47,6 +47,7 @@ impl Reactor {
             }
             Action::CloseListeners => {
                 self.acceptor.close();
+                self.loads.lift_limits();
                 self.progress = Progress::Closing;
             }
             Action::AbandonListeners => {

@@ -59,6 +59,12 @@ impl Loads {
         }
     }
 
+    /// There are no limits any more: at a stop everybody who waits is served.
+    pub(crate) fn lift_limits(&mut self) {
+        self.limits = ConnectionLimits::default();
+        self.recheck = None;
+    }
+
     /// A worker that may be given connections from now on.
     pub(crate) fn join(&mut self, worker: WorkerId, pid: u32, scoreboard: Option<Scoreboard>) {
         let load = Load {

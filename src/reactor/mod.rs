@@ -29,7 +29,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 use nix::poll::PollTimeout;
 use nix::sys::signal::Signal;
-use worker_proto::ids::WorkerId;
+use worker_proto::ids::{Role, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, ListenerStatus};
@@ -43,7 +43,7 @@ use self::token::Source;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
-use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom};
+use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -377,11 +377,24 @@ impl Reactor {
     }
 
     fn report_closed_listeners(&mut self, now: Instant) {
+        if self.progress == Progress::Closing && !self.expects_workers() {
+            self.acceptor.give_up_unserved(&mut turn!(self, now));
+        }
         if self.progress == Progress::Closing && self.acceptor.is_closed() {
             self.progress = Progress::Running;
             self.supervisor.handle(now, Event::ListenersClosed);
             self.execute_actions(now);
         }
+    }
+}
+
+impl Reactor {
+    /// Whether a worker may yet come that asks for a listener.
+    fn expects_workers(&self) -> bool {
+        self.supervisor.workers().any(|view| {
+            view.role == Role::Worker
+                && matches!(view.state, WorkerState::Spawning | WorkerState::Starting)
+        })
     }
 }
 

@@ -201,6 +201,16 @@ impl AcceptQueue {
         pace
     }
 
+    /// The worker has said why it receives nothing.
+    pub(crate) fn forgive(&mut self) {
+        self.watch.forgive();
+    }
+
+    /// Whether another packet would fit in.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unread() < self.window.packets()
+    }
+
     /// What the looks have shown.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch

@@ -77,6 +77,11 @@ impl Window {
         self.packet_bytes
     }
 
+    /// How many packets it holds.
+    pub(crate) fn packets(self) -> u64 {
+        (self.send_buffer / self.true_size.max(1)) as u64
+    }
+
     /// How many packets wait that `sender` has sent and nobody has received.
     pub(crate) fn unreceived(self, sender: &impl AsFd) -> io::Result<u64> {
         let packets = unreceived(sender.as_fd())?.div_ceil(self.true_size.max(1));

@@ -363,7 +363,12 @@ impl Serving {
             self.update_interest(turn);
             let accepted = self.accept(&mut budget, turn);
             self.flush_all(turn);
-            if !accepted && (self.held.is_empty() || !self.can_dispatch(turn)) {
+            let goes_on = if self.held.is_empty() {
+                !self.retired.is_empty() && self.paused_until.is_none()
+            } else {
+                self.can_dispatch(turn)
+            };
+            if !accepted && !goes_on {
                 break;
             }
         }
@@ -406,10 +411,18 @@ impl Serving {
         }
         if refused > 0 {
             log::warn!(
-                "{}: {refused} connections refused: no worker is left",
+                "{}: {refused} connections refused: no worker is left to serve them",
                 self.name
             );
             self.counters.refused.no_worker += refused;
+        }
+    }
+
+    /// While closing, with no worker that could come to listen: whom nobody serves goes.
+    pub(crate) fn give_up_unserved(&mut self, turn: &mut Turn<'_>) {
+        if self.admission == Admission::Closing && self.queues.is_empty() && !self.is_closed() {
+            self.abandon(turn.registry);
+            self.refuse_held(turn);
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Admission, Serving, Trouble, Turn};
 use crate::config::Overflow;
+use crate::dispatch::Reason;
+use crate::reactor::queue::AcceptQueue;
 use crate::sys::listening::Accepted;
 
 /// Whether somebody has room.
@@ -25,6 +27,9 @@ pub(super) enum Room {
 impl Serving {
     /// Looks whether somebody has room, and what follows from it.
     pub(super) fn update_room(&mut self, turn: &mut Turn<'_>) {
+        if self.is_about_to_refuse(turn.now) && !self.rotation.has_room() {
+            self.relieve_partly(turn);
+        }
         let has_room = self.rotation.has_room() && !turn.loads.is_full(turn.now);
         let before = self.room;
         self.room = match (before, self.rules.overflow) {
@@ -46,11 +51,26 @@ impl Serving {
             },
             Room::Ample,
         ) = (before, self.room)
+            && has_room
         {
             log::info!(
                 "{}: has room again, {refused} connections were refused",
                 self.name
             );
+        }
+    }
+
+    fn is_about_to_refuse(&self, now: Instant) -> bool {
+        self.is_overflowing() || self.overflow_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// The kernel tells of room when about three quarters are received. Nobody is refused while
+    /// there is any.
+    fn relieve_partly(&mut self, turn: &mut Turn<'_>) {
+        for worker in self.rotation.aside_for(Reason::Saturated) {
+            if self.queues.get(&worker).is_some_and(AcceptQueue::has_room) {
+                self.relieve(worker, turn.registry);
+            }
         }
     }
 

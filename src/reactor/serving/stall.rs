@@ -12,11 +12,11 @@ use worker_proto::ids::WorkerId;
 use worker_proto::scoreboard::Score;
 
 use super::{Serving, Trouble, Turn};
-use crate::dispatch::{Reason, Sight, Stall, Verdict};
+use crate::dispatch::{Reason, Sight, Stall, Verdict, Work};
 use crate::reactor::queue::{AcceptQueue, Head};
 use crate::sys::listening::{AcceptError, Accepted};
 
-/// A worker's stall, and what it said of itself when it began.
+/// A worker's stall, and what it said of itself at the last look.
 #[derive(Debug)]
 pub(super) struct Stalled {
     stall: Stall,
@@ -28,11 +28,18 @@ pub(super) struct Stalled {
 }
 
 impl Stalled {
-    /// Whether it seems to do something: it has finished what it had, or has nothing that it could
-    /// be busy with and answers.
-    fn seems_alive(&self, score: Option<Score>) -> bool {
-        let is_free = score.is_none_or(|score| score.open() == 0);
-        (self.has_answered && is_free) || score != self.score
+    /// What it did since the last look.
+    fn note_work(&mut self, score: Option<Score>) -> Work {
+        match std::mem::replace(&mut self.score, score) {
+            _ if score.is_none() => Work::Unknown,
+            before if before != score => Work::Done,
+            _ => Work::NoneDone,
+        }
+    }
+
+    /// Whether it answers, and has nothing that it could be busy with.
+    fn is_free(&self) -> bool {
+        self.has_answered && self.score.is_none_or(|score| score.open() == 0)
     }
 }
 
@@ -120,6 +127,11 @@ impl Serving {
             return;
         };
         let pace = queue.look(turn.now, period);
+        if self.short.iter().any(|short| short.worker() == worker) {
+            // It has said why.
+            queue.forgive();
+            return self.recover(worker);
+        }
         let (unmoved, is_empty) = (queue.watch().unmoved(), queue.is_idle());
         let score = turn.loads.score(worker);
         let limit = self.rules.stall_timeout.unwrap_or(Duration::MAX);
@@ -130,13 +142,15 @@ impl Serving {
             }
             return self.report_hang(worker, unmoved, turn);
         };
+        let work = stalled.note_work(score);
         let verdict = stalled.stall.judge(Sight {
             now: turn.now,
             period,
             pace,
             is_empty,
             is_late,
-            seems_alive: stalled.seems_alive(score),
+            work,
+            is_free: stalled.is_free(),
         });
         let still = stalled.stall.still();
         match verdict {
@@ -163,7 +177,7 @@ impl Serving {
         let level = if is_news { Level::Warn } else { Level::Debug };
         log::log!(
             level,
-            "{worker} {}: has received nothing for {still:.0?}, others get what waits for it (unread packets: {unread})",
+            "{worker} {}: has received nothing for {still:.0?} (unread packets: {unread}), passed over while others can serve",
             self.name
         );
         self.rotation.set_aside(worker, Reason::Stalled);
