@@ -6,11 +6,13 @@ mod common;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use nix::sys::signal::Signal;
+
 use common::client::{ask, connect, get, read_response};
 use common::command::{Unprivileged, after};
 use common::gate::Gate;
 use common::load::Load;
-use common::{Cluster, await_condition, processes, sockets, test_worker};
+use common::{Cluster, Stopwatch, await_condition, processes, sockets, test_worker};
 
 /// A worker gets no more than its limit; when one of its connections is closed it gets the next at
 /// once.
@@ -137,6 +139,82 @@ fn a_graceful_stop_is_no_overflow() {
     assert_eq!(asked.answer().unwrap().status, 200);
     assert_eq!(ended.code(), 0);
     assert!(!ended.log.contains("are refused"), "{}", ended.log);
+}
+
+/// At a stop everybody who waits is served: limits would keep the workers from being told.
+#[test]
+fn a_limit_does_not_keep_a_cluster_from_stopping() {
+    let flags = [
+        "--max-connections-per-worker",
+        "1",
+        "--max-connections",
+        "1",
+    ];
+    let (cluster, address) = Cluster::test_workers(1, &flags);
+    let worker = cluster.worker(0);
+    let idle = connect(address).unwrap();
+    await_condition("the limit", || connections_of(worker.pid(), address) == 1);
+    let waiting = ask(connect(address).unwrap(), "/").unwrap();
+    cluster.signal(Signal::SIGTERM);
+    assert_eq!(waiting.answer().unwrap().status, 200);
+    drop(idle);
+    assert_eq!(cluster.wait().code(), 0);
+}
+
+/// Nor does somebody who waits where nobody listens.
+#[test]
+fn a_listener_that_no_worker_asked_for_does_not_keep_a_cluster_from_stopping() {
+    let worker = test_worker();
+    let flags = [
+        "-w",
+        "2",
+        "-l",
+        "web=127.0.0.1:0",
+        "-l",
+        "admin=127.0.0.1:0",
+    ];
+    let program = [worker.to_str().unwrap(), "serve", "web"];
+    let mut cluster = Cluster::start(flags.iter().chain(&program));
+    let addresses = cluster.addresses(2);
+    cluster.await_ready();
+    let mut client = connect(addresses[1].parse().unwrap()).unwrap();
+    let ended = cluster.stop();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    assert!(ended.log.contains("1 connections refused"), "{}", ended.log);
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+/// A worker that has said that it has no descriptors left does not hang.
+#[test]
+fn a_worker_without_descriptors_is_not_taken_for_hung() {
+    let short = "ulimit -n 32; exec \"$0\" serve";
+    let worker = test_worker();
+    let flags = [
+        "-w",
+        "1",
+        "-l",
+        "web=127.0.0.1:0",
+        "--hang-timeout",
+        "200ms",
+    ];
+    let program = ["/bin/sh", "-c", short, worker.to_str().unwrap()];
+    let mut cluster = Cluster::start(flags.iter().chain(&program));
+    let address = cluster.address();
+    cluster.await_ready();
+    let worker = cluster.worker(0);
+    let clients: Vec<TcpStream> = (0..50).map(|_| connect(address).unwrap()).collect();
+    cluster.await_text("may not open more descriptors");
+    // Several times as long as it would take.
+    let watch = Stopwatch::start();
+    await_condition("five times the timeout", || {
+        watch.elapsed().as_millis() > 1000
+    });
+    assert!(processes::is_alive(worker.pid()));
+    for client in clients {
+        assert_eq!(finish(client), 200);
+    }
+    let ended = cluster.stop();
+    assert!(!ended.log.contains(" hangs: "), "{}", ended.log);
 }
 
 /// A cluster that is just starting refuses nobody.

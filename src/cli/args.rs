@@ -98,8 +98,8 @@ pub(super) struct Args {
     )]
     overflow: OverflowKind,
 
-    /// How long no worker has had room before clients are refused
-    /// [default: 1s]
+    /// With `--overflow close` or `reset`: how long no worker has had room before clients are
+    /// refused; 1s if not given
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Load")]
     overflow_after: Option<Duration>,
 
@@ -108,7 +108,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Load")]
     max_connections_per_worker: Option<NonZeroU64>,
 
-    /// The same for all workers together
+    /// How many connections all workers together may have at a time
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Load")]
     max_connections: Option<NonZeroU64>,
 
@@ -129,10 +129,10 @@ pub(super) struct Args {
     /// How long a process that serves may do nothing before it counts as hung: not answer the
     /// master, or leave the connections in its queue where they are. The log tells what it is
     /// doing; then SIGABRT, a second later SIGKILL, and a replacement. Only time in which the master
-    /// itself runs counts. At least 200ms; without this flag nobody is judged, since a process may
-    /// be stopped by a debugger, or busy with long connections
-    #[arg(long, value_name = "TIME", value_parser = parse_timeout, help_heading = "Life")]
-    hang_timeout: Option<Duration>,
+    /// itself runs counts. At least 200ms; by default nobody is judged, since a process may be
+    /// stopped by a debugger, or busy with long connections
+    #[arg(long, value_name = "TIME|never", default_value = "never", value_parser = parse_optional_timeout, help_heading = "Life")]
+    hang_timeout: OptionalTimeout,
 
     /// How long a process may go on after its master was killed
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time, help_heading = "Life")]
@@ -249,7 +249,7 @@ impl Args {
         config.bind_retry = self.bind_retry;
         config.ready_timeout = self.ready_timeout;
         config.stop_timeout = self.stop_timeout;
-        config.hang_timeout = self.hang_timeout;
+        config.hang_timeout = self.hang_timeout.0;
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         Ok((config, count))
@@ -376,7 +376,10 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 fn parse_optional_timeout(text: &str) -> Result<OptionalTimeout, String> {
     match text {
         "never" => Ok(OptionalTimeout(None)),
-        _ => parse_timeout(text).map(|timeout| OptionalTimeout(Some(timeout))),
+        _ => match parse_timeout(text) {
+            Ok(timeout) => Ok(OptionalTimeout(Some(timeout))),
+            Err(err) => Err(format!("{err}, or never")),
+        },
     }
 }
 

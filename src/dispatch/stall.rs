@@ -97,10 +97,11 @@ impl Stall {
             return Verdict::Over;
         }
         // A worker of which nothing is known may be busy as long as nobody waits for it.
+        let seen = since.min(sight.period * 2);
         match (sight.work, sight.is_empty) {
             (Work::Done, _) => self.still = Duration::ZERO,
-            (Work::NoneDone, _) if self.is_pending() => self.still += since.min(sight.period * 2),
-            (Work::Unknown, false) => self.still += since.min(sight.period * 2),
+            (Work::NoneDone, _) if self.is_pending() => self.still += seen,
+            (Work::Unknown, false) => self.still += seen,
             (Work::NoneDone | Work::Unknown, _) => {}
         }
         match self.standing {
