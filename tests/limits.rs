@@ -314,6 +314,8 @@ fn a_program_without_the_sdk_gets_no_more_moved_than_it_has_descriptors_for() {
     // As many for each as the one with the low limit may just have.
     let clients: Vec<TcpStream> = (0..20).map(|_| connect(address).unwrap()).collect();
     cluster.await_text("w1 web: has received nothing for");
+    // Before anybody makes room again.
+    processes::await_quiet(cluster.pid());
     for client in clients {
         assert_eq!(finish(client), 200);
     }

@@ -241,8 +241,9 @@ fn a_packet_larger_than_its_new_queue_is_served_to_the_last_connection() {
     ];
     let mut cluster = Cluster::start(Cluster::by_slot_args(&flags, &[large, &small]));
     let address = cluster.address();
-    cluster.await_text("w1 slot=0 gen=1");
-    cluster.await_text(" ready after ");
+    cluster.find_line("the first worker", |line| {
+        line.contains("w1 slot=0") && line.contains(" ready after ")
+    });
     // In one packet, since all of them are there when the master looks.
     processes::freeze(cluster.pid());
     let asked: Vec<_> = (0..8)
