@@ -110,8 +110,10 @@ impl Loads {
         }
         let load = self.workers.get_mut(&worker)?;
         if load.credit == 0 && load.is_unscored(&mut self.nonsense, worker) {
+            // In this order: what the worker receives in between counts twice, and not never.
+            let under_way = under_way();
             load.credit = headroom::of(load.pid).map_or(u64::MAX, |headroom| {
-                headroom.saturating_sub(under_way() + SPARE_DESCRIPTORS)
+                headroom.saturating_sub(under_way + SPARE_DESCRIPTORS)
             });
             if load.credit == 0 {
                 return Some(Reason::NoRoom);
@@ -255,4 +257,4 @@ impl Load {
 const RECHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// What a worker without a scoreboard is left to open for itself.
-const SPARE_DESCRIPTORS: u64 = 4;
+const SPARE_DESCRIPTORS: u64 = 8;
