@@ -13,7 +13,7 @@ use worker_proto::frame::{FromMaster, Listen, ListenOptions, ToMaster};
 use worker_proto::handshake;
 use worker_proto::ids::RequestId;
 use worker_proto::scm::Wait;
-use worker_proto::socket::{Inbox, QueueReceiver, WorkerChannel};
+use worker_proto::socket::{Inbox, QueueReceiver, ReceiveError, WorkerChannel};
 
 use crate::raw;
 
@@ -46,6 +46,8 @@ pub(crate) fn serve(target: &str) -> ExitCode {
             inbox.descriptors.clear();
             match queue.receive(&mut inbox, Wait::Never) {
                 Ok(_) => clients.extend(inbox.descriptors.drain(..).map(TcpStream::from)),
+                // The master was faster, and gave it to another.
+                Err(ReceiveError::Empty) => {}
                 Err(_) => return ExitCode::SUCCESS,
             }
         }
