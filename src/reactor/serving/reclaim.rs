@@ -3,6 +3,7 @@
 //! A packet at a time, and only when nothing is held: every connection taken back is a descriptor
 //! of the master's.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use worker_proto::ids::WorkerId;
@@ -31,10 +32,10 @@ pub(super) struct Short {
 }
 
 /// What became of an attempt to take a packet back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Taken {
-    /// So many connections are held now.
-    Some(u64),
+    /// What was in it.
+    Some(Vec<Accepted>),
     /// There was none.
     Nothing,
     /// The master may not open its descriptors: it stays where it is.
@@ -92,7 +93,7 @@ impl Serving {
                 return Some(connection);
             }
             match self.reclaim(turn) {
-                Taken::Some(_) => {}
+                Taken::Some(connections) => self.held.extend(connections),
                 Taken::Nothing | Taken::NoDescriptors => return None,
             }
         }
@@ -100,8 +101,11 @@ impl Serving {
 
     /// Holds a packet of a queue that lost its worker, so that it counts no longer as the worker's.
     pub(super) fn hold_retired(&mut self, turn: &mut Turn<'_>) {
-        if self.held.is_empty() && self.paused_until.is_none() {
-            self.reclaim_retired(turn);
+        if self.held.is_empty()
+            && self.paused_until.is_none()
+            && let Taken::Some(connections) = self.reclaim_retired(turn)
+        {
+            self.held.extend(connections);
         }
     }
 
@@ -115,25 +119,23 @@ impl Serving {
 
     fn reclaim_retired(&mut self, turn: &mut Turn<'_>) -> Taken {
         while let Some(mut retired) = self.retired.pop_front() {
-            let taken = self.take_back(retired.worker, &mut retired.queue, turn);
-            match taken {
-                Taken::Some(count) => retired.reclaimed += count,
-                Taken::NoDescriptors => {}
-                Taken::Nothing => {
-                    if retired.reclaimed > 0 {
-                        let Retired {
-                            worker, reclaimed, ..
-                        } = retired;
-                        log::info!(
-                            "{worker} {}: {reclaimed} unread connections reclaimed",
-                            self.name
-                        );
+            let packet = retired.queue.reclaim(turn.inbox);
+            match self.take_back(retired.worker, packet, turn) {
+                Taken::Nothing if retired.reclaimed > 0 => log::info!(
+                    "{} {}: {} unread connections reclaimed",
+                    retired.worker,
+                    self.name,
+                    retired.reclaimed
+                ),
+                Taken::Nothing => {}
+                taken @ (Taken::Some(_) | Taken::NoDescriptors) => {
+                    if let Taken::Some(connections) = &taken {
+                        retired.reclaimed += connections.len() as u64;
                     }
-                    continue;
+                    self.retired.push_front(retired);
+                    return taken;
                 }
             }
-            self.retired.push_front(retired);
-            return taken;
         }
         Taken::Nothing
     }
@@ -141,18 +143,13 @@ impl Serving {
     fn reclaim_short(&mut self, turn: &mut Turn<'_>) -> Taken {
         let mut index = 0;
         while let Some(&Short { worker, until, end }) = self.short.get(index) {
-            let Some(mut queue) = self.queues.remove(&worker) else {
-                self.short.remove(index);
-                continue;
+            let queue = self.queues.get_mut(&worker);
+            let packet = match queue.filter(|queue| queue.first_unread() < end) {
+                Some(queue) => queue.reclaim(turn.inbox),
+                None => Ok(None),
             };
-            let taken = if queue.first_unread() < end {
-                self.take_back(worker, &mut queue, turn)
-            } else {
-                Taken::Nothing
-            };
-            self.queues.insert(worker, queue);
-            match taken {
-                Taken::Some(_) | Taken::NoDescriptors => return taken,
+            match self.take_back(worker, packet, turn) {
+                taken @ (Taken::Some(_) | Taken::NoDescriptors) => return taken,
                 Taken::Nothing if until.is_none() => drop(self.short.remove(index)),
                 Taken::Nothing => index += 1,
             }
@@ -160,22 +157,21 @@ impl Serving {
         Taken::Nothing
     }
 
-    /// Takes a packet out of this queue and holds what was in it. Without descriptors for them
+    /// Counts a packet as taken back from the worker, if it could be. Without descriptors for it
     /// everything rests for a moment.
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         worker: WorkerId,
-        queue: &mut AcceptQueue,
+        packet: io::Result<Option<Vec<Accepted>>>,
         turn: &mut Turn<'_>,
     ) -> Taken {
-        match queue.reclaim(turn.inbox) {
+        match packet {
             Ok(None) => Taken::Nothing,
             Ok(Some(connections)) => {
                 let count = connections.len() as u64;
                 self.counters.reclaimed += count;
                 turn.loads.take_back(worker, count);
-                self.held.extend(connections);
-                Taken::Some(count)
+                Taken::Some(connections)
             }
             Err(err) => {
                 self.pause(turn.now, &AcceptError::Exhausted(err));

@@ -11,10 +11,11 @@ use worker_proto::address::Address;
 use worker_proto::ids::WorkerId;
 use worker_proto::scoreboard::Score;
 
+use super::reclaim::Taken;
 use super::{Serving, Trouble, Turn};
 use crate::dispatch::{Reason, Sight, Stall, Verdict, Work};
 use crate::reactor::queue::{AcceptQueue, Head};
-use crate::sys::listening::{AcceptError, Accepted};
+use crate::sys::listening::Accepted;
 
 /// A worker's stall, and what it said of itself at the last look.
 #[derive(Debug)]
@@ -278,17 +279,10 @@ impl Serving {
         let Some(queue) = self.queues.get_mut(&from) else {
             return false;
         };
-        let mut connections = match queue.reclaim(turn.inbox) {
-            Ok(Some(connections)) => connections,
-            Ok(None) => return false,
-            Err(err) => {
-                self.pause(turn.now, &AcceptError::Exhausted(err));
-                return false;
-            }
+        let packet = queue.reclaim(turn.inbox);
+        let Taken::Some(mut connections) = self.take_back(from, packet, turn) else {
+            return false;
         };
-        let count = connections.len() as u64;
-        self.counters.reclaimed += count;
-        turn.loads.take_back(from, count);
         let room = if from == to {
             connections.len()
         } else {
