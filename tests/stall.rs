@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use common::client::{Asked, Server, ask, ask_all, connect, get};
 use common::gate::Gate;
 use common::load::Load;
-use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, sockets, test_worker};
+use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, sockets};
 
 /// What waits for a stopped worker is answered by the others; when it runs again it serves again,
 /// and nobody is answered twice.
@@ -86,12 +86,7 @@ fn a_connection_is_moved_once_at_most() {
 /// slow: everybody is served, and nothing goes in circles.
 #[test]
 fn slow_workers_that_serve_one_at_a_time_serve_everybody() {
-    let worker = test_worker();
-    let program = [worker.to_str().unwrap(), "pool", "1"];
-    let flags = ["-w", "4", "-l", "127.0.0.1:0", "--stall-timeout", "50ms"];
-    let mut cluster = Cluster::start(flags.iter().chain(&program));
-    let address = cluster.address();
-    cluster.await_ready();
+    let (cluster, address) = Cluster::in_mode(&["pool", "1"], 4, &["--stall-timeout", "50ms"]);
     let asked: Vec<Asked<TcpStream>> = (0..24)
         .map(|_| ask(connect(address).unwrap(), "/slow/150").unwrap())
         .collect();
@@ -104,12 +99,7 @@ fn slow_workers_that_serve_one_at_a_time_serve_everybody() {
 /// A pool whose threads are all busy for long does not receive: its clients are served by others.
 #[test]
 fn a_worker_with_every_thread_busy_keeps_nobody_waiting() {
-    let worker = test_worker();
-    let program = [worker.to_str().unwrap(), "pool", "1"];
-    let flags = ["-w", "2", "-l", "127.0.0.1:0", "--stall-timeout", "100ms"];
-    let mut cluster = Cluster::start(flags.iter().chain(&program));
-    let address = cluster.address();
-    cluster.await_ready();
+    let (mut cluster, address) = Cluster::in_mode(&["pool", "1"], 2, &["--stall-timeout", "100ms"]);
     let busy = cluster.worker(0);
     let long = ask(connect(address).unwrap(), "/slow/2000").unwrap();
     cluster.await_text("/slow/2000 begun");
@@ -125,12 +115,7 @@ fn a_worker_with_every_thread_busy_keeps_nobody_waiting() {
 /// who waited for it is served by the next.
 #[test]
 fn a_worker_that_leaves_its_clients_waiting_for_too_long_is_replaced() {
-    let worker = test_worker();
-    let program = [worker.to_str().unwrap(), "pool", "1"];
-    let flags = ["-w", "1", "-l", "127.0.0.1:0", "--hang-timeout", "500ms"];
-    let mut cluster = Cluster::start(flags.iter().chain(&program));
-    let address = cluster.address();
-    cluster.await_ready();
+    let (mut cluster, address) = Cluster::in_mode(&["pool", "1"], 1, &["--hang-timeout", "500ms"]);
     let hung = cluster.worker(0);
     let _held = ask(connect(address).unwrap(), "/slow/60000").unwrap();
     cluster.await_text("/slow/60000 begun");

@@ -132,8 +132,14 @@ impl Cluster {
 
     /// Ready workers of `test_worker serve` with more flags for the master.
     pub fn test_workers(workers: usize, flags: &[&str]) -> (Self, SocketAddr) {
+        Self::in_mode(&["serve"], workers, flags)
+    }
+
+    /// Ready workers of `test_worker` in this mode.
+    pub fn in_mode(mode: &[&str], workers: usize, flags: &[&str]) -> (Self, SocketAddr) {
         let worker = test_worker();
-        Self::serving(workers, flags, &[worker.to_str().unwrap(), "serve"])
+        let program = [&[worker.to_str().unwrap()], mode].concat();
+        Self::serving(workers, flags, &program)
     }
 
     /// Ready workers, each slot in a mode of `test_worker` of its own, on a listener called `web`.
