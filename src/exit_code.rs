@@ -22,6 +22,8 @@ pub enum ExitCode {
     Bind = 6,
     /// At stop, a process did not leave in time and had to be made to.
     ForcedKill = 7,
+    /// Too few workers served, or an agent was missing, for longer than it was allowed to.
+    Unhealthy = 8,
 }
 
 impl From<ExitCode> for process::ExitCode {

@@ -1,5 +1,7 @@
 //! The flags, and what they mean for the configuration.
 
+mod renewal;
+
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -12,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -161,6 +164,9 @@ pub(super) struct Args {
     )]
     on_crash_loop: CrashLoop,
 
+    #[command(flatten)]
+    renewal: Renewal,
+
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) pidfile: Option<PathBuf>,
@@ -225,7 +231,8 @@ Exit codes:
   4  an agent failed to start
   5  gave up on a crash loop: no worker is left to serve
   6  a listener could not be bound; nothing was started
-  7  at stop, a process did not leave in time and had to be made to";
+  7  at stop, a process did not leave in time and had to be made to
+  8  unhealthy for longer than --unhealthy-exit allows";
 
 impl Args {
     /// The configuration that the flags describe, and how the workers were counted.
@@ -252,6 +259,7 @@ impl Args {
         config.hang_timeout = self.hang_timeout.0;
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
+        self.renewal.apply(&mut config)?;
         Ok((config, count))
     }
 

@@ -4,6 +4,7 @@
 pub mod listener;
 pub mod program;
 pub mod restart;
+pub mod rollout;
 pub mod systemd;
 
 use std::num::NonZeroU64;
@@ -13,13 +14,16 @@ use worker_proto::ids::{Role, Slot};
 
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
-use crate::supervisor::{Plan, Restart};
+use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::supervisor::{Plan, Restart, RolloutPlan};
 
 /// What a master runs, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How many workers; 0 only with an agent.
     pub workers: u32,
+    /// How many workers more are ready to take the place of one that is missing.
+    pub spare: u32,
     /// What every worker runs.
     pub program: Program,
     /// What the agents run, in the order in which they start.
@@ -54,6 +58,16 @@ pub struct Config {
     pub orphan_grace: Duration,
     /// What happens after an exit that nobody asked for.
     pub restart: Restart,
+    /// Exit codes that say that a process is done and wants no replacement.
+    pub stop_exit_codes: Vec<i32>,
+    /// With fewer serving workers, or without one of the agents, the cluster is unhealthy.
+    pub min_workers: u32,
+    /// A cluster that was unhealthy for so long stops; `None`: never.
+    pub unhealthy_exit: Option<Duration>,
+    /// How a reload is made.
+    pub rollout: RolloutPlan,
+    /// When a worker that does nothing wrong is replaced.
+    pub recycling: Recycling,
 }
 
 /// What a worker may have bound that was not declared.
@@ -104,6 +118,7 @@ impl Config {
     pub fn new(program: Program) -> Self {
         Config {
             workers: 1,
+            spare: 0,
             program,
             agents: Vec::new(),
             listeners: Vec::new(),
@@ -119,6 +134,11 @@ impl Config {
             hang_timeout: None,
             orphan_grace: Duration::from_millis(500),
             restart: restart::default(),
+            stop_exit_codes: Vec::new(),
+            min_workers: 1,
+            unhealthy_exit: None,
+            rollout: DEFAULT_ROLLOUT,
+            recycling: Recycling::default(),
         }
     }
 
@@ -164,6 +184,12 @@ impl Config {
             kill_timeout: self.kill_timeout,
             hang_timeout: self.hang_timeout,
             restart: self.restart.clone(),
+            stop_exit_codes: self.stop_exit_codes.clone(),
+            spare: self.spare,
+            max_age: self.recycling.max_age,
+            jitter: self.recycling.jitter,
+            min_workers: self.min_workers,
+            unhealthy_exit: self.unhealthy_exit,
         }
     }
 }

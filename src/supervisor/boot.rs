@@ -22,7 +22,7 @@ impl Supervisor {
             .filter(|seat| seat.role == role)
             .all(|seat| match seat.occupancy {
                 Occupancy::Taken { by } => self.is_serving(by),
-                Occupancy::Fresh | Occupancy::Vacant { .. } | Occupancy::Parked => false,
+                Occupancy::Fresh | Occupancy::Vacant { .. } | Occupancy::Parked { .. } => false,
             })
     }
 

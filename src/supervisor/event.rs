@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use worker_proto::ids::WorkerId;
 
+use super::wear::Wear;
+
 /// A fact that may change what has to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -57,6 +59,20 @@ pub enum Event {
     Goodbye {
         /// Who.
         worker: WorkerId,
+    },
+    /// Something in it went wrong: it serves what it has, and wants to be replaced.
+    Retiring {
+        /// Who.
+        worker: WorkerId,
+        /// What went wrong, for a person.
+        reason: String,
+    },
+    /// It could go on, but should be replaced: its successor comes first.
+    Worn {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        why: Wear,
     },
     /// Its control channel is over, after everything on it was read.
     Disconnected {

@@ -11,7 +11,9 @@ impl Supervisor {
         if !self.is_serving(worker) {
             return;
         }
-        let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+        let next = self
+            .vacate(now, worker, &Failure::Hung)
+            .unwrap_or(Next::NotReplaced);
         self.leave_rotation(worker);
         let departure = Departure::Unasked;
         let until = after(now, self.plan.kill_timeout);

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use worker_proto::ids::Role;
+
 use super::deadline::after;
 use super::plan::RestartLimit;
 
@@ -13,6 +15,30 @@ use super::plan::RestartLimit;
 pub(super) struct Intensity {
     restarts: VecDeque<Instant>,
     episode: Episode,
+}
+
+/// The intensities of both roles: agents have their own, so that workers that die one after the other
+/// do not keep an agent from coming back.
+#[derive(Debug, Default)]
+pub(super) struct Intensities {
+    agents: Intensity,
+    workers: Intensity,
+}
+
+impl Intensities {
+    pub(super) fn of(&mut self, role: Role) -> &mut Intensity {
+        match role {
+            Role::Agent => &mut self.agents,
+            Role::Worker => &mut self.workers,
+        }
+    }
+
+    pub(super) fn look_at(&self, role: Role) -> &Intensity {
+        match role {
+            Role::Agent => &self.agents,
+            Role::Worker => &self.workers,
+        }
+    }
 }
 
 /// An episode lasts until a restart comes through without having to wait for the window.

@@ -32,14 +32,14 @@ impl Supervisor {
             return;
         };
         match &mut process.phase {
-            Phase::Starting { .. } | Phase::Serving => {
+            Phase::Starting { .. } | Phase::Serving { .. } => {
                 process.turn(now, Phase::Leaving { departure, step });
             }
             Phase::Leaving { step: taken, .. } => match taken {
                 Step::Free { .. } => *taken = step,
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => return,
             },
-            Phase::Spawning => return,
+            Phase::Spawning { .. } => return,
         }
         self.signal(worker, Signal::Terminate);
     }
@@ -62,8 +62,14 @@ impl Supervisor {
     fn press(&mut self, now: Instant, who: Who, phase: Phase, channel: Channel) {
         let worker = who.worker;
         match phase {
+            Phase::Spawning { .. } => {
+                let reason = "the start takes too long".to_owned();
+                self.spawn_failed(now, worker, reason);
+            }
             Phase::Starting { .. } => {
-                let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+                let next = self
+                    .vacate(now, worker, &Failure::NotReady)
+                    .unwrap_or(Next::NotReplaced);
                 self.terminate(now, worker, Departure::Unasked);
                 let after = self.plan.ready_timeout;
                 self.notify(Notice::ReadyTimeout {
@@ -86,7 +92,7 @@ impl Supervisor {
                 Step::Aborted { .. } => self.kill(who, departure, Signal::Abort),
                 Step::Killed => {}
             },
-            Phase::Spawning | Phase::Serving => {}
+            Phase::Serving { .. } => {}
         }
     }
 

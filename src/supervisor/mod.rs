@@ -21,17 +21,23 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 pub use self::action::{Action, Signal};
 pub use self::event::{Disconnect, Event, ExitStatus, Stop, Symptom};
-pub use self::notice::{Next, Notice, StopCause, Who, Why};
+pub use self::failure::Failure;
+pub use self::notice::{Next, Notice, RollbackCause, StopCause, Who, Why};
+pub use self::order::Refused;
 pub use self::plan::{BackoffPlan, OnCrashLoop, Plan, Restart, RestartLimit};
+pub use self::rollout::RolloutPlan;
 pub use self::stage::Stage;
-pub use self::view::{WorkerState, WorkerView};
+pub use self::view::{RolloutView, WorkerState, WorkerView};
+pub use self::wear::{Jitter, Wear};
 
 use self::deadline::after;
-use self::intensity::{Intensity, Room};
-use self::phase::{Departure, Phase, Step};
+use self::intensity::{Intensities, Room};
+use self::phase::{Departure, Phase, Post, Step};
 use self::process::{Channel, Process};
 use self::pulse::Rhythm;
-use self::seat::{Occupancy, Seat};
+use self::renewal::Renewal;
+use self::rollout::{Allowance, Rollout};
+use self::seat::{Occupancy, Parked, Seat};
 use self::stage::Wish;
 use self::verdict::Verdict;
 
@@ -40,15 +46,22 @@ mod backoff;
 mod boot;
 mod deadline;
 mod event;
+mod failure;
 mod hang;
+mod health;
 mod intensity;
 mod leave;
 mod notice;
+mod order;
 mod phase;
 mod plan;
 mod process;
 mod pulse;
+mod renewal;
 mod restart;
+mod rollout;
+mod rotation;
+mod scale;
 mod seat;
 mod stage;
 mod stop;
@@ -56,6 +69,7 @@ mod stop;
 mod tests;
 mod verdict;
 mod view;
+mod wear;
 
 /// The state machine that keeps a cluster as planned.
 #[derive(Debug)]
@@ -66,11 +80,17 @@ pub struct Supervisor {
     processes: BTreeMap<WorkerId, Process>,
     /// The seats of the agents, then those of the workers, both by slot.
     seats: Vec<Seat>,
-    intensity: Intensity,
+    intensity: Intensities,
     /// `None` if nobody is asked whether it is alive.
     rhythm: Option<Rhythm>,
     verdict: Verdict,
+    /// The one that the cluster is at.
     generation: Generation,
+    /// The one that was begun last: never reused, even if it was rolled back.
+    newest: Generation,
+    rollout: Option<Rollout>,
+    /// Until when the cluster may be unhealthy, if it is.
+    ailing: Option<Instant>,
     latest: WorkerId,
     actions: VecDeque<Action>,
     /// The earliest deadline of all, so that a `Tick` before it costs nothing.
@@ -81,16 +101,21 @@ impl Supervisor {
     /// A cluster in which nothing has been started.
     #[must_use]
     pub fn new(plan: Plan) -> Supervisor {
-        let agents = (0..plan.agents).map(|slot| Seat::fresh(Role::Agent, Slot(slot)));
-        let workers = (0..plan.workers).map(|slot| Seat::fresh(Role::Worker, Slot(slot)));
+        let generation = Generation(1);
+        let fresh = |role, slot| Seat::fresh(role, Slot(slot), generation);
+        let agents = (0..plan.agents).map(|slot| fresh(Role::Agent, slot));
+        let workers = (0..plan.slots()).map(|slot| fresh(Role::Worker, slot));
         Supervisor {
             stage: Stage::Idle,
             processes: BTreeMap::new(),
             seats: agents.chain(workers).collect(),
-            intensity: Intensity::default(),
+            intensity: Intensities::default(),
             rhythm: plan.hang_timeout.map(Rhythm::new),
             verdict: Verdict::clean(),
-            generation: Generation(1),
+            generation,
+            newest: generation,
+            rollout: None,
+            ailing: None,
             latest: WorkerId(0),
             actions: VecDeque::new(),
             alarm: None,
@@ -109,8 +134,23 @@ impl Supervisor {
         if is_no_news {
             return;
         }
-        self.reconcile(now);
-        self.alarm = self.earliest_deadline(now);
+        self.settle(now);
+    }
+
+    /// From now on the rules of this plan hold; how many workers there are is for
+    /// [`scale`](Self::scale) to say, and the agents stay.
+    pub fn adopt(&mut self, now: Instant, plan: Plan) {
+        let (workers, agents, spare) = (self.plan.workers, self.plan.agents, self.plan.spare);
+        if plan.hang_timeout != self.plan.hang_timeout {
+            self.rhythm = plan.hang_timeout.map(Rhythm::new);
+        }
+        self.plan = Plan {
+            workers,
+            agents,
+            spare,
+            ..plan
+        };
+        self.settle(now);
     }
 
     /// The next thing to do, in order; `None` when all is done.
@@ -122,6 +162,18 @@ impl Supervisor {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.alarm
+    }
+
+    /// The generation that the cluster is at; during a rollout the one that it comes from.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// How many workers there are to be, beside the spare ones.
+    #[must_use]
+    pub fn wanted(&self) -> u32 {
+        self.plan.workers
     }
 
     /// How far the cluster has come.
@@ -151,9 +203,7 @@ impl Supervisor {
     #[must_use]
     pub fn is_kept(&self, role: Role, slot: Slot) -> bool {
         let mut seats = self.seats.iter();
-        seats.any(|seat| {
-            seat.role == role && seat.slot == slot && seat.occupancy != Occupancy::Parked
-        })
+        seats.any(|seat| seat.role == role && seat.slot == slot && !seat.is_parked())
     }
 
     /// How many processes of this role are serving.
@@ -178,6 +228,8 @@ impl Supervisor {
             Event::Untold { worker } => self.untold(worker),
             Event::Hung { worker, symptom } => self.hung(now, worker, symptom),
             Event::Goodbye { worker } => self.goodbye(now, worker),
+            Event::Retiring { worker, reason } => self.retiring(now, worker, reason),
+            Event::Worn { worker, why } => self.worn(now, worker, why),
             Event::Disconnected { worker, cause } => self.disconnected(now, worker, cause),
             Event::Exited { worker, status } => self.exited(now, worker, status),
             Event::ListenersClosed => self.listeners_closed(),
@@ -188,7 +240,7 @@ impl Supervisor {
 
     fn spawned(&mut self, now: Instant, worker: WorkerId, pid: u32) {
         let deadline = after(now, self.plan.ready_timeout);
-        let Some(process) = self.in_phase(worker, |phase| phase == Phase::Spawning) else {
+        let Some(process) = self.in_phase(worker, is_spawning) else {
             return;
         };
         process.pid = Some(pid);
@@ -199,11 +251,16 @@ impl Supervisor {
     }
 
     fn spawn_failed(&mut self, now: Instant, worker: WorkerId, reason: String) {
-        let Some(process) = self.in_phase(worker, |phase| phase == Phase::Spawning) else {
+        let Some(process) = self.in_phase(worker, is_spawning) else {
             return;
         };
         let who = process.who();
-        let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+        let failure = Failure::NotSpawned {
+            reason: reason.clone(),
+        };
+        let next = self
+            .vacate(now, worker, &failure)
+            .unwrap_or(Next::NotReplaced);
         self.notify(Notice::SpawnFailed { who, reason, next });
         self.forget(worker);
     }
@@ -220,10 +277,13 @@ impl Supervisor {
         let Some(process) = self.in_phase(worker, is_starting) else {
             return;
         };
-        process.turn(now, Phase::Serving);
+        let post = Post::Standby;
+        process.turn(now, Phase::Serving { post });
         let (who, took) = (process.who(), process.uptime(now));
-        if who.role == Role::Worker {
-            self.order(Action::Enter { worker });
+        let mut seats = self.seats.iter();
+        match seats.position(|seat| seat.renewal.successor() == Some(worker)) {
+            Some(index) => self.succeed(now, index, worker),
+            None => self.man_rotation(),
         }
         self.notify(Notice::Ready { who, took });
         if self.stage == Stage::Serving {
@@ -236,13 +296,32 @@ impl Supervisor {
             return;
         };
         let who = process.who();
-        let next = self.vacate(now, worker).unwrap_or(Next::NotReplaced);
+        let next = self
+            .vacate(now, worker, &Failure::Goodbye)
+            .unwrap_or(Next::NotReplaced);
         self.let_go(now, worker, Departure::Unasked, self.plan.stop_timeout);
         self.notify(Notice::Goodbye { who, next });
     }
 
+    fn retiring(&mut self, now: Instant, worker: WorkerId, reason: String) {
+        let Some(process) = self.in_phase(worker, is_starting_or_serving) else {
+            return;
+        };
+        let who = process.who();
+        let failure = Failure::Retired {
+            reason: reason.clone(),
+        };
+        let next = self
+            .vacate(now, worker, &failure)
+            .unwrap_or(Next::NotReplaced);
+        let within = self.plan.stop_timeout;
+        self.let_go(now, worker, Departure::Unasked, within);
+        self.order(Action::Drain { worker, within });
+        self.notify(Notice::Retiring { who, reason, next });
+    }
+
     fn disconnected(&mut self, now: Instant, worker: WorkerId, cause: Disconnect) {
-        let Some(process) = self.in_phase(worker, |phase| phase != Phase::Spawning) else {
+        let Some(process) = self.in_phase(worker, |phase| !is_spawning(phase)) else {
             return;
         };
         if process.channel == Channel::Over {
@@ -250,7 +329,7 @@ impl Supervisor {
         }
         process.channel = Channel::Over;
         let who = process.who();
-        let next = self.vacate(now, worker);
+        let next = self.vacate(now, worker, &Failure::Disconnected);
         match cause {
             Disconnect::Closed | Disconnect::Rejected { .. } => {
                 self.let_go(now, worker, Departure::Unasked, DISCONNECT_GRACE);
@@ -266,7 +345,9 @@ impl Supervisor {
         };
         let (who, uptime) = (process.who(), process.uptime(now));
         let expected = process.was_told_to_leave();
-        let next = self.vacate(now, worker);
+        let next = self.vacate(now, worker, &Failure::Exited(status));
+        let next = self.heed_exit_code(worker, status).or(next);
+        self.explain_rollback(who, status);
         self.leave_rotation(worker);
         self.notify(Notice::Exited {
             who,
@@ -283,12 +364,18 @@ impl Supervisor {
 impl Supervisor {
     fn reconcile(&mut self, now: Instant) {
         loop {
+            let done = self.actions.len();
+            self.renew(now);
+            self.man_rotation();
+            self.dismiss_seatless(now);
             self.dismiss_unwanted(now);
             self.beat(now);
             self.enforce_deadlines(now);
             self.fill_seats(now);
-            // Stages only ever move forward, so this ends.
-            if !self.move_on(now) {
+            self.take_temperature(now);
+            // Whatever changes is told to somebody. Stages only ever move forward, and so does
+            // everything else as long as no time passes, so this ends.
+            if !self.move_on(now) && self.actions.len() == done {
                 break;
             }
         }
@@ -307,7 +394,10 @@ impl Supervisor {
                 }
                 Role::Worker => self.cluster_ready(now, since),
             },
-            Stage::Serving if self.is_deserted() => self.verdict.fail(StopCause::CrashLoop),
+            Stage::Serving if self.is_deserted() => self.verdict.fail(match self.is_done() {
+                true => StopCause::Done,
+                false => StopCause::CrashLoop,
+            }),
             Stage::Closing { deadline } if deadline <= now || !self.can_serve() => {
                 self.order(Action::AbandonListeners);
                 self.stop_workers(deadline, Stop::Graceful);
@@ -328,6 +418,12 @@ impl Supervisor {
         true
     }
 
+    /// After something was noted.
+    fn settle(&mut self, now: Instant) {
+        self.reconcile(now);
+        self.alarm = self.earliest_deadline(now);
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.alarm.is_some_and(|alarm| alarm <= now)
     }
@@ -340,6 +436,8 @@ impl Supervisor {
         phases
             .chain(self.stage.deadline())
             .chain(self.next_restart(now))
+            .chain(self.next_renewal(now))
+            .chain(self.next_temperature())
             .chain(self.next_beat())
             .min()
     }
@@ -384,12 +482,16 @@ impl Supervisor {
     }
 }
 
+fn is_spawning(phase: Phase) -> bool {
+    matches!(phase, Phase::Spawning { .. })
+}
+
 fn is_starting(phase: Phase) -> bool {
     matches!(phase, Phase::Starting { .. })
 }
 
 fn is_starting_or_serving(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting { .. } | Phase::Serving)
+    matches!(phase, Phase::Starting { .. } | Phase::Serving { .. })
 }
 
 /// How long a process without a control channel may take to exit by itself. It can hear nothing

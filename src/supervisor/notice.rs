@@ -9,7 +9,9 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::action::Signal;
 use super::event::{Disconnect, ExitStatus, Stop, Symptom};
+use super::failure::Failure;
 use super::plan::{OnCrashLoop, RestartLimit};
+use super::wear::Wear;
 
 /// Something worth telling: to the log, to whoever listens to the cluster's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,99 @@ pub enum Notice {
         /// What becomes of its slot.
         next: Next,
     },
+    /// Something in it went wrong: it finishes what it has, and is replaced at once.
+    Retiring {
+        /// Which.
+        who: Who,
+        /// What went wrong, as it says itself.
+        reason: String,
+        /// What becomes of its slot.
+        next: Next,
+    },
+    /// It is to be replaced, as soon as a successor is ready.
+    Worn {
+        /// Which.
+        who: Who,
+        /// Why.
+        why: Wear,
+    },
+    /// Its successor has taken its slot, and it has to leave.
+    Replaced {
+        /// Which.
+        who: Who,
+        /// Its successor.
+        by: Who,
+    },
+    /// There are to be more workers, or fewer.
+    Scaled {
+        /// How many there were to be.
+        from: u32,
+        /// How many there are to be.
+        to: u32,
+    },
+    /// An operator wants the slot filled, which was empty or had somebody in it who leaves first.
+    Reopened {
+        /// Of which role.
+        role: Role,
+        /// Which.
+        slot: Slot,
+    },
+    /// A rollout began.
+    ReloadStarted {
+        /// The new generation.
+        generation: Generation,
+        /// The generation before.
+        from: Generation,
+        /// How many slots have to pass to it.
+        workers: u32,
+    },
+    /// One more slot has passed to the new generation.
+    ReloadProgress {
+        /// The new generation.
+        generation: Generation,
+        /// How many slots have passed to it.
+        renewed: u32,
+        /// Of so many.
+        workers: u32,
+    },
+    /// Every slot has passed to the new generation, and nobody of the one before is left.
+    ReloadDone {
+        /// The new generation.
+        generation: Generation,
+        /// Since its start.
+        took: Duration,
+    },
+    /// The rollout ends here, and every slot goes back to the generation before.
+    RollingBack {
+        /// The new generation.
+        generation: Generation,
+        /// The generation before.
+        to: Generation,
+        /// Why.
+        cause: RollbackCause,
+    },
+    /// Nobody of the new generation is left that could be replaced.
+    RolledBack {
+        /// The new generation.
+        generation: Generation,
+        /// The generation before.
+        to: Generation,
+        /// Why.
+        cause: RollbackCause,
+        /// Since the start of the rollout.
+        took: Duration,
+    },
+    /// Too few serve; told once until enough do.
+    Unhealthy {
+        /// How many workers serve.
+        serving: usize,
+        /// How many have to.
+        least: u32,
+        /// How many agents serve.
+        agents: usize,
+        /// How long this may last.
+        patience: Duration,
+    },
     /// Its control channel is over; told at most once, and before its `Exited`.
     Disconnected {
         /// Which.
@@ -116,12 +211,14 @@ pub enum Notice {
     },
     /// A restart was due, but there were too many; told once until restarts flow again.
     RestartLimitReached {
+        /// Of which role.
+        role: Role,
         /// The limit.
         limit: RestartLimit,
         /// What happens now.
         policy: OnCrashLoop,
     },
-    /// A slot is not filled again, since the restart limit was reached.
+    /// A slot is not filled again, since the restart limit was reached or an operator wants it so.
     Parked {
         /// Of which role.
         role: Role,
@@ -161,6 +258,10 @@ pub enum Next {
     Parked,
     /// The cluster is about to end.
     NotReplaced,
+    /// It was to be a successor, and the one before it goes on.
+    PredecessorStays,
+    /// It was of a new generation: that ends the rollout.
+    RolledBack,
 }
 
 /// Why a process gets SIGTERM.
@@ -185,6 +286,26 @@ pub enum StopCause {
     WorkerStart,
     /// Too many restarts, or no worker left that could be restarted.
     CrashLoop,
+    /// Too few processes served for too long.
+    Unhealthy,
+    /// Every worker has said with its exit code that it is done.
+    Done,
+}
+
+/// Why a rollout goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RollbackCause {
+    /// An operator wants it.
+    Asked,
+    /// One of the new generation failed.
+    Failed {
+        /// Which.
+        culprit: Who,
+        /// In which way.
+        what: Failure,
+    },
+    /// The cluster stops.
+    Stopping,
 }
 
 impl Notice {
@@ -195,16 +316,19 @@ impl Notice {
         match self {
             Notice::SpawnFailed { .. }
             | Notice::RestartLimitReached { .. }
+            | Notice::Unhealthy { .. }
             | Notice::Parked { .. } => Level::Error,
             Notice::Stopping { cause, .. } => match cause {
-                StopCause::Asked => Level::Info,
-                StopCause::AgentStart | StopCause::WorkerStart | StopCause::CrashLoop => {
-                    Level::Error
-                }
+                StopCause::Asked | StopCause::Done => Level::Info,
+                StopCause::AgentStart
+                | StopCause::WorkerStart
+                | StopCause::CrashLoop
+                | StopCause::Unhealthy => Level::Error,
             },
             Notice::ReadyTimeout { .. }
             | Notice::Hung { .. }
             | Notice::Goodbye { .. }
+            | Notice::Retiring { .. }
             | Notice::Killing { .. } => Level::Warn,
             Notice::Terminating { why, .. } => match why {
                 Why::Overstayed => Level::Warn,
@@ -222,10 +346,21 @@ impl Notice {
                 | (Disconnect::Closed, Some(_)) => Level::Warn,
                 (Disconnect::Closed, None) => Level::Debug,
             },
+            Notice::RollingBack { cause, .. } | Notice::RolledBack { cause, .. } => match cause {
+                RollbackCause::Failed { .. } => Level::Error,
+                RollbackCause::Asked | RollbackCause::Stopping => Level::Warn,
+            },
             Notice::Online { .. } => Level::Debug,
-            Notice::Spawned { .. } | Notice::Ready { .. } | Notice::ClusterReady { .. } => {
-                Level::Info
-            }
+            Notice::Spawned { .. }
+            | Notice::Ready { .. }
+            | Notice::ClusterReady { .. }
+            | Notice::Worn { .. }
+            | Notice::Replaced { .. }
+            | Notice::Scaled { .. }
+            | Notice::Reopened { .. }
+            | Notice::ReloadStarted { .. }
+            | Notice::ReloadProgress { .. }
+            | Notice::ReloadDone { .. } => Level::Info,
         }
     }
 }
@@ -266,6 +401,63 @@ impl fmt::Display for Notice {
                 write!(f, "{who} hangs: {symptom}: {}, {next}", Signal::Abort)
             }
             Notice::Goodbye { who, next } => write!(f, "{who} leaves unasked, {next}"),
+            Notice::Retiring { who, reason, next } => write!(f, "{who} retires: {reason}, {next}"),
+            Notice::Worn { who, why } => write!(f, "{who} is to be replaced: {why}"),
+            Notice::Replaced { who, by } => write!(f, "{who} replaced by {by}"),
+            Notice::Scaled { from, to } => {
+                write!(f, "scale from {from} to {}", Count(*to, Role::Worker))
+            }
+            Notice::Reopened { role, slot } => write!(f, "{role} slot={slot} is filled again"),
+            Notice::ReloadStarted {
+                generation,
+                from,
+                workers,
+            } => write!(
+                f,
+                "reload: generation {generation} begins, {from} has {}",
+                Count(*workers, Role::Worker)
+            ),
+            Notice::ReloadProgress {
+                generation,
+                renewed,
+                workers,
+            } => write!(
+                f,
+                "reload: {renewed} of {workers} at generation {generation}"
+            ),
+            Notice::ReloadDone { generation, took } => write!(
+                f,
+                "reload: all at generation {generation} after {}",
+                Span(*took)
+            ),
+            Notice::RollingBack {
+                generation,
+                to,
+                cause,
+            } => write!(
+                f,
+                "reload: back from generation {generation} to {to}: {cause}"
+            ),
+            Notice::RolledBack {
+                generation,
+                to,
+                cause,
+                took,
+            } => write!(
+                f,
+                "reload: generation {generation} given up after {}, all at {to}: {cause}",
+                Span(*took)
+            ),
+            Notice::Unhealthy {
+                serving,
+                least,
+                agents,
+                patience,
+            } => write!(
+                f,
+                "unhealthy: {serving} workers and {agents} agents serve, at least {least} and all have to: giving up in {}",
+                Span(*patience)
+            ),
             Notice::Disconnected { who, cause, next } => {
                 match cause {
                     Disconnect::Closed => write!(f, "{who} closed its control channel")?,
@@ -295,9 +487,17 @@ impl fmt::Display for Notice {
                 let after = Span(*after);
                 write!(f, "{who} alive {after} after {despite}: {}", Signal::Kill)
             }
-            Notice::RestartLimitReached { limit, policy } => write!(
+            Notice::RestartLimitReached {
+                role,
+                limit,
+                policy,
+            } => write!(
                 f,
-                "restart limit reached: {} in {}, {policy}",
+                "restart limit{} reached: {} in {}, {policy}",
+                match role {
+                    Role::Agent => " of agents",
+                    Role::Worker => "",
+                },
                 limit.count,
                 Span(limit.window)
             ),
@@ -334,6 +534,8 @@ impl fmt::Display for Next {
             Next::RestartIn(delay) => write!(f, "restart in {}", Span(*delay)),
             Next::Parked => f.write_str("slot parked"),
             Next::NotReplaced => f.write_str("not replaced"),
+            Next::PredecessorStays => f.write_str("the one before it stays"),
+            Next::RolledBack => f.write_str("the reload goes back"),
         }
     }
 }
@@ -376,7 +578,19 @@ impl fmt::Display for StopCause {
             StopCause::AgentStart => "an agent failed to start",
             StopCause::WorkerStart => "a worker failed to start",
             StopCause::CrashLoop => "gave up on a crash loop",
+            StopCause::Unhealthy => "too few served for too long",
+            StopCause::Done => "every worker is done",
         })
+    }
+}
+
+impl fmt::Display for RollbackCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RollbackCause::Asked => f.write_str("asked to"),
+            RollbackCause::Failed { culprit, what } => write!(f, "{culprit} {what}"),
+            RollbackCause::Stopping => f.write_str("the cluster stops"),
+        }
     }
 }
 

@@ -1,21 +1,30 @@
 //! The phase of one process: where it is between its `Spawn` and its `Forget`.
 //!
-//! A phase that waits for the process itself carries its deadline. Two do not: `Spawning` waits
-//! for the reactor's answer and `Killed` for the kernel's, and both are promised.
+//! A phase that waits for somebody carries its deadline. `Killed` does not: it waits for the
+//! kernel, which has promised.
 
 use std::time::Instant;
 
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its start was ordered; whether there is a process is not known yet.
-    Spawning,
+    /// Its start was ordered; whether there is a process has to be known by the deadline.
+    Spawning { deadline: Instant },
     /// It exists and must be ready by the deadline.
     Starting { deadline: Instant },
     /// It was ready and has not begun to leave.
-    Serving,
+    Serving { post: Post },
     /// It has to be gone.
     Leaving { departure: Departure, step: Step },
+}
+
+/// What a process that is ready does. Agents are always on standby: connections are not for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Post {
+    /// It receives connections.
+    Rotation,
+    /// It could, and does as soon as somebody is missing.
+    Standby,
 }
 
 /// Whether somebody wanted it to leave.
@@ -44,9 +53,9 @@ impl Phase {
     /// When the supervisor has to act if nothing happens.
     pub(super) fn deadline(self) -> Option<Instant> {
         match self {
-            Phase::Starting { deadline } => Some(deadline),
+            Phase::Spawning { deadline } | Phase::Starting { deadline } => Some(deadline),
             Phase::Leaving { step, .. } => step.until(),
-            Phase::Spawning | Phase::Serving => None,
+            Phase::Serving { .. } => None,
         }
     }
 }

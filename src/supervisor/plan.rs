@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::wear::Jitter;
+
 /// What should run, and the limits that the supervisor keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// How many workers.
+    /// How many workers receive connections.
     pub workers: u32,
+    /// How many more are ready to take the place of one that is missing.
+    pub spare: u32,
     /// How many agents; they start before the first worker and stop after the last.
     pub agents: u32,
     /// From the process's start to its `Ready`.
@@ -20,6 +24,28 @@ pub struct Plan {
     pub hang_timeout: Option<Duration>,
     /// What happens after an exit that nobody asked for.
     pub restart: Restart,
+    /// Exit codes that say that the process is done: its slot stays empty.
+    pub stop_exit_codes: Vec<i32>,
+    /// How old a worker may get.
+    pub max_age: Option<Duration>,
+    /// By how much limits on age and the like are lowered, worker by worker.
+    pub jitter: Jitter,
+    /// With fewer serving workers, or without one of the agents, the cluster is unhealthy.
+    pub min_workers: u32,
+    /// A cluster that was unhealthy for so long ends with
+    /// [`ExitCode::Unhealthy`](crate::ExitCode::Unhealthy); `None`: it never does.
+    pub unhealthy_exit: Option<Duration>,
+}
+
+impl Plan {
+    /// How many slots for workers there are.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        match self.workers {
+            0 => 0,
+            workers => workers.saturating_add(self.spare),
+        }
+    }
 }
 
 /// What happens after an exit that nobody asked for.

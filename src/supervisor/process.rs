@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::notice::Who;
-use super::phase::{Departure, Phase};
+use super::phase::{Departure, Phase, Post};
 use super::pulse::Pulse;
 
 /// A process, alive or about to be.
@@ -42,6 +42,7 @@ impl Process {
         worker: WorkerId,
         (role, slot): (Role, Slot),
         generation: Generation,
+        deadline: Instant,
     ) -> Process {
         Process {
             worker,
@@ -52,7 +53,7 @@ impl Process {
             born: now,
             channel: Channel::Silent,
             pulse: Pulse::default(),
-            phase: Phase::Spawning,
+            phase: Phase::Spawning { deadline },
             since: now,
         }
     }
@@ -64,12 +65,19 @@ impl Process {
 
     /// Ready, and not leaving.
     pub(super) fn is_serving(&self) -> bool {
-        self.phase == Phase::Serving
+        matches!(self.phase, Phase::Serving { .. })
     }
 
-    /// In the rotation: a serving worker. Agents never are.
+    /// It receives connections.
     pub(super) fn is_in_rotation(&self) -> bool {
-        self.role == Role::Worker && self.is_serving()
+        let post = Post::Rotation;
+        self.phase == Phase::Serving { post }
+    }
+
+    /// It could receive connections.
+    pub(super) fn is_on_standby(&self) -> bool {
+        let post = Post::Standby;
+        self.role == Role::Worker && self.phase == Phase::Serving { post }
     }
 
     /// It serves no more, and has to be gone.
@@ -81,7 +89,7 @@ impl Process {
     pub(super) fn was_told_to_leave(&self) -> bool {
         match self.phase {
             Phase::Leaving { departure, .. } => departure == Departure::Ordered,
-            Phase::Spawning | Phase::Starting { .. } | Phase::Serving => false,
+            Phase::Spawning { .. } | Phase::Starting { .. } | Phase::Serving { .. } => false,
         }
     }
 

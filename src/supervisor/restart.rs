@@ -10,29 +10,66 @@ impl Supervisor {
     ///
     /// Asked before the process leaves its phase, since it matters for how long it served. The seat
     /// is free from now on, even if the process takes its time to leave.
-    pub(super) fn vacate(&mut self, now: Instant, worker: WorkerId) -> Option<Next> {
+    pub(super) fn vacate(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        failure: &Failure,
+    ) -> Option<Next> {
         let process = self.processes.get(&worker)?;
-        let (role, served) = (process.role, process.served(now));
+        let (who, served) = (process.who(), process.served(now));
         let was_told = process.was_told_to_leave();
-        let taken = Occupancy::Taken { by: worker };
-        let seat = self.seats.iter_mut().find(|seat| seat.occupancy == taken)?;
+        let index = self.seats.iter().position(|seat| seat.is_held_by(worker))?;
+        if self.seats[index].renewal.successor() == Some(worker) {
+            return Some(self.fail_successor(now, index, who, failure));
+        }
+        // Before the delay is known: the seat is to be filled with the generation before.
+        self.rolls_back(who, failure);
+        let seat = &mut self.seats[index];
         let (occupancy, next) = match &self.plan.restart {
-            _ if self.stage != Stage::Serving => (Occupancy::Parked, Next::NotReplaced),
-            Restart::Never => (Occupancy::Parked, Next::Parked),
+            _ if self.stage != Stage::Serving => (parked(Parked::Ending), Next::NotReplaced),
+            Restart::Never => (parked(Parked::GaveUp), Next::Parked),
             Restart::Always { backoff, .. } => {
-                let delay = seat.backoff.fail(backoff, served);
+                let delay = match failure {
+                    // It serves what it has while its replacement starts.
+                    Failure::Retired { .. } => Duration::ZERO,
+                    Failure::NotSpawned { .. }
+                    | Failure::NotReady
+                    | Failure::Disconnected
+                    | Failure::Goodbye
+                    | Failure::Hung
+                    | Failure::Exited(_) => seat.backoff.fail(backoff, served),
+                };
                 let due = after(now, delay);
-                (Occupancy::Vacant { due }, Next::RestartIn(delay))
+                let after = worker;
+                (Occupancy::Vacant { due, after }, Next::RestartIn(delay))
             }
         };
         seat.occupancy = occupancy;
         if self.stage.is_booting() {
-            self.verdict.fail(match role {
+            self.verdict.fail(match who.role {
                 Role::Agent => StopCause::AgentStart,
                 Role::Worker => StopCause::WorkerStart,
             });
         }
         (!was_told).then_some(next)
+    }
+
+    /// An exit code may say that its seat is not to be filled again.
+    pub(super) fn heed_exit_code(&mut self, worker: WorkerId, status: ExitStatus) -> Option<Next> {
+        let ExitStatus::Code(code) = status else {
+            return None;
+        };
+        let why = match code {
+            _ if self.plan.stop_exit_codes.contains(&code) => Parked::Done,
+            EX_CONFIG => Parked::Hopeless,
+            _ => return None,
+        };
+        let seat = self.seats.iter_mut().find(
+            |seat| matches!(seat.occupancy, Occupancy::Vacant { after, .. } if after == worker),
+        )?;
+        seat.occupancy = parked(why);
+        Some(Next::Parked)
     }
 
     /// Spawns whom the stage wants and who is not there.
@@ -42,17 +79,22 @@ impl Supervisor {
         }
         for index in 0..self.seats.len() {
             let seat = &self.seats[index];
-            if seat.occupancy == Occupancy::Fresh && self.stage.wish(seat.role) == Wish::All {
+            if seat.occupancy == Occupancy::Fresh
+                && self.stage.wish(seat.role) == Wish::All
+                && self.is_free(seat)
+            {
                 self.fill(now, index);
             }
         }
         if self.stage == Stage::Serving {
-            self.restart(now);
+            for role in [Role::Agent, Role::Worker] {
+                self.restart(now, role);
+            }
         }
     }
 
     /// Makes the restarts that are due, the one that waits longest first.
-    fn restart(&mut self, now: Instant) {
+    fn restart(&mut self, now: Instant, role: Role) {
         let Restart::Always {
             limit,
             on_crash_loop: policy,
@@ -61,17 +103,22 @@ impl Supervisor {
         else {
             return;
         };
-        while let Some((due, index)) = self.first_vacancy()
+        while let Some((due, index)) = self.first_vacancy(role)
             && due <= now
         {
-            let room = self.intensity.room(limit);
+            let intensity = self.intensity.of(role);
+            let room = intensity.room(limit);
             if room.is_open(now) {
-                self.intensity.record(limit, now, due);
+                intensity.record(limit, now, due);
                 self.fill(now, index);
                 continue;
             }
-            if self.intensity.refuse() {
-                self.notify(Notice::RestartLimitReached { limit, policy });
+            if intensity.refuse() {
+                self.notify(Notice::RestartLimitReached {
+                    role,
+                    limit,
+                    policy,
+                });
             }
             match policy {
                 OnCrashLoop::Hold if room != Room::Never => return,
@@ -82,13 +129,18 @@ impl Supervisor {
     }
 
     fn fill(&mut self, now: Instant, index: usize) {
+        let by = self.spawn(now, index, self.seats[index].generation);
+        self.seats[index].occupancy = Occupancy::Taken { by };
+    }
+
+    /// Orders a process for the seat.
+    pub(super) fn spawn(&mut self, now: Instant, index: usize, generation: Generation) -> WorkerId {
         let WorkerId(latest) = self.latest;
         let worker = WorkerId(latest + 1);
         self.latest = worker;
-        let seat = &mut self.seats[index];
-        seat.occupancy = Occupancy::Taken { by: worker };
-        let (role, slot, generation) = (seat.role, seat.slot, self.generation);
-        let process = Process::ordered(now, worker, (role, slot), generation);
+        let (role, slot) = (self.seats[index].role, self.seats[index].slot);
+        let deadline = after(now, SPAWN_TIMEOUT);
+        let process = Process::ordered(now, worker, (role, slot), generation, deadline);
         self.processes.insert(worker, process);
         self.order(Action::Spawn {
             worker,
@@ -96,11 +148,12 @@ impl Supervisor {
             generation,
             role,
         });
+        worker
     }
 
     fn park(&mut self, index: usize) {
         let seat = &mut self.seats[index];
-        seat.occupancy = Occupancy::Parked;
+        seat.occupancy = parked(Parked::GaveUp);
         let (role, slot) = (seat.role, seat.slot);
         self.notify(Notice::Parked { role, slot });
     }
@@ -113,23 +166,62 @@ impl Supervisor {
         if self.stage != Stage::Serving {
             return None;
         }
-        let (due, _) = self.first_vacancy()?;
-        match self.intensity.room(limit) {
-            Room::At(moment) if due <= now => Some(moment),
-            Room::At(_) | Room::Now | Room::Never => Some(due),
-        }
+        let next = |role| {
+            let (due, _) = self.first_vacancy(role)?;
+            match self.intensity.look_at(role).room(limit) {
+                Room::At(moment) if due <= now => Some(moment),
+                Room::At(_) | Room::Now | Room::Never => Some(due),
+            }
+        };
+        next(Role::Agent)
+            .into_iter()
+            .chain(next(Role::Worker))
+            .min()
     }
 
-    fn first_vacancy(&self) -> Option<(Instant, usize)> {
-        let due = |(index, seat): (usize, &Seat)| Some((seat.due()?, index));
-        self.seats.iter().enumerate().filter_map(due).min()
+    fn first_vacancy(&self, role: Role) -> Option<(Instant, usize)> {
+        let seats = self.seats.iter().enumerate();
+        seats
+            .filter(|(_, seat)| seat.role == role && self.is_free(seat))
+            .filter_map(|(index, seat)| Some((seat.due()?, index)))
+            .min()
+    }
+
+    /// Whether somebody may come into the seat now. What an agent does must not be done by two, and a
+    /// rollout that empties seats has no room for two.
+    fn is_free(&self, seat: &Seat) -> bool {
+        let may_overlap = seat.role == Role::Worker && seat.renewal != Renewal::Rebuilding;
+        may_overlap
+            || !self
+                .of_role(seat.role)
+                .any(|process| process.slot == seat.slot)
     }
 
     /// Whether no worker is left, nor will be.
     pub(super) fn is_deserted(&self) -> bool {
+        let is_over = |seat: &Seat| match seat.occupancy {
+            Occupancy::Parked { why } => why != Parked::Drained && !seat.renewal.is_begun(),
+            Occupancy::Fresh | Occupancy::Taken { .. } | Occupancy::Vacant { .. } => false,
+        };
         let mut seats = self.seats.iter().filter(|seat| seat.role == Role::Worker);
-        self.plan.workers > 0
-            && seats.all(|seat| seat.occupancy == Occupancy::Parked)
-            && self.of_role(Role::Worker).next().is_none()
+        self.plan.workers > 0 && seats.all(is_over) && self.of_role(Role::Worker).next().is_none()
+    }
+
+    /// Whether they all said that they are done.
+    pub(super) fn is_done(&self) -> bool {
+        let mut seats = self.seats.iter().filter(|seat| seat.role == Role::Worker);
+        seats.all(|seat| seat.occupancy == parked(Parked::Done))
     }
 }
+
+fn parked(why: Parked) -> Occupancy {
+    Occupancy::Parked { why }
+}
+
+/// How long the reactor may take to say whether there is a process. Only a file system that hangs
+/// takes as long as that.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// "Something was found in an unconfigured or misconfigured state", `sysexits.h`: starting it again
+/// does not change that.
+const EX_CONFIG: i32 = 78;

@@ -3,7 +3,7 @@
 //! A graceful stop has one deadline for the listeners and the workers together, and one for the
 //! agents. Asked for once more, or fast, nobody is given time to finish.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -41,6 +41,7 @@ impl Supervisor {
     /// Somebody wants it, or something failed.
     pub(super) fn begin_stop(&mut self, now: Instant, how: Stop) {
         self.tell_of_stop(how);
+        self.drop_rollout();
         let deadline = after(now, self.plan.stop_timeout);
         if how == Stop::Graceful && self.can_serve() {
             self.order(Action::CloseListeners);
@@ -89,6 +90,19 @@ impl Supervisor {
         self.order(Action::Finish { code });
     }
 
+    /// Asks everybody to leave who holds no seat, and has not been asked yet.
+    pub(super) fn dismiss_seatless(&mut self, now: Instant) {
+        let deadline = after(now, self.plan.stop_timeout);
+        for role in [Role::Worker, Role::Agent] {
+            for worker in self.order_of_leaving(role) {
+                let holds_one = self.seats.iter().any(|seat| seat.is_held_by(worker));
+                if !holds_one && !self.processes[&worker].is_leaving() {
+                    self.ask(now, worker, deadline);
+                }
+            }
+        }
+    }
+
     /// Asks everybody to leave whom the stage does not want, and has not asked yet.
     pub(super) fn dismiss_unwanted(&mut self, now: Instant) {
         for role in [Role::Worker, Role::Agent] {
@@ -109,7 +123,7 @@ impl Supervisor {
             return;
         };
         match &mut process.phase {
-            Phase::Serving => {
+            Phase::Serving { .. } => {
                 let within = deadline.saturating_duration_since(now);
                 self.let_go(now, worker, Departure::Ordered, within);
                 self.order(Action::Drain { worker, within });
@@ -120,23 +134,27 @@ impl Supervisor {
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.
-            Phase::Spawning => {}
+            Phase::Spawning { deadline: given } => {
+                *given = deadline.max(after(now, SPAWN_GRACE)).min(*given);
+            }
         }
     }
 
     /// It has to leave at once.
     fn hurry(&mut self, now: Instant, worker: WorkerId) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        match process.phase {
-            Phase::Starting { .. } | Phase::Serving => self.send_off(now, worker, Why::Hurry),
+        match &mut process.phase {
+            Phase::Starting { .. } | Phase::Serving { .. } => {
+                self.send_off(now, worker, Why::Hurry);
+            }
             Phase::Leaving { step, .. } => match step {
                 Step::Free { .. } => self.send_off(now, worker, Why::Hurry),
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.
-            Phase::Spawning => {}
+            Phase::Spawning { deadline } => *deadline = after(now, SPAWN_GRACE).min(*deadline),
         }
     }
 
@@ -163,3 +181,6 @@ impl Supervisor {
         self.notify(Notice::Stopping { how, cause });
     }
 }
+
+/// How long the reactor may take at the end to say whether there is a process.
+const SPAWN_GRACE: Duration = Duration::from_secs(5);

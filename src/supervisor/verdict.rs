@@ -43,7 +43,7 @@ impl Verdict {
     }
 
     pub(super) fn is_failure(&self) -> bool {
-        self.cause != StopCause::Asked
+        !matches!(self.cause, StopCause::Asked)
     }
 
     pub(super) fn code(&self) -> ExitCode {
@@ -51,8 +51,9 @@ impl Verdict {
             (StopCause::AgentStart, _) => ExitCode::AgentStart,
             (StopCause::WorkerStart, _) => ExitCode::WorkerStart,
             (StopCause::CrashLoop, _) => ExitCode::CrashLoop,
-            (StopCause::Asked, Force::Needed) => ExitCode::ForcedKill,
-            (StopCause::Asked, Force::Unneeded) => ExitCode::Clean,
+            (StopCause::Unhealthy, _) => ExitCode::Unhealthy,
+            (StopCause::Asked | StopCause::Done, Force::Needed) => ExitCode::ForcedKill,
+            (StopCause::Asked | StopCause::Done, Force::Unneeded) => ExitCode::Clean,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
-use super::phase::Phase;
+use super::phase::{Phase, Post};
 use super::process::Process;
 
 /// A process as the supervisor knows it, worker or agent.
@@ -26,6 +26,21 @@ pub struct WorkerView {
     pub since: Instant,
 }
 
+/// A rollout as it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolloutView {
+    /// The generation before.
+    pub from: Generation,
+    /// The new one.
+    pub to: Generation,
+    /// Whether it goes back to the one before.
+    pub is_rollback: bool,
+    /// How many slots have passed to the new generation.
+    pub renewed: u32,
+    /// Since when.
+    pub since: Instant,
+}
+
 /// How far a process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WorkerState {
@@ -33,7 +48,9 @@ pub enum WorkerState {
     Spawning,
     /// It exists and is not ready.
     Starting,
-    /// It is ready.
+    /// It is ready, and gets no connections: an agent, or a spare worker.
+    Standby,
+    /// It is ready, and in the rotation.
     Serving,
     /// It has to be gone.
     Leaving,
@@ -56,9 +73,14 @@ impl From<&Process> for WorkerView {
 impl From<Phase> for WorkerState {
     fn from(phase: Phase) -> Self {
         match phase {
-            Phase::Spawning => WorkerState::Spawning,
+            Phase::Spawning { .. } => WorkerState::Spawning,
             Phase::Starting { .. } => WorkerState::Starting,
-            Phase::Serving => WorkerState::Serving,
+            Phase::Serving {
+                post: Post::Standby,
+            } => WorkerState::Standby,
+            Phase::Serving {
+                post: Post::Rotation,
+            } => WorkerState::Serving,
             Phase::Leaving { .. } => WorkerState::Leaving,
         }
     }

@@ -138,6 +138,7 @@ impl Oracle {
                 self.worker(*worker).standing = Standing::Gone;
             }
             Event::Online { .. } | Event::Tick => {}
+            Event::Retiring { .. } | Event::Worn { .. } => unreachable!("not yet"),
             Event::Ready { worker } => {
                 let worker = self.worker(*worker);
                 if worker.standing == Standing::Starting {
@@ -644,6 +645,7 @@ impl Oracle {
             | Notice::Terminating { .. }
             | Notice::Killing { .. }
             | Notice::Stopping { .. } => {}
+            _ => panic!("nobody asked for that: {notice:?}"),
         }
     }
 
@@ -678,6 +680,8 @@ impl Oracle {
             StopCause::AgentStart => ExitCode::AgentStart,
             StopCause::WorkerStart => ExitCode::WorkerStart,
             StopCause::CrashLoop => ExitCode::CrashLoop,
+            StopCause::Unhealthy => ExitCode::Unhealthy,
+            StopCause::Done => ExitCode::Clean,
             StopCause::Asked if self.is_forced => ExitCode::ForcedKill,
             StopCause::Asked => ExitCode::Clean,
         };

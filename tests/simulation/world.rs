@@ -562,5 +562,11 @@ fn plan(rng: &mut Rng) -> Plan {
         } else {
             always
         },
+        spare: 0,
+        stop_exit_codes: Vec::new(),
+        max_age: None,
+        jitter: Jitter { percent: 0 },
+        min_workers: 0,
+        unhealthy_exit: None,
     }
 }

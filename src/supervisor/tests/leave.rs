@@ -12,6 +12,7 @@ fn who_closes_its_channel_gets_a_second_to_exit() {
     s.advance(millis(1)).expect([terminate(1), spawn(2, 0)]);
     s.advance(millis(4_999)).expect_nothing();
     s.advance(millis(1)).expect([kill(1)]);
+    s.spawned(2).ready(2).expect([enter(2), announce(2)]);
     s.advance(secs(3_600)).expect_nothing();
     s.exits(1, killed(SIGKILL)).expect([forget(1)]);
 }

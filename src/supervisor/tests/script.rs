@@ -27,6 +27,12 @@ pub(super) fn plan(agents: u32, workers: u32) -> Plan {
         kill_timeout: secs(5),
         hang_timeout: None,
         restart: always(60, OnCrashLoop::Hold),
+        spare: 0,
+        stop_exit_codes: Vec::new(),
+        max_age: None,
+        jitter: Jitter { percent: 0 },
+        min_workers: 0,
+        unhealthy_exit: None,
     }
 }
 

@@ -1,0 +1,52 @@
+//! Health: whether enough processes serve, and the end of a cluster in which they do not for too long.
+
+use std::time::Instant;
+
+use super::*;
+
+impl Supervisor {
+    /// Notes whether enough serve; gives up after too long a time in which they did not.
+    pub(super) fn take_temperature(&mut self, now: Instant) {
+        let Some(patience) = self.plan.unhealthy_exit else {
+            return;
+        };
+        if self.stage != Stage::Serving || self.is_healthy() {
+            self.ailing = None;
+            return;
+        }
+        match self.ailing {
+            None => {
+                self.ailing = Some(after(now, patience));
+                self.notify(Notice::Unhealthy {
+                    serving: self.serving(Role::Worker),
+                    least: self.least(),
+                    agents: self.serving(Role::Agent),
+                    patience,
+                });
+            }
+            Some(deadline) if deadline <= now => self.verdict.fail(StopCause::Unhealthy),
+            Some(_) => {}
+        }
+    }
+
+    /// When the cluster is given up if nobody comes.
+    pub(super) fn next_temperature(&self) -> Option<Instant> {
+        self.ailing.filter(|_| !self.verdict.is_failure())
+    }
+
+    /// Every agent that somebody wants, and as many workers as there have to be at least.
+    fn is_healthy(&self) -> bool {
+        let drained = Occupancy::Parked {
+            why: Parked::Drained,
+        };
+        let mut agents = self.seats.iter().filter(|seat| seat.role == Role::Agent);
+        agents.all(|seat| {
+            seat.occupancy == drained || seat.incumbent().is_some_and(|by| self.is_serving(by))
+        }) && self.serving(Role::Worker) >= self.least() as usize
+    }
+
+    /// How many workers have to serve.
+    fn least(&self) -> u32 {
+        self.plan.min_workers.min(self.plan.workers)
+    }
+}

@@ -1,0 +1,41 @@
+//! The number of slots: workers come and go at the upper end.
+
+use std::time::Instant;
+
+use super::*;
+
+impl Supervisor {
+    /// From now on there are that many workers, beside the spare ones. The highest slots leave.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn scale(&mut self, now: Instant, workers: u32) -> Result<(), Refused> {
+        self.is_up()?;
+        if workers == 0 && self.slots(Role::Agent) == 0 {
+            return Err(Refused::NobodyLeft);
+        }
+        let from = self.plan.workers;
+        if workers == from {
+            return Ok(());
+        }
+        self.plan.workers = workers;
+        self.notify(Notice::Scaled { from, to: workers });
+        let slots = self.plan.slots();
+        self.seats
+            .retain(|seat| seat.role == Role::Agent || seat.slot.0 < slots);
+        let target = self.generation;
+        for slot in self.slots(Role::Worker)..slots {
+            self.seats
+                .push(Seat::fresh(Role::Worker, Slot(slot), target));
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// How many slots the role has, filled or not.
+    #[must_use]
+    pub fn slots(&self, role: Role) -> u32 {
+        let seats = self.seats.iter().filter(|seat| seat.role == role).count();
+        u32::try_from(seats).unwrap_or(u32::MAX)
+    }
+}
