@@ -27,6 +27,7 @@ pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
 pub use reactor::counters::{Counters, QueueCounters, Refused};
 pub use reactor::load::WorkerLoad;
+pub use reactor::reload::ReloadOutcome;
 pub use reactor::serving::QueueStatus;
 pub use supervisor::Stop;
 pub use sys::listening::BindError;

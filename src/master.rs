@@ -16,8 +16,9 @@ use crate::exit_code::ExitCode;
 use crate::preflight::{self, PreflightError};
 use crate::reactor::acceptor::ListenerStatus;
 use crate::reactor::command::{Command, Status};
+use crate::reactor::reload::ReloadOutcome;
 use crate::reactor::{Host, Reactor};
-use crate::supervisor::Stop;
+use crate::supervisor::{Refused, Stop};
 use crate::sys::listening::{BindError, ListeningSocket};
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
@@ -122,6 +123,28 @@ impl Handle {
     /// When it has ended already.
     pub fn stop(&self, how: Stop) -> Result<(), Ended> {
         self.command(Command::Stop(how))
+    }
+
+    /// Begins a new generation of workers, one slot after the other, and waits for the outcome. A reload
+    /// that is under way is followed by another, which whoever asked meanwhile shares.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn reload(&self) -> Result<ReloadOutcome, Ended> {
+        let (reply, answer) = bounded(1);
+        self.command(Command::Reload(reply))?;
+        answer.recv().map_err(|_| Ended)
+    }
+
+    /// From now on there are that many workers; answers whether that was possible, and does not wait
+    /// for those that come or leave.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn scale(&self, workers: u32) -> Result<Result<(), Refused>, Ended> {
+        let (reply, answer) = bounded(1);
+        self.command(Command::Scale(workers, reply))?;
+        answer.recv().map_err(|_| Ended)
     }
 
     /// The cluster now.

@@ -95,10 +95,9 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
         return Err(PreflightError::NoProcess);
     }
-    if config.workers > MAX_WORKERS {
-        return Err(PreflightError::TooManyWorkers {
-            workers: config.workers,
-        });
+    let workers = config.plan().slots();
+    if workers > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers { workers });
     }
     if let Some(given) = config.hang_timeout
         && given < LEAST_HANG_TIMEOUT
@@ -152,7 +151,10 @@ fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
     let listeners = config.listeners.len() as u64;
     let each = DESCRIPTORS_PER_PROCESS + DESCRIPTORS_PER_QUEUE * listeners.max(1);
     let own = DESCRIPTORS_OF_MASTER + listeners;
-    let needed = own + each * (u64::from(config.workers) + config.agents.len() as u64);
+    // A rollout has at least one more, and whoever leaves is still there.
+    let surge = u64::from(config.rollout.surge.max(1));
+    let needed =
+        own + each * (u64::from(config.plan().slots()) + surge + config.agents.len() as u64);
     if needed <= limit.hard {
         return Ok(());
     }

@@ -5,23 +5,27 @@
 mod args;
 mod banner;
 mod logging;
+mod place;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
+use std::sync::Arc;
 
 use clap::Parser;
 
 use self::args::{Args, Builtin};
 use self::banner::Banner;
 use self::logging::Logging;
+use self::place::Place;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::hello_http;
 use crate::master::{Master, StartError};
 use crate::preflight;
 use crate::reactor::Host;
+use crate::reactor::reload::Source;
 use crate::sys::describe;
 use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
@@ -38,7 +42,7 @@ pub fn main() -> process::ExitCode {
     };
     match args.builtin {
         Some(Builtin::Hello) => hello_http::main(),
-        None => run_to_code(&args).into(),
+        None => run_to_code(&Arc::new(args)).into(),
     }
 }
 
@@ -67,14 +71,14 @@ struct Failure {
 }
 
 /// A master that panics is an internal failure like any other; its processes see it gone.
-fn run_to_code(args: &Args) -> ExitCode {
+fn run_to_code(args: &Arc<Args>) -> ExitCode {
     match panic::catch_unwind(AssertUnwindSafe(|| run(args))) {
         Ok(ended) => ended.unwrap_or_else(Failure::report),
         Err(_) => ExitCode::Internal,
     }
 }
 
-fn run(args: &Args) -> Result<ExitCode, Failure> {
+fn run(args: &Arc<Args>) -> Result<ExitCode, Failure> {
     let (config, count) = args.config()?;
     let config = preflight::check(config).map_err(StartError::from)?;
     inherited::keep_from_children()
@@ -91,10 +95,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(usage)?;
 
     let running = args.running(&config);
+    let source = source(Arc::clone(args), Place::current());
     let workers = config.workers;
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        source: Some(source),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
@@ -107,6 +113,17 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let code = master.run().map_err(|err| internal("run the loop", &err))?;
     log::info!("stopped: exit code {}", code as u8);
     Ok(code)
+}
+
+/// What a reload reads: the same flags in the place that the master was started in, as both are then.
+fn source(args: Arc<Args>, place: Place) -> Source {
+    Source::new(move || {
+        place
+            .return_to()
+            .map_err(|err| format!("return to the master's directory: {}", describe(&err)))?;
+        let (config, _) = args.config().map_err(|failure| failure.line())?;
+        preflight::check(config).map_err(|err| err.to_string())
+    })
 }
 
 impl Failure {

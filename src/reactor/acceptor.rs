@@ -87,6 +87,14 @@ impl Acceptor {
         }
     }
 
+    /// From now on these rules hold, for every listener.
+    pub(crate) fn adopt(&mut self, rules: Rules) {
+        self.rules = rules;
+        for serving in self.serving.values_mut() {
+            serving.adopt(rules);
+        }
+    }
+
     /// Serves a listener that was declared.
     pub(crate) fn declare(&mut self, name: String, socket: ListeningSocket) {
         self.add(name, Tenure::Declared, socket);

@@ -5,12 +5,15 @@ use crossbeam_channel::Sender;
 
 use super::acceptor::ListenerStatus;
 use super::load::WorkerLoad;
-use crate::supervisor::{Stop, WorkerView};
+use super::reload::ReloadOutcome;
+use crate::supervisor::{Refused, Stop, WorkerView};
 
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
     Stop(Stop),
+    Reload(Sender<ReloadOutcome>),
+    Scale(u32, Sender<Result<(), Refused>>),
     Status(Sender<Status>),
     AwaitReady(Sender<()>),
 }

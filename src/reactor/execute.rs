@@ -7,6 +7,7 @@ use worker_proto::env;
 use worker_proto::frame::FromMaster;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
+use super::generations::Version;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
@@ -89,7 +90,12 @@ impl Reactor {
                 {
                     self.acceptor.settle(slot, &mut turn);
                 }
+                self.note_rollout(now, &notice);
+                if matches!(notice, Notice::Stopping { .. }) {
+                    self.drop_reloads();
+                }
                 if matches!(notice, Notice::ClusterReady { .. }) {
+                    self.begin_reload(now);
                     for waiting in self.expectant.drain(..) {
                         let _ = waiting.try_send(());
                     }
@@ -132,10 +138,19 @@ impl Reactor {
         });
     }
 
+    /// What a process of that generation runs. Agents run what the configuration says now.
+    pub(super) fn version(&self, role: Role, slot: Slot, generation: Generation) -> Version {
+        match (role, self.generations.version(generation)) {
+            (Role::Worker, Some(version)) => version.clone(),
+            (Role::Worker | Role::Agent, _) => Version::of(self.config.program(role, slot)),
+        }
+    }
+
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
-        let program = self.config.program(role, slot);
+        let Version { program, pinned } = self.version(role, slot, generation);
         let launch = Launch {
-            program: program.path.clone(),
+            name: program.path.clone(),
+            program: pinned,
             args: program.args.clone(),
             cwd: program.cwd.clone(),
             env: program.env.clone(),
@@ -144,7 +159,7 @@ impl Reactor {
         launch
             .with_env(env::ROLE, role.to_string())
             .with_env(env::SLOT, slot.to_string())
-            .with_env(env::COUNT, self.config.count(role).to_string())
+            .with_env(env::COUNT, self.supervisor.slots(role).to_string())
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
     }

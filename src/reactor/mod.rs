@@ -9,14 +9,17 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
+mod generations;
 mod link;
 pub(crate) mod load;
 mod process;
 mod queue;
+pub(crate) mod reload;
 pub(crate) mod serving;
 mod spawner;
 mod talk;
 mod token;
+mod wear;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -35,11 +38,14 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
+use self::generations::{Generations, Version};
 use self::load::Loads;
 use self::process::Process;
+use self::reload::{Reloads, Source as ConfigSource};
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
+use self::wear::{Sight, WearWatch};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
@@ -71,6 +77,9 @@ pub(crate) struct Reactor {
     supervisor: Supervisor,
     acceptor: Acceptor,
     loads: Loads,
+    generations: Generations,
+    reloads: Reloads,
+    wear: WearWatch,
     /// What showed about workers in this turn.
     findings: Vec<Finding>,
     processes: HashMap<WorkerId, Process>,
@@ -110,6 +119,8 @@ pub(crate) struct Host {
     pub(crate) signals: Option<Signals>,
     /// The limit that the binary was started with, if it raised its own.
     pub(crate) nofile: Option<NofileLimit>,
+    /// Where a reload gets its configuration from; the one in force stays if there is none.
+    pub(crate) source: Option<ConfigSource>,
 }
 
 impl Host {
@@ -143,11 +154,7 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let rules = Rules {
-            overflow: config.overflow,
-            stall_timeout: config.stall_timeout,
-            hang_timeout: config.hang_timeout,
-        };
+        let rules = Rules::of(&config);
         let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
@@ -157,6 +164,9 @@ impl Reactor {
             spawner: Spawner::start(Arc::clone(&waker))?,
             closer: Closer::start()?,
             loads: Loads::new(config.connection_limits),
+            generations: Generations::starting_with(Version::of(&config.program)),
+            reloads: Reloads::new(host.source, Arc::clone(&waker)),
+            wear: WearWatch::new(config.recycling),
             findings: Vec::new(),
             signals: host.signals,
             nofile: host.nofile,
@@ -194,6 +204,7 @@ impl Reactor {
             self.flush_starved(now);
             self.execute_actions(now);
             self.loads.tick(now);
+            self.watch_wear(now);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
                 self.acceptor.turn(&mut turn!(self, now));
@@ -224,6 +235,7 @@ impl Reactor {
             self.supervisor.next_deadline(),
             self.acceptor.deadline(),
             self.loads.deadline(),
+            self.wear.deadline(),
             self.starved.values().min().copied(),
         ];
         let now = clock::now();
@@ -239,6 +251,7 @@ impl Reactor {
         match source {
             Source::Waker => {
                 self.read_outcomes(now);
+                self.go_on_with_reload(now);
                 self.read_commands(now);
             }
             Source::Signals => self.read_signals(now),
@@ -274,7 +287,8 @@ impl Reactor {
                 Err(err) => {
                     // It may exist and be impossible to watch.
                     let _ = process.signal(Kill);
-                    let program = self.config.program(process.role, process.slot);
+                    let (role, slot, generation) = (process.role, process.slot, process.generation);
+                    let program = self.version(role, slot, generation).program;
                     let reason = format!("start {}: {}", program.path.display(), explain(&err));
                     self.supervisor
                         .handle(now, Event::SpawnFailed { worker, reason });
@@ -287,6 +301,10 @@ impl Reactor {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Stop(stop) => self.supervisor.handle(now, Event::Stop(stop)),
+                Command::Reload(answer) => self.reload(now, Some(answer)),
+                Command::Scale(workers, answer) => {
+                    let _ = answer.try_send(self.supervisor.scale(now, workers));
+                }
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
@@ -314,6 +332,10 @@ impl Reactor {
             match signals.next() {
                 Ok(Some(signal)) => {
                     log::info!("{signal} received");
+                    if signal == Signal::SIGHUP {
+                        self.reload(now, None);
+                        continue;
+                    }
                     let stop = if signal == Signal::SIGQUIT {
                         Stop::Fast
                     } else {
@@ -374,6 +396,26 @@ impl Reactor {
             Ok(None) => {}
             Err(err) => log::error!("{worker}: collect its exit status: {err}"),
         }
+    }
+
+    /// Replaces workers that have done or taken enough.
+    fn watch_wear(&mut self, now: Instant) {
+        if !self.wear.is_due(now) {
+            return;
+        }
+        let sights: Vec<Sight> = self
+            .loads
+            .given()
+            .filter(|(worker, _)| self.supervisor.is_serving(*worker))
+            .filter_map(|(worker, given)| {
+                let pid = self.supervisor.worker(worker)?.pid?;
+                Some(Sight { worker, pid, given })
+            })
+            .collect();
+        for (worker, why) in self.wear.look(&sights) {
+            self.supervisor.handle(now, Event::Worn { worker, why });
+        }
+        self.execute_actions(now);
     }
 
     fn report_closed_listeners(&mut self, now: Instant) {

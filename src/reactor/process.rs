@@ -149,14 +149,19 @@ impl Process {
     }
 
     /// What the process is told when it has said `Hello`.
-    pub(crate) fn welcome(&self, config: &Config, listeners: Vec<DeclaredListener>) -> Welcome {
+    pub(crate) fn welcome(
+        &self,
+        config: &Config,
+        count: u32,
+        listeners: Vec<DeclaredListener>,
+    ) -> Welcome {
         Welcome {
             protocol: PROTOCOL,
             worker: self.worker,
             slot: self.slot,
             generation: self.generation,
             role: self.role,
-            count: config.count(self.role),
+            count,
             listeners,
             limits: Limits {
                 orphan_grace: config.orphan_grace,

@@ -82,7 +82,8 @@ impl Reactor {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        let welcome = process.welcome(&self.config, self.acceptor.declared());
+        let count = self.supervisor.slots(process.role);
+        let welcome = process.welcome(&self.config, count, self.acceptor.declared());
         let page = (process.role == Role::Worker).then(|| {
             let (scoreboard, page) = process.create_scoreboard().unzip();
             self.loads.join(worker, pid, scoreboard);

@@ -18,12 +18,15 @@ use worker_proto::env;
 
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
+use super::pin::Pinned;
 use crate::config::systemd;
 
 /// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    pub(crate) program: PathBuf,
+    pub(crate) program: Pinned,
+    /// What the program is called, as its first argument.
+    pub(crate) name: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,
     /// Added to the master's own environment.
@@ -36,8 +39,9 @@ pub(crate) struct Launch {
 ///
 /// Blocks until `exec` succeeded or failed.
 pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
-    let mut command = Command::new(&launch.program);
+    let mut command = Command::new(launch.program.to_run());
     command
+        .arg0(&launch.name)
         .args(&launch.args)
         .stdin(Stdio::null())
         .process_group(0);

@@ -7,7 +7,8 @@
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
-//!   cluster without agents).
+//!   cluster without agents);
+//! * `by-generation MODE... then MODE...`: another mode for each generation, the last one for all further.
 //!
 //! With `TEST_COUNTS=DIR` in its environment a worker that has finished serving writes what it
 //! served to `DIR/ID`: the counts can be read without disturbing them.
@@ -25,6 +26,7 @@ use std::fs;
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use worker_proto::{Event, Listener, Served, Server, Worker, env};
@@ -43,7 +45,9 @@ fn live(args: &[&str]) -> ExitCode {
             let is_replacement = number(env::WORKER_ID) > number(env::COUNT);
             live(choose(args, "then", usize::from(is_replacement)))
         }
+        "by-generation" => live(choose(args, "then", number(env::GENERATION) - 1)),
         "serve" => serve(args),
+        "boot" => boot(args[0].parse().expect("milliseconds")),
         "pool" => pool(args[0].parse().expect("a number of threads")),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
@@ -102,6 +106,20 @@ fn serve(targets: &[&str]) -> ExitCode {
             .map(|target| worker.listen(target).expect("listen"))
             .collect()
     };
+    worker.ready().expect("ready");
+    serve_until_drained(worker, listeners)
+}
+
+/// Serves after a time that is another for every worker, at most so many milliseconds.
+fn boot(longest: u64) -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    let listeners = worker.listen_declared_or("127.0.0.1:0").expect("listen");
+    let id = worker.identity().worker.0;
+    let share = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let until = Instant::now() + Duration::from_millis(longest * share >> 32);
+    while Instant::now() < until {
+        std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+    }
     worker.ready().expect("ready");
     serve_until_drained(worker, listeners)
 }
