@@ -1,6 +1,5 @@
 //! The supervisor's actions, done: one arm per action.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use worker_proto::env;
@@ -11,7 +10,7 @@ use super::generations::Version;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
-use crate::supervisor::{Action, Event, Notice};
+use crate::supervisor::{Action, Event, ExitStatus, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -64,7 +63,7 @@ impl Reactor {
                 if let Some(process) = self.processes.get(&worker) {
                     self.acceptor.retire(worker, process.slot, &mut turn);
                 }
-                if let Some(process) = self.processes.get(&worker)
+                if let Some(process) = self.processes.get_mut(&worker)
                     && let Err(err) = process.signal(signal)
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
@@ -82,13 +81,13 @@ impl Reactor {
                 }
             }
             Action::Notify(notice) => {
-                log(&notice, &self.processes);
+                self.log(&notice);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
                 } = notice
                 {
-                    self.acceptor.settle(slot, &mut turn);
+                    self.acceptor.settle(slot, &mut turn!(self, now));
                 }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
@@ -163,16 +162,32 @@ impl Reactor {
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
     }
-}
 
-/// Of a process that hangs it also tells what that process is doing: the signal that comes next puts
-/// an end to it.
-fn log(notice: &Notice, processes: &HashMap<WorkerId, Process>) {
-    if let Notice::Hung { who, .. } = notice
-        && let Some(activity) = processes.get(&who.worker).and_then(Process::activity)
-    {
-        log::log!(notice.level(), "{notice}; {activity}");
-    } else {
-        log::log!(notice.level(), "{notice}");
+    /// Of a process that hangs it also tells what that process is doing, since the signal that comes
+    /// next puts an end to it; of one that was killed, whether it was for want of memory.
+    fn log(&mut self, notice: &Notice) {
+        let level = notice.level();
+        if let Notice::Hung { who, .. } = notice
+            && let Some(activity) = self.processes.get(&who.worker).and_then(Process::activity)
+        {
+            log::log!(level, "{notice}; {activity}");
+        } else if let Notice::Exited { who, status, .. } = notice
+            && *status == KILLED
+            && !self.was_killed(who.worker)
+            && self.oom_kills.look() > 0
+        {
+            log::log!(level, "{notice}; the kernel killed it for want of memory");
+        } else {
+            log::log!(level, "{notice}");
+        }
+    }
+
+    fn was_killed(&self, worker: WorkerId) -> bool {
+        self.processes.get(&worker).is_some_and(Process::was_killed)
     }
 }
+
+const KILLED: ExitStatus = ExitStatus::Signal {
+    signal: libc::SIGKILL,
+    core_dumped: false,
+};

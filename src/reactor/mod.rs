@@ -53,6 +53,7 @@ use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, Wor
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
+use crate::sys::oom::OomKills;
 use crate::sys::signals::Signals;
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
@@ -80,6 +81,7 @@ pub(crate) struct Reactor {
     generations: Generations,
     reloads: Reloads,
     wear: WearWatch,
+    oom_kills: OomKills,
     /// What showed about workers in this turn.
     findings: Vec<Finding>,
     processes: HashMap<WorkerId, Process>,
@@ -167,6 +169,7 @@ impl Reactor {
             generations: Generations::starting_with(Version::of(&config.program)),
             reloads: Reloads::new(host.source, Arc::clone(&waker)),
             wear: WearWatch::new(config.recycling),
+            oom_kills: OomKills::watch(),
             findings: Vec::new(),
             signals: host.signals,
             nofile: host.nofile,

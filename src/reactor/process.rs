@@ -29,6 +29,8 @@ pub(crate) struct Process {
     connection: Connection,
     pidfd: Option<Pidfd>,
     complaints: u32,
+    /// The strongest signal that the supervisor had sent to it.
+    signalled: Option<Signal>,
 }
 
 /// The control channel of a process over its life.
@@ -57,6 +59,7 @@ impl Process {
             connection,
             pidfd: None,
             complaints: 0,
+            signalled: None,
         }
     }
 
@@ -124,10 +127,16 @@ impl Process {
     }
 
     /// Signals the process, and those it started if the signal is for them too, unless it is gone.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        self.signalled = Some(signal);
         self.pidfd
             .as_ref()
             .map_or(Ok(()), |pidfd| pidfd.signal(signal))
+    }
+
+    /// Whether its SIGKILL, if it got one, is the master's.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.signalled == Some(Signal::Kill)
     }
 
     /// What the process is doing at this moment, unless it is gone.

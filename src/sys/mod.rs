@@ -15,6 +15,7 @@ pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod memory;
+pub(crate) mod oom;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
 pub(crate) mod pin;

@@ -24,9 +24,10 @@ mod witnessed;
 
 use std::fs;
 use std::io::Read;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use worker_proto::{Event, Listener, Served, Server, Worker, env};
@@ -47,7 +48,7 @@ fn live(args: &[&str]) -> ExitCode {
         }
         "by-generation" => live(choose(args, "then", number(env::GENERATION) - 1)),
         "serve" => serve(args),
-        "boot" => boot(args[0].parse().expect("milliseconds")),
+        "boot" => boot(args[0].parse().expect("milliseconds"), &args[1..]),
         "pool" => pool(args[0].parse().expect("a number of threads")),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
@@ -63,6 +64,7 @@ fn live(args: &[&str]) -> ExitCode {
             code(args[0])
         }
         "agent" => agent(),
+        "greedy" => greedy(),
         "never-ready" => {
             let _worker = Worker::connect().expect("connect");
             forever()
@@ -95,6 +97,16 @@ fn number(name: &str) -> usize {
     value.parse().expect("a number")
 }
 
+/// Ready, and then takes all the memory there is.
+fn greedy() -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    worker.ready().expect("ready");
+    let mut taken = Vec::new();
+    loop {
+        taken.push(vec![1_u8; 1 << 20]);
+    }
+}
+
 /// Serves the targets, or every declared listener.
 fn serve(targets: &[&str]) -> ExitCode {
     let worker = Worker::connect().expect("connect");
@@ -110,18 +122,17 @@ fn serve(targets: &[&str]) -> ExitCode {
     serve_until_drained(worker, listeners)
 }
 
-/// Serves after a time that is another for every worker, at most so many milliseconds.
-fn boot(longest: u64) -> ExitCode {
-    let worker = Worker::connect().expect("connect");
-    let listeners = worker.listen_declared_or("127.0.0.1:0").expect("listen");
-    let id = worker.identity().worker.0;
-    let share = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let until = Instant::now() + Duration::from_millis(longest * share >> 32);
-    while Instant::now() < until {
-        std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
-    }
-    worker.ready().expect("ready");
-    serve_until_drained(worker, listeners)
+/// Becomes another program after a time that differs from worker to worker, at most so many
+/// milliseconds.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a program that takes its time to start"
+)]
+fn boot(longest: u64, program: &[&str]) -> ExitCode {
+    let share = (number(env::WORKER_ID) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    std::thread::sleep(Duration::from_millis((longest * share) >> 32));
+    let (path, args) = program.split_first().expect("a program");
+    panic!("exec {path}: {}", Command::new(path).args(args).exec())
 }
 
 /// Serves every declared listener with so many threads.
