@@ -9,9 +9,9 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 
-use common::client::get;
+use common::client::{get, get_unix};
 use common::load::{Load, Tally};
-use common::{Cluster, processes, test_worker};
+use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, test_worker};
 
 /// E16, F19, P01, P10: without a single failed request and without retries.
 #[test]
@@ -162,6 +162,40 @@ fn a_stop_is_not_kept_waiting_by_a_reload() {
     assert_eq!(ended.code(), 0, "{}", ended.log);
     assert!(ended.log.contains("the cluster stops"), "{}", ended.log);
     assert_eq!(processes::of_master(master), []);
+}
+
+/// A listener that workers asked for passes from one generation to the next, and is let go with the last
+/// worker that does.
+#[test]
+fn a_listener_on_demand_outlives_the_generation_that_asked_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("app.sock");
+    let target = format!("unix:{}", socket.display());
+    let worker = test_worker();
+    let mode = [
+        "by-generation",
+        "serve",
+        &target,
+        "then",
+        "serve",
+        &target,
+        "then",
+        "agent",
+    ];
+    let args = ["-w", "2", "--canary", "50ms", worker.to_str().unwrap()];
+    let mut cluster = Cluster::start([&args[..], &mode].concat());
+    cluster.await_ready();
+    cluster.signal(Signal::SIGHUP);
+    let deadline = Stopwatch::start();
+    let mut generation = 1;
+    while generation == 1 && deadline.elapsed() < DEADLINE {
+        generation = get_unix(&socket, "/").unwrap().server().generation;
+    }
+    cluster.await_text("all at generation 2");
+    assert_eq!(get_unix(&socket, "/").unwrap().server().generation, 2);
+    reload(&mut cluster, "all at generation 3");
+    await_condition("nobody wants it any more", || !socket.exists());
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// Without room for one more, one less at a time: the others serve.

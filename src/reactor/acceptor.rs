@@ -41,7 +41,7 @@ pub(crate) struct Asker {
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
     pub(crate) role: Role,
-    pub(crate) is_serving: bool,
+    pub(crate) is_in_rotation: bool,
 }
 
 /// What a worker gets for its `Listen`.
@@ -152,7 +152,7 @@ impl Acceptor {
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
         let granted = Self::grant(serving, asker, listen.options, self.window);
-        if asker.is_serving {
+        if asker.is_in_rotation {
             self.enter(asker.worker, asker.slot);
         }
         if granted.is_err() {

@@ -73,7 +73,7 @@ impl Reactor {
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
-                    if role == Role::Worker && !self.supervisor.is_kept(role, slot) {
+                    if role == Role::Worker && !self.supervisor.is_awaited(role, slot) {
                         self.acceptor.settle(slot, &mut turn);
                     }
                     turn.loads.part(worker);

@@ -101,7 +101,7 @@ impl Reactor {
             worker,
             slot: process.slot,
             role: process.role,
-            is_serving: self.supervisor.is_serving(worker),
+            is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
         let request = listen.request;
         let mut turn = turn!(self, now);
