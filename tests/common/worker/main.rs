@@ -65,6 +65,8 @@ fn live(args: &[&str]) -> ExitCode {
         }
         "agent" => agent(),
         "greedy" => greedy(),
+        "hoard" => hoard(args[0].parse().expect("MiB")),
+        "gated" => gated(args[0]),
         "never-ready" => {
             let _worker = Worker::connect().expect("connect");
             forever()
@@ -95,6 +97,26 @@ fn choose<'a, 'b>(args: &'a [&'b str], separator: &str, index: usize) -> &'a [&'
 fn number(name: &str) -> usize {
     let value = std::env::var(name).expect("set by the master");
     value.parse().expect("a number")
+}
+
+/// Serves, and has so much memory more than it needs.
+fn hoard(mebibytes: usize) -> ExitCode {
+    let hoard = std::hint::black_box(vec![1_u8; mebibytes << 20]);
+    let code = serve(&[]);
+    drop(hoard);
+    code
+}
+
+/// Ready, and exits when the whole cluster is.
+fn gated(exit_code: &str) -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    worker.ready().expect("ready");
+    let ready = worker
+        .events()
+        .iter()
+        .find(|event| *event == Event::ClusterReady);
+    ready.expect("the cluster to be ready");
+    code(exit_code)
 }
 
 /// Ready, and then takes all the memory there is.
