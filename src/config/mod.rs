@@ -1,7 +1,9 @@
 //! The configuration: everything that a master needs to know before it starts. Data only; whether
 //! this machine can run it is for `preflight` to find out.
 
+pub mod diff;
 pub mod listener;
+pub mod own_process;
 pub mod program;
 pub mod restart;
 pub mod systemd;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use worker_proto::ids::{Role, Slot};
 
 use crate::config::listener::ListenerSpec;
+use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::supervisor::{Plan, Restart};
 
@@ -54,6 +57,8 @@ pub struct Config {
     pub orphan_grace: Duration,
     /// What happens after an exit that nobody asked for.
     pub restart: Restart,
+    /// What the program does in its own process, beside running the master.
+    pub own_process: OwnProcess,
 }
 
 /// What a worker may have bound that was not declared.
@@ -119,6 +124,7 @@ impl Config {
             hang_timeout: None,
             orphan_grace: Duration::from_millis(500),
             restart: restart::default(),
+            own_process: OwnProcess::default(),
         }
     }
 
