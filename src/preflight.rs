@@ -90,6 +90,24 @@ pub enum PreflightError {
     },
 }
 
+impl PreflightError {
+    /// The setting that it is about, by the name of its flag, if it is about one alone.
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            PreflightError::NoProcess
+            | PreflightError::TooManyWorkers { .. }
+            | PreflightError::TooFewDescriptors { .. } => Some("workers"),
+            PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
+            PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
+            PreflightError::DuplicateListener { .. }
+            | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
+            PreflightError::Directory { .. } => Some("cwd"),
+            // A socket may come from systemd, a program may be an agent's.
+            PreflightError::Inherited(_) | PreflightError::Program(_) => None,
+        }
+    }
+}
+
 /// Finds the programs and checks what can be checked without starting anything.
 pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
