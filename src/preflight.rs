@@ -90,6 +90,24 @@ pub enum PreflightError {
     },
 }
 
+impl PreflightError {
+    /// The setting that it is about, by the name of its flag, if it is about one alone.
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            PreflightError::NoProcess
+            | PreflightError::TooManyWorkers { .. }
+            | PreflightError::TooFewDescriptors { .. } => Some("workers"),
+            PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
+            PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
+            PreflightError::DuplicateListener { .. }
+            | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
+            PreflightError::Directory { .. } => Some("cwd"),
+            // A socket may come from systemd, a program may be an agent's.
+            PreflightError::Inherited(_) | PreflightError::Program(_) => None,
+        }
+    }
+}
+
 /// Finds the programs and checks what can be checked without starting anything.
 pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
@@ -153,8 +171,8 @@ fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
     let own = DESCRIPTORS_OF_MASTER + listeners;
     // A rollout has at least one more, and whoever leaves is still there.
     let surge = u64::from(config.rollout.surge.max(1));
-    let needed =
-        own + each * (u64::from(config.plan().slots()) + surge + config.agents.len() as u64);
+    let others = u64::from(config.spare) + surge + config.agents.len() as u64;
+    let needed = own + each * (u64::from(config.workers) + others);
     if needed <= limit.hard {
         return Ok(());
     }
@@ -162,7 +180,7 @@ fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
         workers: config.workers,
         needed,
         limit: limit.hard,
-        possible: limit.hard.saturating_sub(own) / each,
+        possible: (limit.hard.saturating_sub(own) / each).saturating_sub(others),
     })
 }
 

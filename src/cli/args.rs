@@ -10,10 +10,13 @@ use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
+mod configuration;
+
 use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::configuration::ConfigurationArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
@@ -42,7 +45,7 @@ pub(super) struct Args {
     /// The program that every worker runs, and its arguments: everything after the program is the
     /// program's. Without one: a built-in HTTP server that says hello on 127.0.0.1:8000
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
-    command: Vec<OsString>,
+    pub(super) command: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -55,8 +58,8 @@ pub(super) struct Args {
     workers: Workers,
 
     /// A process that starts before the workers and gets no connections; may be repeated
-    #[arg(long, value_name = "'CMD ARGS'", help_heading = "Processes")]
-    agent: Vec<String>,
+    #[arg(long, value_name = "'CMD ARGS'", value_parser = parse_command, help_heading = "Processes")]
+    agent: Vec<AgentCommand>,
 
     /// Add a variable to the environment of every process; may be repeated
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_variable, help_heading = "Processes")]
@@ -175,6 +178,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "LEVEL", help_heading = "Running")]
     pub(super) log_level: Option<LevelFilter>,
 
+    #[command(flatten)]
+    pub(super) configuration: ConfigurationArgs,
+
     /// How the built-in worker is started
     #[arg(long, hide = true)]
     pub(super) builtin: Option<Builtin>,
@@ -192,6 +198,9 @@ enum Workers {
     Auto,
     Count(u32),
 }
+
+/// `--agent`: the program and its arguments.
+type AgentCommand = std::sync::Arc<[String]>;
 
 /// `--overflow`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -218,6 +227,7 @@ Examples:
   rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
   rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
   rr-master --agent './logrotate --daily' -w auto ./worker-bin
+  rr-master -c app.toml                            what app.toml says
 
 Signals:
   SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
@@ -226,7 +236,7 @@ Signals:
 Exit codes:
   0  stopped, every process left by itself
   1  something in the master itself failed
-  2  a flag or the program is wrong; nothing was started
+  2  a setting or the program is wrong; nothing was started
   3  a worker failed to start
   4  an agent failed to start
   5  gave up on a crash loop: no worker is left to serve
@@ -240,7 +250,7 @@ impl Args {
         let mut config = Config::new(self.program()?);
         let (workers, count) = self.workers.resolve();
         config.workers = workers;
-        config.agents = self.agents()?;
+        config.agents = self.agents();
         config.listeners = self.listeners();
         config.on_demand = match (&self.listen[..], &self.allow_listen[..]) {
             ([], []) if config.listeners.is_empty() => OnDemand::Any,
@@ -260,6 +270,8 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
+        config.own_process.pidfile.clone_from(&self.pidfile);
+        config.own_process.log_level = self.log_level;
         Ok((config, count))
     }
 
@@ -284,16 +296,12 @@ impl Args {
         Ok(self.with_surroundings(program))
     }
 
-    fn agents(&self) -> Result<Vec<Program>, Failure> {
-        let parse = |command: &String| {
-            let words = shell_words::split(command)
-                .map_err(|err| usage(format!("agent {command:?}: {err}")))?;
-            match words.split_first() {
-                Some((path, args)) => Ok(self.with_surroundings(Program::new(path).args(args))),
-                None => Err(usage("agent: the command is empty")),
-            }
-        };
-        self.agent.iter().map(parse).collect()
+    fn agents(&self) -> Vec<Program> {
+        let commands = self.agent.iter().filter_map(|words| words.split_first());
+        let programs = commands.map(|(path, args)| Program::new(path).args(args));
+        programs
+            .map(|program| self.with_surroundings(program))
+            .collect()
     }
 
     fn with_surroundings(&self, mut program: Program) -> Program {
@@ -320,7 +328,8 @@ impl Args {
             OverflowKind::Wait if after.is_some() => {
                 return Err(usage(
                     "--overflow-after says when to refuse: add --overflow close or --overflow reset",
-                ));
+                )
+                .about(Some("overflow-after")));
             }
             OverflowKind::Wait => return Ok(Overflow::Wait),
             OverflowKind::Close => Refusal::Close,
@@ -371,6 +380,15 @@ impl FromStr for Workers {
                 .map_err(|_| "write a number such as 4, or auto".to_owned()),
         }
     }
+}
+
+/// Splits words as a shell does.
+fn parse_command(text: &str) -> Result<AgentCommand, String> {
+    let words = shell_words::split(text).map_err(|err| err.to_string())?;
+    if words.is_empty() {
+        return Err("the command is empty".to_owned());
+    }
+    Ok(words.into())
 }
 
 /// A deadline of nothing would kill every process at once.

@@ -6,26 +6,25 @@ mod args;
 mod banner;
 mod logging;
 mod place;
+mod settings;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
-use std::sync::Arc;
 
-use clap::Parser;
-
-use self::args::{Args, Builtin};
+use self::args::Builtin;
 use self::banner::Banner;
 use self::logging::Logging;
 use self::place::Place;
+pub use self::settings::Source;
+use self::settings::{Settings, Unread};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::hello_http;
 use crate::master::{Master, StartError};
-use crate::preflight;
 use crate::reactor::Host;
-use crate::reactor::reload::Source;
+use crate::reactor::reload;
 use crate::sys::describe;
 use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
@@ -34,16 +33,27 @@ use crate::sys::signals::Signals;
 
 /// Runs `rr-master` with the arguments of this process.
 pub fn main() -> process::ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(err) if err.use_stderr() => return in_one_line(&err).report().into(),
-        // --help and --version are printed whole, on standard output.
-        Err(err) => err.exit(),
+    let source = Source::of_this_process();
+    let settings = match source.read() {
+        Ok(settings) => settings,
+        // They are printed whole, on standard output.
+        Err(Unread::Asked(text)) => text.exit(),
+        Err(Unread::Refused(failure)) => return failure.report().into(),
     };
-    match args.builtin {
-        Some(Builtin::Hello) => hello_http::main(),
-        None => run_to_code(&Arc::new(args)).into(),
+    if let Some(Builtin::Hello) = settings.args.builtin {
+        return hello_http::main();
     }
+    let asked = &settings.args.configuration;
+    let ended = if asked.check {
+        warn(&settings);
+        check(&source)
+    } else if asked.print_config {
+        warn(&settings);
+        print_config(&settings)
+    } else {
+        return run_to_code(&settings, source).into();
+    };
+    ended.unwrap_or_else(Failure::report).into()
 }
 
 /// The configuration that a command line describes, its first argument being the program's name,
@@ -57,50 +67,102 @@ pub fn configuration<A>(arguments: impl IntoIterator<Item = A>) -> Result<Config
 where
     A: Into<OsString> + Clone,
 {
-    let args = Args::try_parse_from(arguments).map_err(|err| in_one_line(&err).line())?;
-    match args.config() {
+    let source = Source::new(arguments, []);
+    described(source.read())
+}
+
+/// The configuration that the bytes of a configuration file describe by themselves, or the line
+/// that refuses them.
+///
+/// # Errors
+/// As on standard error, without the program's name.
+#[doc(hidden)]
+pub fn configuration_in_file(bytes: &[u8]) -> Result<Config, String> {
+    let source = Source::new(["rr-master", "--config", "app.toml"], []);
+    described(source.read_with(|_| Ok(bytes.to_vec())))
+}
+
+fn described(settings: Result<Settings, Unread>) -> Result<Config, String> {
+    let config = settings
+        .map_err(Failure::from)
+        .and_then(|settings| settings.unchecked_config());
+    match config {
         Ok((config, _)) => Ok(config),
         Err(failure) => Err(failure.line()),
     }
 }
 
 /// Why the master did not come to run, for the person at the terminal.
+#[derive(Debug)]
 struct Failure {
     code: ExitCode,
     reason: String,
+    /// What it is about, so that its place can be told.
+    setting: Option<&'static str>,
+}
+
+/// --check: what a reload would say.
+fn check(source: &Source) -> Result<ExitCode, Failure> {
+    source.config().map_err(usage)?;
+    print("configuration ok\n")
+}
+
+/// --print-config.
+fn print_config(settings: &Settings) -> Result<ExitCode, Failure> {
+    settings.unchecked_config()?;
+    print(&settings.to_toml()?)
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut stdout = io::stdout();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|err| internal("write to standard output", &err))?;
+    Ok(ExitCode::Clean)
+}
+
+/// Where there is no log.
+fn warn(settings: &Settings) {
+    for warning in &settings.warnings {
+        let _ = writeln!(io::stderr(), "rr-master: {}", one_line(warning));
+    }
 }
 
 /// A master that panics is an internal failure like any other; its processes see it gone.
-fn run_to_code(args: &Arc<Args>) -> ExitCode {
-    match panic::catch_unwind(AssertUnwindSafe(|| run(args))) {
+fn run_to_code(settings: &Settings, source: Source) -> ExitCode {
+    match panic::catch_unwind(AssertUnwindSafe(|| run(settings, source))) {
         Ok(ended) => ended.unwrap_or_else(Failure::report),
         Err(_) => ExitCode::Internal,
     }
 }
 
-fn run(args: &Arc<Args>) -> Result<ExitCode, Failure> {
-    let (config, count) = args.config()?;
-    let config = preflight::check(config).map_err(StartError::from)?;
+fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
+    let (config, count) = settings.config()?;
     inherited::keep_from_children()
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
-    let logging = Logging::start(args.log_level).map_err(|err| internal("start the log", &err))?;
-    let _pidfile = args
+    let logging = Logging::start(config.own_process.log_level)
+        .map_err(|err| internal("start the log", &err))?;
+    for warning in &settings.warnings {
+        log::warn!("{}", one_line(warning));
+    }
+    let _pidfile = config
+        .own_process
         .pidfile
         .as_deref()
         .map(PidFile::create)
         .transpose()
         .map_err(usage)?;
 
-    let running = args.running(&config);
-    let source = source(Arc::clone(args), Place::current());
+    let running = settings.args.running(&config);
     let workers = config.workers;
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
-        source: Some(source),
+        source: Some(anew(source, Place::current())),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
@@ -115,14 +177,13 @@ fn run(args: &Arc<Args>) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// What a reload reads: the same flags in the place that the master was started in, as both are then.
-fn source(args: Arc<Args>, place: Place) -> Source {
-    Source::new(move || {
+/// What a reload reads: everything again, in the place that the master was started in, as it is then.
+fn anew(source: Source, place: Place) -> reload::Source {
+    reload::Source::new(move || {
         place
             .return_to()
             .map_err(|err| format!("return to the master's directory: {}", describe(&err)))?;
-        let (config, _) = args.config().map_err(|failure| failure.line())?;
-        preflight::check(config).map_err(|err| err.to_string())
+        source.config()
     })
 }
 
@@ -135,20 +196,29 @@ impl Failure {
 
     /// One line. What was given is shown in it, and may contain anything.
     fn line(&self) -> String {
-        let mut line = String::with_capacity(self.reason.len());
-        for c in self.reason.chars() {
-            if c.is_control() {
-                line.extend(c.escape_default());
-            } else {
-                line.push(c);
-            }
-        }
-        line
+        one_line(&self.reason)
+    }
+
+    /// The same failure, about that setting.
+    fn about(self, setting: Option<&'static str>) -> Self {
+        Failure { setting, ..self }
     }
 }
 
-/// What is wrong, what may have been meant, and where to read more.
-fn in_one_line(err: &clap::Error) -> Failure {
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// What is wrong, and what may have been meant.
+fn problem(err: &clap::Error) -> String {
     let text = err.render().to_string();
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let problem = lines
@@ -159,16 +229,14 @@ fn in_one_line(err: &clap::Error) -> Failure {
         .join(" ");
     let tip = lines.iter().find_map(|line| line.strip_prefix("tip: "));
     let tip = tip.map(|tip| format!("; {tip}")).unwrap_or_default();
-    usage(format!(
-        "{}{tip}; see rr-master --help",
-        problem.trim_start_matches("error: ")
-    ))
+    format!("{}{tip}", problem.trim_start_matches("error: "))
 }
 
 fn usage(err: impl ToString) -> Failure {
     Failure {
         code: ExitCode::Usage,
         reason: err.to_string(),
+        setting: None,
     }
 }
 
@@ -176,6 +244,7 @@ fn internal(what: &str, err: &io::Error) -> Failure {
     Failure {
         code: ExitCode::Internal,
         reason: format!("{what}: {}", describe(err)),
+        setting: None,
     }
 }
 
@@ -184,6 +253,7 @@ impl From<StartError> for Failure {
         Failure {
             code: err.exit_code(),
             reason: err.to_string(),
+            setting: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The configuration: everything that a master needs to know before it starts. Data only; whether
 //! this machine can run it is for `preflight` to find out.
 
+pub mod diff;
 pub mod listener;
+pub mod own_process;
 pub mod program;
 pub mod restart;
 pub mod rollout;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use worker_proto::ids::{Role, Slot};
 
 use crate::config::listener::ListenerSpec;
+use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
 use crate::supervisor::{Plan, Restart, RolloutPlan};
@@ -68,6 +71,8 @@ pub struct Config {
     pub rollout: RolloutPlan,
     /// When a worker that does nothing wrong is replaced.
     pub recycling: Recycling,
+    /// What the program does in its own process, beside running the master.
+    pub own_process: OwnProcess,
 }
 
 /// What a worker may have bound that was not declared.
@@ -139,6 +144,7 @@ impl Config {
             unhealthy_exit: None,
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
+            own_process: OwnProcess::default(),
         }
     }
 

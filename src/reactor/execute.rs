@@ -153,6 +153,7 @@ impl Reactor {
             args: program.args.clone(),
             cwd: program.cwd.clone(),
             env: program.env.clone(),
+            private: self.config.own_process.variables.clone(),
             nofile: self.nofile,
         };
         launch

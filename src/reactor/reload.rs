@@ -18,6 +18,7 @@ use super::Reactor;
 use super::generations::Version;
 use super::serving::Rules;
 use crate::config::Config;
+use crate::config::diff::{Takes, diff};
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -266,6 +267,15 @@ impl Reactor {
     /// From now on this configuration is in force, but for what only a restart can change.
     fn adopt(&mut self, now: Instant, mut config: Config) -> Result<(), Refused> {
         let old = &self.config;
+        for change in diff(old, &config) {
+            match change.takes {
+                Takes::Now | Takes::Generation => log::info!("reload: {change}"),
+                Takes::Restart => {
+                    log::warn!("reload: {change}: this takes a restart of the master");
+                }
+            }
+        }
+        config.own_process.clone_from(&old.own_process);
         config.listeners.clone_from(&old.listeners);
         config.on_demand.clone_from(&old.on_demand);
         config.window = old.window;

@@ -31,6 +31,8 @@ pub(crate) struct Launch {
     pub(crate) cwd: Option<PathBuf>,
     /// Added to the master's own environment.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// Left out of the master's own environment.
+    pub(crate) private: Vec<OsString>,
     /// Given back to the process, if the master raised its own.
     pub(crate) nofile: Option<NofileLimit>,
 }
@@ -49,6 +51,9 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
         command.current_dir(cwd);
     }
     for name in env::ALL.iter().chain(&systemd::VARIABLES) {
+        command.env_remove(name);
+    }
+    for name in &launch.private {
         command.env_remove(name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));
