@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 
-use common::client::{get, get_unix};
+use common::client::{ask_all, get, get_unix};
 use common::load::{Load, Tally};
 use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, test_worker};
 
@@ -162,6 +162,44 @@ fn a_stop_is_not_kept_waiting_by_a_reload() {
     assert_eq!(ended.code(), 0, "{}", ended.log);
     assert!(ended.log.contains("the cluster stops"), "{}", ended.log);
     assert_eq!(processes::of_master(master), []);
+}
+
+/// What changed in the file is applied, told if it cannot be, and refused as a whole if it is wrong.
+#[test]
+fn the_file_is_read_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.toml");
+    let write = |settings: &str| {
+        let program = test_worker();
+        let fixed = format!(
+            "program = {program:?}\nargs = [\"serve\"]\nlisten = [\"127.0.0.1:0\"]\ncanary = \"50ms\"\n"
+        );
+        fs::write(&file, fixed + settings).unwrap();
+    };
+    write("workers = 1\n");
+    let mut cluster = Cluster::start(["-c", file.to_str().unwrap()]);
+    let address = cluster.address();
+    cluster.await_ready();
+    write("workers = 3\nwindow = 5\nenv = { GREETING = \"hello\" }\n");
+    reload(&mut cluster, "all at generation 2");
+    let log = cluster.log();
+    assert!(log.contains("workers: 1 -> 3"), "{log}");
+    assert!(
+        log.contains("window: 32 -> 5: this takes a restart"),
+        "{log}"
+    );
+    await_condition("three of them", || {
+        let mut slots: Vec<u32> = ask_all(address, 6).iter().map(|it| it.slot).collect();
+        slots.sort_unstable();
+        slots == [0, 0, 1, 1, 2, 2]
+    });
+    assert_eq!(get(address, "/env/GREETING").unwrap().body, "hello");
+    write("wrokers = 1\n");
+    cluster.signal(Signal::SIGHUP);
+    let refused = cluster.await_text("everything stays as it is");
+    assert!(refused.contains("workers"), "{refused}");
+    assert_eq!(get(address, "/").unwrap().server().generation, 2);
+    assert_eq!(cluster.stop().code(), 0);
 }
 
 /// A listener that workers asked for passes from one generation to the next, and is let go with the last
