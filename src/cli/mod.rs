@@ -5,6 +5,7 @@
 mod args;
 mod banner;
 mod logging;
+mod service;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -95,6 +96,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        service: service::from_environment(),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {

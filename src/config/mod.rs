@@ -4,6 +4,7 @@
 pub mod listener;
 pub mod program;
 pub mod restart;
+pub mod service;
 pub mod systemd;
 
 use std::num::NonZeroU64;

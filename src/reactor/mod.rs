@@ -9,12 +9,15 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
+mod face;
 mod link;
 pub(crate) mod load;
 mod process;
 mod queue;
+pub(crate) mod service;
 pub(crate) mod serving;
 mod spawner;
+mod standing;
 mod talk;
 mod token;
 
@@ -35,8 +38,10 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
+use self::face::Face;
 use self::load::Loads;
 use self::process::Process;
+use self::service::Service;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
@@ -89,6 +94,7 @@ pub(crate) struct Reactor {
     expectant: Vec<Sender<()>>,
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
+    face: Face,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -110,6 +116,8 @@ pub(crate) struct Host {
     pub(crate) signals: Option<Signals>,
     /// The limit that the binary was started with, if it raised its own.
     pub(crate) nofile: Option<NofileLimit>,
+    /// Whom to tell how the cluster is; an embedded master is only a part of its service.
+    pub(crate) service: Option<Service>,
 }
 
 impl Host {
@@ -169,6 +177,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
+            face: Face::new(host.service),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -199,6 +208,7 @@ impl Reactor {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.face.turn(now, &self.supervisor, &self.config);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
@@ -225,6 +235,7 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.starved.values().min().copied(),
+            self.face.deadline(),
         ];
         let now = clock::now();
         deadline

@@ -14,6 +14,7 @@ pub(crate) mod headroom;
 pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod listening;
+pub(crate) mod notify;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
 pub(crate) mod program;

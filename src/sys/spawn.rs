@@ -18,7 +18,7 @@ use worker_proto::env;
 
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
-use crate::config::systemd;
+use crate::config::{service, systemd};
 
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
     if let Some(cwd) = &launch.cwd {
         command.current_dir(cwd);
     }
-    for name in env::ALL.iter().chain(&systemd::VARIABLES) {
+    let protocols = [&systemd::VARIABLES, &service::VARIABLES];
+    for name in env::ALL.iter().chain(protocols.into_iter().flatten()) {
         command.env_remove(name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));

@@ -1,0 +1,60 @@
+//! The standing of the cluster: how many serve of those that should, as the service manager shows it.
+
+use worker_proto::ids::Role;
+
+use crate::config::Config;
+use crate::supervisor::{Stage, Supervisor};
+
+/// The numbers at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    course: Course,
+    /// Whose numbers these are: the agents' in a cluster that has nothing else.
+    role: Role,
+    serving: usize,
+    /// Those that exist, serving or not.
+    alive: usize,
+    wanted: u32,
+}
+
+/// Where the cluster is heading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Starting,
+    Serving,
+    Stopping,
+}
+
+impl Standing {
+    pub(crate) fn of(supervisor: &Supervisor, config: &Config) -> Self {
+        let role = match config.workers {
+            0 => Role::Agent,
+            _ => Role::Worker,
+        };
+        let course = match supervisor.stage() {
+            Stage::Idle | Stage::Booting { .. } => Course::Starting,
+            Stage::Serving => Course::Serving,
+            Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => Course::Stopping,
+        };
+        Standing {
+            course,
+            role,
+            serving: supervisor.serving(role),
+            alive: supervisor
+                .workers()
+                .filter(|view| view.role == role)
+                .count(),
+            wanted: config.count(role),
+        }
+    }
+
+    /// For the service manager: `4 of 4 workers serving`.
+    pub(crate) fn status(&self) -> String {
+        let Standing { wanted, role, .. } = self;
+        match self.course {
+            Course::Starting => format!("starting: {} of {wanted} {role}s ready", self.serving),
+            Course::Serving => format!("{} of {wanted} {role}s serving", self.serving),
+            Course::Stopping => format!("stopping: {} of {wanted} {role}s left", self.alive),
+        }
+    }
+}
