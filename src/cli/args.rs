@@ -1,5 +1,7 @@
 //! The flags, and what they mean for the configuration.
 
+mod host;
+
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -12,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+pub(super) use self::host::HostArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -168,6 +171,9 @@ pub(super) struct Args {
     /// What to log: error, warn, info, debug, trace, off. RUST_LOG can say more
     #[arg(long, value_name = "LEVEL", help_heading = "Running")]
     pub(super) log_level: Option<LevelFilter>,
+
+    #[command(flatten)]
+    pub(super) host: HostArgs,
 
     /// How the built-in worker is started
     #[arg(long, hide = true)]

@@ -14,7 +14,7 @@ use std::process;
 
 use clap::Parser;
 
-use self::args::{Args, Builtin};
+use self::args::{Args, Builtin, HostArgs};
 use self::banner::Banner;
 use self::logging::Logging;
 use crate::config::Config;
@@ -28,6 +28,7 @@ use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
+use crate::sys::title::Title;
 
 /// Runs `rr-master` with the arguments of this process.
 pub fn main() -> process::ExitCode {
@@ -97,6 +98,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         signals: Some(signals),
         nofile: Some(nofile),
         service: service::from_environment(),
+        title: title(&args.host),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
@@ -109,6 +111,11 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let code = master.run().map_err(|err| internal("run the loop", &err))?;
     log::info!("stopped: exit code {}", code as u8);
     Ok(code)
+}
+
+/// The place of the command line, which was read.
+fn title(args: &HostArgs) -> Option<Title> {
+    if args.no_title { None } else { Title::claim() }
 }
 
 impl Failure {

@@ -1,5 +1,5 @@
-//! The face: what the outside sees of the master without asking it: what its service manager
-//! hears.
+//! The face: what the outside sees of the master without asking it. Its title in `ps`, and what its
+//! service manager hears.
 //!
 //! The supervisor's notices say that something changed; the new numbers are shown once per turn of
 //! the loop, however many changes it had.
@@ -10,18 +10,21 @@ use super::service::Service;
 use super::standing::Standing;
 use crate::config::Config;
 use crate::supervisor::{Notice, Supervisor};
+use crate::sys::title::Title;
 
 /// Whoever is shown something.
 #[derive(Debug)]
 pub(crate) struct Face {
     service: Option<Service>,
+    title: Option<Title>,
     is_outdated: bool,
 }
 
 impl Face {
-    pub(crate) fn new(service: Option<Service>) -> Self {
+    pub(crate) fn new(service: Option<Service>, title: Option<Title>) -> Self {
         Face {
             service,
+            title,
             is_outdated: true,
         }
     }
@@ -46,6 +49,9 @@ impl Face {
             let standing = Standing::of(supervisor, config);
             if let Some(service) = &mut self.service {
                 service.show(standing.status());
+            }
+            if let Some(title) = &mut self.title {
+                title.show(&standing.titles());
             }
         }
         if let Some(service) = &mut self.service {

@@ -53,6 +53,7 @@ use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
+use crate::sys::title::Title;
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
 macro_rules! turn {
@@ -118,6 +119,8 @@ pub(crate) struct Host {
     pub(crate) nofile: Option<NofileLimit>,
     /// Whom to tell how the cluster is; an embedded master is only a part of its service.
     pub(crate) service: Option<Service>,
+    /// What `ps` shows of the process, if that is the master's to say.
+    pub(crate) title: Option<Title>,
 }
 
 impl Host {
@@ -177,7 +180,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
-            face: Face::new(host.service),
+            face: Face::new(host.service, host.title),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,

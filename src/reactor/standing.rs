@@ -1,6 +1,7 @@
-//! The standing of the cluster: how many serve of those that should, as the service manager shows it.
+//! The standing of the cluster: how many serve of those that should, as `ps` and the service manager
+//! show it.
 
-use worker_proto::ids::Role;
+use worker_proto::ids::{Generation, Role};
 
 use crate::config::Config;
 use crate::supervisor::{Stage, Supervisor};
@@ -15,6 +16,7 @@ pub(crate) struct Standing {
     /// Those that exist, serving or not.
     alive: usize,
     wanted: u32,
+    generation: Generation,
 }
 
 /// Where the cluster is heading.
@@ -45,6 +47,7 @@ impl Standing {
                 .filter(|view| view.role == role)
                 .count(),
             wanted: config.count(role),
+            generation: supervisor.generation(),
         }
     }
 
@@ -57,4 +60,23 @@ impl Standing {
             Course::Stopping => format!("stopping: {} of {wanted} {role}s left", self.alive),
         }
     }
+
+    /// For `ps`, the fullest first: `rr-master: 4/4 serving, gen 2` down to the mere name, which
+    /// people search for.
+    pub(crate) fn titles(&self) -> [String; 4] {
+        let (count, what) = match self.course {
+            Course::Starting => (self.serving, "ready"),
+            Course::Serving => (self.serving, "serving"),
+            Course::Stopping => (self.alive, "left"),
+        };
+        let count = format!("{NAME}: {count}/{}", self.wanted);
+        [
+            format!("{count} {what}, gen {}", self.generation),
+            format!("{count} {what}"),
+            count,
+            NAME.to_owned(),
+        ]
+    }
 }
+
+const NAME: &str = "rr-master";

@@ -156,6 +156,12 @@ impl Supervisor {
         })
     }
 
+    /// The version of the program that is started now.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// How many processes of this role are serving.
     #[must_use]
     pub fn serving(&self, role: Role) -> usize {

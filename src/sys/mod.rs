@@ -20,6 +20,7 @@ pub(crate) mod pidfile;
 pub(crate) mod program;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod title;
 pub(crate) mod window;
 
 /// `address already in use (EADDRINUSE)`: the text for people, the name for searching.
