@@ -10,12 +10,14 @@ pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
 mod face;
+mod host;
 mod link;
 pub(crate) mod load;
 mod process;
 mod queue;
 pub(crate) mod service;
 pub(crate) mod serving;
+mod signals;
 mod spawner;
 mod standing;
 mod talk;
@@ -30,8 +32,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
-use nix::poll::PollTimeout;
-use nix::sys::signal::Signal;
 use worker_proto::ids::{Role, WorkerId};
 use worker_proto::socket::Inbox;
 
@@ -39,21 +39,20 @@ use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
 use self::face::Face;
+pub(crate) use self::host::Host;
 use self::load::Loads;
 use self::process::Process;
-use self::service::Service;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
-use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
+use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
-use crate::sys::title::Title;
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
 macro_rules! turn {
@@ -108,33 +107,6 @@ enum Progress {
     /// The supervisor waits to hear that the listeners are closed.
     Closing,
     Finished(ExitCode),
-}
-
-/// What the process that the reactor lives in gives to it.
-#[derive(Debug, Default)]
-pub(crate) struct Host {
-    /// The binary's signals; an embedded master has none.
-    pub(crate) signals: Option<Signals>,
-    /// The limit that the binary was started with, if it raised its own.
-    pub(crate) nofile: Option<NofileLimit>,
-    /// Whom to tell how the cluster is; an embedded master is only a part of its service.
-    pub(crate) service: Option<Service>,
-    /// What `ps` shows of the process, if that is the master's to say.
-    pub(crate) title: Option<Title>,
-}
-
-impl Host {
-    /// Waits; answers whether a signal came first.
-    pub(crate) fn wait(&self, pause: Duration) -> io::Result<bool> {
-        match &self.signals {
-            Some(signals) => signals.wait(pause),
-            None => {
-                let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
-                nix::poll::poll(&mut [], pause)?;
-                Ok(false)
-            }
-        }
-    }
 }
 
 impl Reactor {
@@ -318,27 +290,6 @@ impl Reactor {
                         self.expectant.remove(0);
                     }
                     self.expectant.push(reply);
-                }
-            }
-        }
-    }
-
-    fn read_signals(&mut self, now: Instant) {
-        while let Some(signals) = &mut self.signals {
-            match signals.next() {
-                Ok(Some(signal)) => {
-                    log::info!("{signal} received");
-                    let stop = if signal == Signal::SIGQUIT {
-                        Stop::Fast
-                    } else {
-                        Stop::Graceful
-                    };
-                    self.supervisor.handle(now, Event::Stop(stop));
-                }
-                Ok(None) => break,
-                Err(err) => {
-                    log::error!("read signals: {err}");
-                    break;
                 }
             }
         }

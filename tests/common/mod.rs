@@ -16,6 +16,7 @@ pub mod gate;
 pub mod load;
 pub mod manager;
 pub mod processes;
+pub mod shell;
 pub mod sockets;
 pub mod terminal;
 
