@@ -222,6 +222,7 @@ Examples:
 Signals:
   SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
   SIGQUIT                  stop at once
+  SIGUSR1                  open the --log-file again, after it was moved away
 
 Exit codes:
   0  stopped, every process left by itself
@@ -236,6 +237,7 @@ Exit codes:
 impl Args {
     /// The configuration that the flags describe, and how the workers were counted.
     pub(super) fn config(&self) -> Result<(Config, String), Failure> {
+        self.host.check()?;
         let mut config = Config::new(self.program()?);
         let (workers, count) = self.workers.resolve();
         config.workers = workers;

@@ -4,6 +4,8 @@
 
 mod args;
 mod banner;
+mod daemon;
+mod log_file;
 mod logging;
 mod service;
 
@@ -16,7 +18,9 @@ use clap::Parser;
 
 use self::args::{Args, Builtin, HostArgs};
 use self::banner::Banner;
-use self::logging::Logging;
+use self::daemon::{Fate, Starting};
+use self::log_file::LogFile;
+use self::logging::{Logging, Output};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::hello_http;
@@ -79,35 +83,80 @@ fn run_to_code(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (config, count) = args.config()?;
     let config = preflight::check(config).map_err(StartError::from)?;
+    let log_file = args.host.log_file.as_deref().map(LogFile::open);
+    let log_file = log_file.transpose().map_err(usage)?;
+    let (output, starting) = match log_file {
+        None => (Output::Stderr, None),
+        Some(log_file) if args.host.daemon => match daemon::detach(&log_file)? {
+            Fate::Run(starting, audience) => {
+                let output = Output::Daemon(log_file, Some(audience));
+                (output, Some(starting))
+            }
+            Fate::Return(code) => return Ok(code),
+        },
+        Some(log_file) => (Output::File(log_file), None),
+    };
     inherited::keep_from_children()
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
-    let logging = Logging::start(args.log_level).map_err(|err| internal("start the log", &err))?;
+    let is_logged = matches!(output, Output::File(_) | Output::Daemon(..));
+    let logging =
+        Logging::start(args.log_level, output).map_err(|err| internal("start the log", &err))?;
+    let host = Host {
+        signals: Some(signals),
+        nofile: Some(nofile),
+        service: service::from_environment(),
+        title: title(&args.host),
+        log_file: is_logged.then(|| logging.reopener()),
+    };
+    let ended = run_logged(args, config, &count, host, &logging, starting);
+    match ended {
+        Err(failure) if is_logged => {
+            log::error!("{}", failure.line());
+            // Of a daemon standard error is the log, too.
+            if args.host.daemon {
+                Ok(failure.code)
+            } else {
+                Err(failure)
+            }
+        }
+        ended => ended,
+    }
+}
+
+/// From the moment at which there is a log.
+fn run_logged(
+    args: &Args,
+    config: Config,
+    count: &str,
+    host: Host,
+    logging: &Logging,
+    starting: Option<Starting>,
+) -> Result<ExitCode, Failure> {
     let _pidfile = args
         .pidfile
         .as_deref()
         .map(PidFile::create)
         .transpose()
         .map_err(usage)?;
-
     let running = args.running(&config);
     let workers = config.workers;
-    let host = Host {
-        signals: Some(signals),
-        nofile: Some(nofile),
-        service: service::from_environment(),
-        title: title(&args.host),
-    };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
         running: &running,
         workers,
-        count: &count,
+        count,
         listeners: master.listeners(),
+        is_daemon: args.host.daemon,
     };
     logging.print(&banner.to_string());
+    if let Some(starting) = starting {
+        starting
+            .watch(master.handle(), logging)
+            .map_err(|err| internal("watch who started this", &err))?;
+    }
     let code = master.run().map_err(|err| internal("run the loop", &err))?;
     log::info!("stopped: exit code {}", code as u8);
     Ok(code)

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use nix::poll::PollTimeout;
 
 use super::service::Service;
@@ -22,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) service: Option<Service>,
     /// What `ps` shows of the process.
     pub(crate) title: Option<Title>,
+    /// Has the log file opened again when something is sent there; full if it is about to be.
+    pub(crate) log_file: Option<Sender<()>>,
 }
 
 impl Host {

@@ -89,6 +89,8 @@ pub(crate) struct Reactor {
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
+    /// Has the log file opened again.
+    log_file: Option<Sender<()>>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
     expectant: Vec<Sender<()>>,
@@ -142,6 +144,7 @@ impl Reactor {
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,
+            log_file: host.log_file,
             nofile: host.nofile,
             poll,
             config,

@@ -35,7 +35,13 @@ impl Reactor {
                 // There is no reload yet: it stops, as it always has.
                 self.supervisor.handle(now, Event::Stop(Stop::Graceful));
             }
-            Some(Asked::ReopenLog) => log::info!("{signal} received: there is no log file"),
+            Some(Asked::ReopenLog) => match &self.log_file {
+                Some(reopen) => {
+                    let _ = reopen.try_send(());
+                    log::info!("{signal} received: the log file is opened again");
+                }
+                None => log::info!("{signal} received: ignored, there is no log file"),
+            },
             Some(Asked::OneMore | Asked::OneLess) => {
                 log::info!("{signal} received: ignored, the number of workers is fixed");
             }

@@ -82,6 +82,8 @@ impl Signals {
             set.add(Signal::SIGHUP);
         }
         set.thread_block()?;
+        // A write beyond RLIMIT_FSIZE fails with EFBIG, and ends nobody: see setrlimit(2).
+        SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let leader = getsid(None).ok().filter(|&leader| leader != getpid());
         let shell = leader.filter(|_| terminal() == Terminal::There);
