@@ -42,6 +42,18 @@ fn so_it_is_when_a_shell_passes_it_on() {
     cluster.await_text("stopped: exit code 0");
 }
 
+/// It sends SIGHUP while the terminal is there still, or until a moment ago.
+#[test]
+fn so_it_is_when_a_shell_exits_and_takes_its_jobs_along() {
+    let mut shell = Shell::login();
+    shell.type_line("shopt -s huponexit");
+    shell.type_line(&background(""));
+    shell.cluster.await_ready();
+    shell.type_line("exit");
+    shell.cluster.await_text("the terminal is gone");
+    shell.cluster.await_text("stopped: exit code 0");
+}
+
 /// The same signal of the same shell, but a person has ordered it and the terminal is there.
 #[test]
 fn sighup_by_hand_is_no_loss_of_the_terminal() {
@@ -51,6 +63,8 @@ fn sighup_by_hand_is_no_loss_of_the_terminal() {
     shell.type_line("kill -HUP %1");
     let said = shell.cluster.await_text("SIGHUP received");
     assert!(said.ends_with("SIGHUP received"), "{said}");
+    let next = shell.cluster.await_text("] ");
+    assert!(!next.contains("the terminal is gone"), "{next}");
 }
 
 /// Nor is it one by anybody else, and without any terminal.

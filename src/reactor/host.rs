@@ -47,7 +47,7 @@ impl Host {
 /// Nothing that runs could be reloaded yet.
 fn is_end(received: &Received) -> bool {
     match received.asked {
-        Some(Asked::Stop(_) | Asked::Hangup | Asked::Reload) => true,
+        Some(Asked::Stop(_) | Asked::Hangup | Asked::Reload | Asked::ReloadUnlessHangup) => true,
         Some(Asked::ReopenLog | Asked::OneMore | Asked::OneLess) | None => false,
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Reactor {
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
+    /// When it has shown whether a shell that sent SIGHUP meant a reload.
+    doubt: Option<Instant>,
     /// Has the log file opened again.
     log_file: Option<Sender<()>>,
     commands: Receiver<Command>,
@@ -144,6 +146,7 @@ impl Reactor {
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,
+            doubt: None,
             log_file: host.log_file,
             nofile: host.nofile,
             poll,
@@ -178,6 +181,7 @@ impl Reactor {
         loop {
             let now = clock::now();
             self.supervisor.handle(now, Event::Tick);
+            self.resolve_doubt(now);
             self.flush_starved(now);
             self.execute_actions(now);
             self.loads.tick(now);
@@ -214,6 +218,7 @@ impl Reactor {
             self.loads.deadline(),
             self.starved.values().min().copied(),
             self.face.deadline(),
+            self.doubt,
         ];
         let now = clock::now();
         deadline

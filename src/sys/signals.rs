@@ -42,6 +42,9 @@ pub(crate) enum Asked {
     Hangup,
     /// SIGHUP from anybody.
     Reload,
+    /// SIGHUP from the shell that the master was started from: a person may have typed that, or it
+    /// is about to end, and the terminal with it.
+    ReloadUnlessHangup,
     /// SIGUSR1.
     ReopenLog,
     /// SIGTTIN from anybody.
@@ -117,6 +120,11 @@ impl Signals {
         }
     }
 
+    /// Whether the terminal that the master was started from is gone.
+    pub(crate) fn has_lost_terminal(&self) -> bool {
+        self.shell.is_some() && terminal() == Terminal::Gone
+    }
+
     fn sender(&self, info: &siginfo) -> Sender {
         // Above 0 it is the kernel, see `si_code` in sigaction(2); SI_USER is 0, the others below.
         if info.ssi_code > libc::SI_USER {
@@ -141,7 +149,8 @@ impl AsRawFd for Signals {
 ///
 /// When a terminal goes, the kernel sends SIGHUP to the leader of its session, and to the foreground
 /// group when that leader ends (`setsid(2)`, `credentials(7)`). A shell passes it on to its jobs with
-/// `kill`, as it would pass on a person's `kill -HUP %1`: then the terminal is still there.
+/// `kill`. As it does with a person's `kill -HUP %1`, and zsh before it exits: then the terminal is
+/// still there.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "every signal of the system is in it"
@@ -153,7 +162,8 @@ fn asked(signal: Signal, sender: Sender, terminal: impl FnOnce() -> Terminal) ->
         Signal::SIGHUP => match sender {
             Sender::Kernel => Asked::Hangup,
             Sender::Shell if terminal() == Terminal::Gone => Asked::Hangup,
-            Sender::Shell | Sender::Somebody => Asked::Reload,
+            Sender::Shell => Asked::ReloadUnlessHangup,
+            Sender::Somebody => Asked::Reload,
         },
         Signal::SIGUSR1 => Asked::ReopenLog,
         // The kernel means that the process should stop using its terminal in the background.
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_depends_on_who_asks() {
-        use Asked::{Hangup, OneLess, OneMore, Reload, ReopenLog};
+        use Asked::{Hangup, OneLess, OneMore, Reload, ReloadUnlessHangup, ReopenLog};
         use Sender::{Kernel, Shell, Somebody};
         for (signal, sender, terminal, expected) in [
             (
@@ -239,7 +249,12 @@ mod tests {
             (Signal::SIGHUP, Kernel, Terminal::Gone, Some(Hangup)),
             (Signal::SIGHUP, Kernel, Terminal::There, Some(Hangup)),
             (Signal::SIGHUP, Shell, Terminal::Gone, Some(Hangup)),
-            (Signal::SIGHUP, Shell, Terminal::There, Some(Reload)),
+            (
+                Signal::SIGHUP,
+                Shell,
+                Terminal::There,
+                Some(ReloadUnlessHangup),
+            ),
             (Signal::SIGHUP, Somebody, Terminal::There, Some(Reload)),
             (Signal::SIGHUP, Somebody, Terminal::Gone, Some(Reload)),
             (Signal::SIGUSR1, Somebody, Terminal::There, Some(ReopenLog)),

@@ -20,11 +20,20 @@ pub struct Shell {
 
 impl Shell {
     pub fn start() -> Self {
+        Self::with_flags(&["--norc", "--noprofile", "-i"])
+    }
+
+    /// A shell that was logged into, which may have `shopt -s huponexit`.
+    pub fn login() -> Self {
+        Self::with_flags(&["--noprofile", "--login", "-i"])
+    }
+
+    fn with_flags(flags: &[&str]) -> Self {
         let OpenptyResult { master, slave } = openpty(None, None).expect("open a terminal");
         keep_to_this_process(&master);
         // Takes the terminal on its standard input as the controlling one of a new session.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "bash", "--norc", "--noprofile", "-i"]);
+        command.args(["--ctty", "bash"]).args(flags);
         command
             .stdin(slave)
             .stdout(Stdio::null())
