@@ -56,6 +56,17 @@ fn the_numbers_follow_the_workers() {
     assert_eq!(told, expected);
 }
 
+/// The numbers are those of whoever there is.
+#[test]
+fn a_cluster_of_agents_counts_agents() {
+    let mut manager = Manager::new();
+    let agent = format!("{} agent", test_worker().display());
+    let mut command = Command::new(rr_master());
+    command.args(["-w", "0", "--agent", &agent, "/bin/true"]);
+    let _cluster = manager.start(command);
+    manager.await_message("STATUS=1 of 1 agents serving");
+}
+
 #[test]
 fn a_start_that_fails_is_never_called_ready() {
     let mut manager = Manager::new();

@@ -1,7 +1,7 @@
 //! Leaving the terminal: the process goes on in a session of its own, while the one that was started
 //! waits to hear how it went.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, pipe};
 use std::os::fd::AsFd;
 
@@ -38,9 +38,12 @@ pub(crate) struct Starter {
     pub(crate) ready: PipeWriter,
 }
 
-/// Divides the process, which must not have other threads yet. The daemon has a session without a
+/// Divides the process, which is refused if it has other threads already. The daemon has a session without a
 /// terminal and nothing on standard input; its directory and mask stay.
 pub(crate) fn detach() -> io::Result<Side> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has other threads"));
+    }
     let null = OpenOptions::new().read(true).open("/dev/null")?;
     let (output, daemons_output) = pipe()?;
     let (ready, daemons_ready) = pipe()?;
@@ -49,8 +52,8 @@ pub(crate) fn detach() -> io::Result<Side> {
         &daemons_output,
         FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK),
     )?;
-    // SAFETY: the caller has no other thread, so no lock is held by somebody who is not there in
-    // the new process, see fork(2).
+    // SAFETY: there is no other thread, as was just seen, and only this one could start any. So no
+    // lock is held by somebody who is not there in the new process, see fork(2).
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(Side::Starter(Waiting {
             daemon: child,
@@ -99,5 +102,22 @@ pub(crate) fn wait_for_reader_to_go(pipe: &PipeWriter) -> io::Result<()> {
             Err(Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_process_with_other_threads_is_not_divided() {
+        let (end, ended) = channel::<()>();
+        let other = thread::spawn(move || ended.recv());
+        assert!(detach().is_err());
+        drop(end);
+        let _ = other.join();
     }
 }
