@@ -1,5 +1,6 @@
 //! The flags, and what they mean for the configuration.
 
+mod host;
 mod renewal;
 
 use std::env;
@@ -17,6 +18,7 @@ use log::LevelFilter;
 use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
+pub(super) use self::host::HostArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
@@ -181,6 +183,9 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) configuration: ConfigurationArgs,
 
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+
     /// How the built-in worker is started
     #[arg(long, hide = true)]
     pub(super) builtin: Option<Builtin>,
@@ -232,6 +237,7 @@ Examples:
 Signals:
   SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
   SIGQUIT                  stop at once
+  SIGUSR1                  open the --log-file again, after it was moved away
 
 Exit codes:
   0  stopped, every process left by itself
@@ -247,6 +253,7 @@ Exit codes:
 impl Args {
     /// The configuration that the flags describe, and how the workers were counted.
     pub(super) fn config(&self) -> Result<(Config, String), Failure> {
+        self.host.check()?;
         let mut config = Config::new(self.program()?);
         let (workers, count) = self.workers.resolve();
         config.workers = workers;
@@ -271,6 +278,7 @@ impl Args {
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
         config.own_process.pidfile.clone_from(&self.pidfile);
+        config.own_process.log_file.clone_from(&self.host.log_file);
         config.own_process.log_level = self.log_level;
         Ok((config, count))
     }

@@ -13,6 +13,8 @@ pub(super) struct Banner<'a> {
     /// Where the number of workers comes from.
     pub(super) count: &'a str,
     pub(super) listeners: &'a [ListenerStatus],
+    /// Whether Ctrl-C does not reach it.
+    pub(super) is_daemon: bool,
 }
 
 /// What the workers run.
@@ -69,7 +71,8 @@ impl fmt::Display for Banner<'_> {
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;
         }
-        writeln!(f, "  stop      Ctrl-C, or kill {}", std::process::id())
+        let key = if self.is_daemon { "" } else { "Ctrl-C, or " };
+        writeln!(f, "  stop      {key}kill {}", std::process::id())
     }
 }
 

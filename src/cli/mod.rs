@@ -4,8 +4,11 @@
 
 mod args;
 mod banner;
+mod daemon;
+mod log_file;
 mod logging;
 mod place;
+mod service;
 mod settings;
 
 use std::ffi::OsString;
@@ -13,9 +16,11 @@ use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 
-use self::args::Builtin;
+use self::args::{Builtin, HostArgs};
 use self::banner::Banner;
-use self::logging::Logging;
+use self::daemon::{Fate, Starting};
+use self::log_file::LogFile;
+use self::logging::{Logging, Output};
 use self::place::Place;
 pub use self::settings::Source;
 use self::settings::{Settings, Unread};
@@ -30,6 +35,7 @@ use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
+use crate::sys::title::Title;
 
 /// Runs `rr-master` with the arguments of this process.
 pub fn main() -> process::ExitCode {
@@ -139,39 +145,80 @@ fn run_to_code(settings: &Settings, source: Source) -> ExitCode {
 
 fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
     let (config, count) = settings.config()?;
+    let asked = &settings.args.host;
+    let log_file = config.own_process.log_file.as_deref().map(LogFile::open);
+    let log_file = log_file.transpose().map_err(usage)?;
+    let (output, starting) = match log_file {
+        None => (Output::Stderr, None),
+        Some(log_file) if asked.daemon => match daemon::detach(&log_file)? {
+            Fate::Run(starting, audience) => {
+                let output = Output::Daemon(log_file, Some(audience));
+                (output, Some(starting))
+            }
+            Fate::Return(code) => return Ok(code),
+        },
+        Some(log_file) => (Output::File(log_file), None),
+    };
     inherited::keep_from_children()
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
-    let logging = Logging::start(config.own_process.log_level)
+    let is_logged = matches!(output, Output::File(_) | Output::Daemon(..));
+    let logging = Logging::start(config.own_process.log_level, output)
         .map_err(|err| internal("start the log", &err))?;
     for warning in &settings.warnings {
         log::warn!("{}", one_line(warning));
     }
-    let _pidfile = config
-        .own_process
-        .pidfile
-        .as_deref()
-        .map(PidFile::create)
-        .transpose()
-        .map_err(usage)?;
-
-    let running = settings.args.running(&config);
-    let workers = config.workers;
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        service: service::from_environment(),
+        title: title(asked),
+        log_file: is_logged.then(|| logging.reopener()),
         source: Some(anew(source, Place::current())),
     };
+    let ended = run_logged(settings, (config, &count), host, &logging, starting);
+    match ended {
+        Err(failure) if is_logged => {
+            log::error!("{}", failure.line());
+            // Of a daemon standard error is the log, too.
+            if asked.daemon {
+                Ok(failure.code)
+            } else {
+                Err(failure)
+            }
+        }
+        ended => ended,
+    }
+}
+
+/// From the moment at which there is a log.
+fn run_logged(
+    settings: &Settings,
+    (config, count): (Config, &str),
+    host: Host,
+    logging: &Logging,
+    starting: Option<Starting>,
+) -> Result<ExitCode, Failure> {
+    let pidfile = config.own_process.pidfile.as_deref();
+    let _pidfile = pidfile.map(PidFile::create).transpose().map_err(usage)?;
+    let running = settings.args.running(&config);
+    let workers = config.workers;
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
         running: &running,
         workers,
-        count: &count,
+        count,
         listeners: master.listeners(),
+        is_daemon: settings.args.host.daemon,
     };
     logging.print(&banner.to_string());
+    if let Some(starting) = starting {
+        starting
+            .watch(master.handle(), logging)
+            .map_err(|err| internal("watch who started this", &err))?;
+    }
     let code = master.run().map_err(|err| internal("run the loop", &err))?;
     log::info!("stopped: exit code {}", code as u8);
     Ok(code)
@@ -185,6 +232,11 @@ fn anew(source: Source, place: Place) -> reload::Source {
             .map_err(|err| format!("return to the master's directory: {}", describe(&err)))?;
         source.config()
     })
+}
+
+/// The place of the command line, which was read.
+fn title(args: &HostArgs) -> Option<Title> {
+    if args.no_title { None } else { Title::claim() }
 }
 
 impl Failure {

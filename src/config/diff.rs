@@ -287,11 +287,13 @@ impl Diff {
     fn own_process(&mut self, old: &OwnProcess, new: &OwnProcess) {
         let OwnProcess {
             pidfile,
+            log_file,
             log_level,
             // Not a setting: they are what they are.
             variables: _,
         } = old;
         self.restart("pidfile", pidfile, &new.pidfile, or_no_path);
+        self.restart("log-file", log_file, &new.log_file, or_no_path);
         self.now("log-level", log_level, &new.log_level, or_unset);
     }
 }

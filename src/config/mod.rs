@@ -7,6 +7,7 @@ pub mod own_process;
 pub mod program;
 pub mod restart;
 pub mod rollout;
+pub mod service;
 pub mod systemd;
 
 use std::num::NonZeroU64;

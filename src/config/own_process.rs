@@ -12,6 +12,8 @@ use log::LevelFilter;
 pub struct OwnProcess {
     /// Where its pid is written.
     pub pidfile: Option<PathBuf>,
+    /// Where its log is appended, if not to standard error.
+    pub log_file: Option<PathBuf>,
     /// What it logs.
     pub log_level: Option<LevelFilter>,
     /// Variables of its environment that are meant for it: the processes that it starts do not get

@@ -2,10 +2,19 @@
 //!
 //! `CLOCK_MONOTONIC`, so that setting the wall clock neither delays nor hastens anything.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "this is the sanctioned caller")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The same moment as other processes know it: since the clock's own beginning.
+pub(crate) fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .expect("Linux has this clock")
+        .into()
 }

@@ -82,6 +82,7 @@ impl Reactor {
             }
             Action::Notify(notice) => {
                 self.log(&notice);
+                self.face.note(&notice);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,

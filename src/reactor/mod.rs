@@ -9,14 +9,19 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
+mod face;
 mod generations;
+mod host;
 mod link;
 pub(crate) mod load;
 mod process;
 mod queue;
 pub(crate) mod reload;
+pub(crate) mod service;
 pub(crate) mod serving;
+mod signals;
 mod spawner;
+mod standing;
 mod talk;
 mod token;
 mod wear;
@@ -30,18 +35,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
-use nix::poll::PollTimeout;
-use nix::sys::signal::Signal;
 use worker_proto::ids::{Role, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
+use self::face::Face;
 use self::generations::{Generations, Version};
+pub(crate) use self::host::Host;
 use self::load::Loads;
 use self::process::Process;
-use self::reload::{Reloads, Source as ConfigSource};
+use self::reload::Reloads;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
@@ -49,7 +54,7 @@ use self::wear::{Sight, WearWatch};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
-use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
+use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -95,11 +100,16 @@ pub(crate) struct Reactor {
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
+    /// When it has shown whether a shell that sent SIGHUP meant a reload.
+    doubt: Option<Instant>,
+    /// Has the log file opened again.
+    log_file: Option<Sender<()>>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
     expectant: Vec<Sender<()>>,
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
+    face: Face,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -112,31 +122,6 @@ enum Progress {
     /// The supervisor waits to hear that the listeners are closed.
     Closing,
     Finished(ExitCode),
-}
-
-/// What the process that the reactor lives in gives to it.
-#[derive(Debug, Default)]
-pub(crate) struct Host {
-    /// The binary's signals; an embedded master has none.
-    pub(crate) signals: Option<Signals>,
-    /// The limit that the binary was started with, if it raised its own.
-    pub(crate) nofile: Option<NofileLimit>,
-    /// Where a reload gets its configuration from; the one in force stays if there is none.
-    pub(crate) source: Option<ConfigSource>,
-}
-
-impl Host {
-    /// Waits; answers whether a signal came first.
-    pub(crate) fn wait(&self, pause: Duration) -> io::Result<bool> {
-        match &self.signals {
-            Some(signals) => signals.wait(pause),
-            None => {
-                let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
-                nix::poll::poll(&mut [], pause)?;
-                Ok(false)
-            }
-        }
-    }
 }
 
 impl Reactor {
@@ -172,6 +157,8 @@ impl Reactor {
             oom_kills: OomKills::watch(),
             findings: Vec::new(),
             signals: host.signals,
+            doubt: None,
+            log_file: host.log_file,
             nofile: host.nofile,
             poll,
             config,
@@ -182,6 +169,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
+            face: Face::new(host.service, host.title),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -204,6 +192,7 @@ impl Reactor {
         loop {
             let now = clock::now();
             self.supervisor.handle(now, Event::Tick);
+            self.resolve_doubt(now);
             self.flush_starved(now);
             self.execute_actions(now);
             self.loads.tick(now);
@@ -213,6 +202,7 @@ impl Reactor {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.face.turn(now, &self.supervisor);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
@@ -240,6 +230,8 @@ impl Reactor {
             self.loads.deadline(),
             self.wear.deadline(),
             self.starved.values().min().copied(),
+            self.face.deadline(),
+            self.doubt,
         ];
         let now = clock::now();
         deadline
@@ -325,31 +317,6 @@ impl Reactor {
                         self.expectant.remove(0);
                     }
                     self.expectant.push(reply);
-                }
-            }
-        }
-    }
-
-    fn read_signals(&mut self, now: Instant) {
-        while let Some(signals) = &mut self.signals {
-            match signals.next() {
-                Ok(Some(signal)) => {
-                    log::info!("{signal} received");
-                    if signal == Signal::SIGHUP {
-                        self.reload(now, None);
-                        continue;
-                    }
-                    let stop = if signal == Signal::SIGQUIT {
-                        Stop::Fast
-                    } else {
-                        Stop::Graceful
-                    };
-                    self.supervisor.handle(now, Event::Stop(stop));
-                }
-                Ok(None) => break,
-                Err(err) => {
-                    log::error!("read signals: {err}");
-                    break;
                 }
             }
         }

@@ -10,11 +10,13 @@
 pub(crate) mod activity;
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod daemon;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod memory;
+pub(crate) mod notify;
 pub(crate) mod oom;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
@@ -22,6 +24,7 @@ pub(crate) mod pin;
 pub(crate) mod program;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod title;
 pub(crate) mod window;
 
 /// `address already in use (EADDRINUSE)`: the text for people, the name for searching.

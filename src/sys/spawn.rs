@@ -19,7 +19,7 @@ use worker_proto::env;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
 use super::pin::Pinned;
-use crate::config::systemd;
+use crate::config::{service, systemd};
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -50,7 +50,8 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
     if let Some(cwd) = &launch.cwd {
         command.current_dir(cwd);
     }
-    for name in env::ALL.iter().chain(&systemd::VARIABLES) {
+    let protocols = [&systemd::VARIABLES, &service::VARIABLES];
+    for name in env::ALL.iter().chain(protocols.into_iter().flatten()) {
         command.env_remove(name);
     }
     for name in &launch.private {
@@ -88,12 +89,17 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
 }
 
 /// A new program starts with nothing blocked and nothing ignored: both survive `exec`, see
-/// `execve(2)`. Async-signal-safe.
+/// `execve(2)`. Nor with anything pending: what a terminal sent to the master's group, while the
+/// process was still in it, would end the process or, as SIGTTIN does, stop it before its `exec`, for
+/// which the spawner waits. Async-signal-safe.
 fn reset_signals() -> io::Result<()> {
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: `signal` with SIG_DFL runs no code of ours. It fails with EINVAL for SIGKILL,
-        // SIGSTOP and the numbers that libc keeps to itself, which have nothing to reset.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // To ignore a signal discards it where it is pending (POSIX, 2.4.3).
+        for disposition in [libc::SIG_IGN, libc::SIG_DFL] {
+            // SAFETY: neither disposition runs code of ours. It fails with EINVAL for SIGKILL,
+            // SIGSTOP and the numbers that libc keeps to itself, which have nothing to reset.
+            unsafe { libc::signal(signal, disposition) };
+        }
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())

@@ -14,7 +14,10 @@ pub mod command;
 pub mod evidence;
 pub mod gate;
 pub mod load;
+pub mod log;
+pub mod manager;
 pub mod processes;
+pub mod shell;
 pub mod sockets;
 pub mod terminal;
 
