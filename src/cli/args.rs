@@ -1,10 +1,11 @@
 //! The flags, and what they mean for the configuration.
 
+mod process;
+
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::process::ProcessArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -62,6 +64,9 @@ pub(super) struct Args {
     /// The directory that processes run in
     #[arg(long, value_name = "DIR", help_heading = "Processes")]
     cwd: Option<PathBuf>,
+
+    #[command(flatten)]
+    process: ProcessArgs,
 
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP. Sockets passed by
@@ -260,7 +265,7 @@ impl Args {
         if self.command.is_empty() {
             Running::Hello
         } else {
-            Running::Program(config.program.clone())
+            Running::Program(Box::new(config.program.clone()))
         }
     }
 
@@ -273,7 +278,7 @@ impl Args {
                 Program::new(own).args(["--builtin", "hello"])
             }
         };
-        Ok(self.with_surroundings(program))
+        self.with_surroundings(program)
     }
 
     fn agents(&self) -> Result<Vec<Program>, Failure> {
@@ -281,23 +286,24 @@ impl Args {
             let words = shell_words::split(command)
                 .map_err(|err| usage(format!("agent {command:?}: {err}")))?;
             match words.split_first() {
-                Some((path, args)) => Ok(self.with_surroundings(Program::new(path).args(args))),
+                Some((path, args)) => self.with_surroundings(Program::new(path).args(args)),
                 None => Err(usage("agent: the command is empty")),
             }
         };
         self.agent.iter().map(parse).collect()
     }
 
-    fn with_surroundings(&self, mut program: Program) -> Program {
+    fn with_surroundings(&self, mut program: Program) -> Result<Program, Failure> {
         program.env.clone_from(&self.env);
         program.cwd.clone_from(&self.cwd);
-        program
+        program.surroundings = self.process.surroundings()?;
+        Ok(program)
     }
 
     /// What --listen names, what systemd passed, and the built-in worker's own address.
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
-        let passed = systemd::listeners(process::id(), |name| env::var_os(name));
+        let passed = systemd::listeners(std::process::id(), |name| env::var_os(name));
         listeners.extend(passed);
         if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::config::OnDemand;
 use crate::config::program::Program;
 use crate::reactor::acceptor::ListenerStatus;
 
@@ -13,6 +14,7 @@ pub(super) struct Banner<'a> {
     /// Where the number of workers comes from.
     pub(super) count: &'a str,
     pub(super) listeners: &'a [ListenerStatus],
+    pub(super) on_demand: &'a OnDemand,
 }
 
 /// What the workers run.
@@ -20,7 +22,7 @@ pub(super) enum Running {
     /// The built-in worker.
     Hello,
     /// What was asked for.
-    Program(Program),
+    Program(Box<Program>),
 }
 
 impl Banner<'_> {
@@ -64,7 +66,12 @@ impl fmt::Display for Banner<'_> {
             label = "";
         }
         if self.listeners.is_empty() {
-            writeln!(f, "  {label:9} on what the workers ask for")?;
+            let what = match self.on_demand {
+                OnDemand::Any => "what the workers ask for",
+                OnDemand::Only(allowed) if allowed.is_empty() => "nothing: see --listen",
+                OnDemand::Only(_) => "what the workers ask for of --allow-listen",
+            };
+            writeln!(f, "  {label:9} on {what}")?;
         }
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;

@@ -92,6 +92,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
 
     let running = args.running(&config);
     let workers = config.workers;
+    let on_demand = config.on_demand.clone();
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
@@ -102,6 +103,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         workers,
         count: &count,
         listeners: master.listeners(),
+        on_demand: &on_demand,
     };
     logging.print(&banner.to_string());
     let code = master.run().map_err(|err| internal("run the loop", &err))?;

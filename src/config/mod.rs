@@ -2,8 +2,10 @@
 //! this machine can run it is for `preflight` to find out.
 
 pub mod listener;
+pub(crate) mod placeholder;
 pub mod program;
 pub mod restart;
+pub mod surroundings;
 pub mod systemd;
 
 use std::num::NonZeroU64;

@@ -1,6 +1,6 @@
 //! The supervisor's actions, done: one arm per action.
 
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::Instant;
 
 use worker_proto::env;
@@ -10,6 +10,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
+use crate::config::placeholder::Incumbent;
 use crate::supervisor::{Action, Event, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
@@ -78,16 +79,17 @@ impl Reactor {
                     }
                     turn.loads.part(worker);
                     process.disconnect(turn.registry);
+                    self.lines.forget(worker);
                 }
             }
             Action::Notify(notice) => {
-                log(&notice, &self.processes);
+                self.log(&notice);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
                 } = notice
                 {
-                    self.acceptor.settle(slot, &mut turn);
+                    self.acceptor.settle(slot, &mut turn!(self, now));
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {
                     for waiting in self.expectant.drain(..) {
@@ -134,12 +136,21 @@ impl Reactor {
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
         let program = self.config.program(role, slot);
+        let incumbent = Incumbent {
+            worker,
+            slot,
+            generation,
+            role,
+        };
+        let value = |(name, value): &(OsString, OsString)| (name.clone(), incumbent.expand(value));
         let launch = Launch {
             program: program.path.clone(),
-            args: program.args.clone(),
+            args: program.args.iter().map(|it| incumbent.expand(it)).collect(),
             cwd: program.cwd.clone(),
-            env: program.env.clone(),
+            env: program.env.iter().map(value).collect(),
             nofile: self.nofile,
+            surroundings: incumbent.surroundings(&program.surroundings),
+            slot,
         };
         launch
             .with_env(env::ROLE, role.to_string())
@@ -148,16 +159,32 @@ impl Reactor {
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
     }
-}
 
-/// Of a process that hangs it also tells what that process is doing: the signal that comes next puts
-/// an end to it.
-fn log(notice: &Notice, processes: &HashMap<WorkerId, Process>) {
-    if let Notice::Hung { who, .. } = notice
-        && let Some(activity) = processes.get(&who.worker).and_then(Process::activity)
-    {
-        log::log!(notice.level(), "{notice}; {activity}");
-    } else {
-        log::log!(notice.level(), "{notice}");
+    /// Of a process that hangs it also tells what that process is doing: the signal that comes next
+    /// puts an end to it. And of one that ended by itself what it said last.
+    fn log(&self, notice: &Notice) {
+        let level = notice.level();
+        if let Notice::Hung { who, .. } = notice
+            && let Some(process) = self.processes.get(&who.worker)
+            && let Some(activity) = process.activity()
+        {
+            log::log!(level, "{notice}; {activity}");
+        } else {
+            log::log!(level, "{notice}");
+        }
+        if let Notice::Exited {
+            who,
+            expected: false,
+            ..
+        } = notice
+        {
+            let name = match who.role {
+                Role::Worker => who.worker.to_string(),
+                Role::Agent => format!("agent slot={}", who.slot),
+            };
+            for line in self.tail(who.worker) {
+                log::log!(level, "{name} stderr: {line}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
+mod lines;
 mod link;
 pub(crate) mod load;
 mod process;
@@ -35,6 +36,7 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
+use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::process::Process;
 use self::serving::{Finding, Rules};
@@ -83,6 +85,8 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
+    /// What processes say, where the master is to read it.
+    lines: Lines,
     signals: Option<Signals>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
@@ -156,6 +160,7 @@ impl Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker))?,
             closer: Closer::start()?,
+            lines: Lines::default(),
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,
@@ -265,9 +270,16 @@ impl Reactor {
             let Some(process) = self.processes.get_mut(&worker) else {
                 continue;
             };
-            let started = outcome.process.and_then(|pidfd| {
-                let pid = pidfd.pid();
-                process.start(pidfd, self.poll.registry()).map(|()| pid)
+            let started = outcome.process.and_then(|started| {
+                let pid = started.pidfd.pid();
+                let name = format!("{} pid={pid}", process.name());
+                let pipes = Pipes {
+                    stdout: started.stdout,
+                    stderr: started.stderr,
+                };
+                process.start(started.pidfd, self.poll.registry())?;
+                self.lines.adopt(worker, &name, pipes)?;
+                Ok(pid)
             });
             match started {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
@@ -368,6 +380,7 @@ impl Reactor {
                 {
                     self.disconnect(worker, Disconnect::Closed, now);
                 }
+                self.lines.hear_out(worker);
                 self.supervisor
                     .handle(now, Event::Exited { worker, status });
             }
@@ -389,6 +402,11 @@ impl Reactor {
 }
 
 impl Reactor {
+    /// The last lines of a process's standard error, as far as the master reads it.
+    pub(crate) fn tail(&self, worker: WorkerId) -> Vec<String> {
+        self.lines.tail(worker)
+    }
+
     /// Whether a worker may yet come that asks for a listener.
     fn expects_workers(&self) -> bool {
         self.supervisor.workers().any(|view| {
@@ -404,6 +422,7 @@ fn explain(err: &io::Error) -> String {
         Some(libc::EAGAIN) => "; raise the limit on processes (ulimit -u, TasksMax=)",
         Some(libc::EMFILE) => "; raise the limit on descriptors (ulimit -n, LimitNOFILE=)",
         Some(libc::ENOMEM) => "; memory is short",
+        Some(libc::EACCES) => "; its user may not execute it, or not enter a directory on the way",
         Some(libc::ENOENT) => "; the program, or the interpreter in its first line, is missing",
         _ => "",
     };

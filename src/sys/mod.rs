@@ -7,16 +7,22 @@
     reason = "the fence: system calls that nix and socket2 do not wrap"
 )]
 
+pub(crate) mod accounts;
 pub(crate) mod activity;
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod credentials;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
+pub(crate) mod pipe;
+pub(crate) mod preparation;
+pub(crate) mod priority;
 pub(crate) mod program;
+pub(crate) mod rights;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod window;
