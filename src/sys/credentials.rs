@@ -1,5 +1,6 @@
 //! Who a process is: user, group, supplementary groups; and what such a one may do to a file.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -47,10 +48,11 @@ impl Credentials {
     fn new(uid: Option<u32>, gid: Option<u32>, groups: Option<&[u32]>) -> Self {
         let groups = groups
             .map(|groups| -> Vec<Gid> { groups.iter().copied().map(Gid::from_raw).collect() });
+        let gid = gid.map(Gid::from_raw).filter(|gid| *gid != getegid());
         Credentials {
             uid: uid.map(Uid::from_raw).filter(|uid| *uid != geteuid()),
-            gid: gid.map(Gid::from_raw).filter(|gid| *gid != getegid()),
-            groups: groups.filter(|groups| !are_own(groups)),
+            groups: groups.filter(|groups| gid.is_some() || !are_own(groups)),
+            gid,
         }
     }
 
@@ -167,15 +169,14 @@ impl Credentials {
     }
 }
 
-/// Whether these are the groups of this process, in whatever order.
+/// Whether these are the groups of this process: in whatever order, and with or without the one
+/// that it is in anyway.
 fn are_own(groups: &[Gid]) -> bool {
-    let sorted = |groups: &[Gid]| {
-        let mut groups: Vec<_> = groups.iter().map(|gid| gid.as_raw()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
+    let all = |groups: &[Gid]| -> BTreeSet<_> {
+        let supplementary = groups.iter().map(|gid| gid.as_raw());
+        supplementary.chain([getegid().as_raw()]).collect()
     };
-    getgroups().is_ok_and(|own| sorted(&own) == sorted(groups))
+    getgroups().is_ok_and(|own| all(&own) == all(groups))
 }
 
 #[cfg(test)]
