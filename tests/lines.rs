@@ -142,6 +142,32 @@ fn what_a_dead_process_has_said_is_written_when_somebody_reads_again() {
     }
 }
 
+/// The end waits a moment for a reader that is slow.
+#[test]
+fn what_was_said_before_the_end_is_written_before_the_end() {
+    let (mut cluster, address, outlet) = serving_into_pipe(1);
+    get(address, "/flood/5000").unwrap();
+    outlet.await_full();
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text(" exited after ");
+    let last = outlet.lines().last().unwrap();
+    assert!(last.ends_with(&format!("{:099}", 4999)), "{last}");
+    assert_eq!(cluster.wait().code(), 0);
+}
+
+/// The kernel asks who owns the pipe when it is opened by its name.
+#[test]
+fn a_process_of_another_user_can_open_its_own_standard_error() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("only root can become somebody else: nothing tested");
+    }
+    let script = "echo by name > /dev/stderr; exit 9";
+    let flags = ["-w", "1", "--user", "nobody", "--stderr", "lines"];
+    let mut cluster = Cluster::start(flags.iter().chain(&["/bin/sh", "-c", script]));
+    let said = cluster.await_text("w1 stderr: ");
+    assert!(said.ends_with("stderr: by name"), "{said}");
+}
+
 /// Nobody reads any more, and nobody ever will: the processes do not have to care.
 #[test]
 fn a_closed_standard_output_ends_nobody() {
@@ -280,7 +306,9 @@ impl Outlet {
         });
     }
 
+    /// To the end, which comes with the master's.
     fn lines(self) -> impl Iterator<Item = String> {
+        drop(self.writer);
         BufReader::new(self.reader).lines().map(Result::unwrap)
     }
 }

@@ -190,3 +190,65 @@ const MOST_ORPHANS: usize = 256;
 
 /// How long the end of the master waits for a slow reader of its streams.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::sys::credentials::Credentials;
+    use crate::sys::pipe;
+
+    /// Adopts a process; answers the end that it writes to.
+    fn adopt(lines: &mut Lines, worker: u64) -> std::fs::File {
+        let (reader, writer) = pipe::create(&Credentials::default()).unwrap();
+        let pipes = Pipes {
+            stdout: None,
+            stderr: Some(reader),
+        };
+        lines.adopt(WorkerId(worker), "w", pipes).unwrap();
+        writer.into()
+    }
+
+    fn open(lines: &Lines) -> usize {
+        lines.thread.as_ref().unwrap().shared.lock().by_token.len()
+    }
+
+    #[test]
+    fn a_process_that_is_forgotten_has_no_tail() {
+        let mut lines = Lines::default();
+        adopt(&mut lines, 1).write_all(b"bye\n").unwrap();
+        lines.hear_out(WorkerId(1));
+        assert_eq!(lines.tail(WorkerId(1)), ["bye"]);
+        lines.forget(WorkerId(1));
+        assert_eq!(lines.tail(WorkerId(1)), Vec::<String>::new());
+    }
+
+    /// What somebody else holds open for ever does not pile up.
+    #[test]
+    fn of_streams_that_never_end_the_oldest_are_closed() {
+        let mut lines = Lines::default();
+        let most = MOST_ORPHANS as u64;
+        let mut writers: Vec<_> = (0..most + 2).map(|id| adopt(&mut lines, id)).collect();
+        for worker in 0..most + 2 {
+            lines.forget(WorkerId(worker));
+        }
+        assert_eq!(open(&lines), MOST_ORPHANS);
+        // The thread may have it in hand for a moment.
+        while writers[0].write_all(b"x").is_ok() {}
+        writers[2].write_all(b"x").unwrap();
+    }
+
+    #[test]
+    fn streams_that_end_leave_nothing_behind() {
+        let mut lines = Lines::default();
+        for worker in 0..10 {
+            drop(adopt(&mut lines, worker));
+            lines.hear_out(WorkerId(worker));
+            lines.forget(WorkerId(worker));
+        }
+        while open(&lines) > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
