@@ -61,7 +61,9 @@ pub struct Config {
 /// What a worker may have bound that was not declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnDemand {
-    /// Any address: the default when no listener is declared.
+    /// Any address: the default when no listener is declared. None at all if the workers are
+    /// another user than the master, or in other groups: they must not have bound for them what they
+    /// may not bind themselves.
     Any,
     /// These and no others: the default, with none, when a listener is declared.
     Only(Vec<worker_proto::address::Address>),

@@ -278,7 +278,11 @@ impl Reactor {
                     stderr: started.stderr,
                 };
                 process.start(started.pidfd, self.poll.registry())?;
-                self.lines.adopt(worker, &name, pipes)?;
+                if let Err(err) = self.lines.adopt(worker, &name, pipes) {
+                    // Nobody would read what it says: the next one may have better luck.
+                    log::error!("{worker}: read its output: {}: SIGKILL", describe(&err));
+                    process.signal(Kill)?;
+                }
                 Ok(pid)
             });
             match started {
