@@ -255,8 +255,25 @@ fn a_privileged_port_is_refused_to_a_user_without_rights() {
 
 #[test]
 fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() {
-    let command = after("ulimit -n 64", ["-w", "100", "/bin/true"]);
-    let refused = refuse(command);
+    // Each stream that the master reads is one more of its descriptors.
+    let needed = [
+        &[][..],
+        &["--stdout=lines"],
+        &["--stdout=lines", "--stderr=lines"],
+    ]
+    .map(descriptors_needed);
+    assert_eq!(needed[1] - needed[0], 100);
+    assert_eq!(needed[2] - needed[1], 100);
+}
+
+/// How many descriptors a hundred workers with these flags are said to need.
+fn descriptors_needed(flags: &[&str]) -> u32 {
+    let args = |workers: u32, program: &str| {
+        let workers = workers.to_string();
+        let args = [&["-w", &workers], flags, &[program]].concat();
+        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let refused = refuse(after("ulimit -n 64", args(100, "/bin/true")));
     refused.expect(2, &["workers 100", "the limit is 64", "ulimit -n"]);
 
     // Both numbers in the message are true.
@@ -268,8 +285,8 @@ fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() 
     let (possible, needed) = (number("at most "), number("ulimit -n "));
     for (limit, workers) in [(64, possible), (needed, 100)] {
         let prelude = format!("ulimit -n {limit}");
-        let args = ["-w", &workers.to_string(), "/bin/false"];
-        let ended = Cluster::from_command(after(&prelude, args)).wait();
+        let command = after(&prelude, args(workers, "/bin/false"));
+        let ended = Cluster::from_command(command).wait();
         assert_eq!(
             ended.code(),
             3,
@@ -277,6 +294,7 @@ fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() 
             ended.log
         );
     }
+    needed
 }
 
 #[test]
