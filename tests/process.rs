@@ -38,6 +38,9 @@ fn processes_become_another_user_with_its_groups_and_its_home() {
         assert_eq!(environ["USER"], "nobody", "{who}");
         assert_eq!(environ["LOGNAME"], "nobody", "{who}");
     }
+    // What it was sent is its own, whoever made it.
+    let maps = fs::read_to_string(format!("/proc/{}/maps", cluster.worker(0).pid())).unwrap();
+    assert_eq!(maps.matches("memfd:rr-scoreboard").count(), 1);
     assert_eq!(status(cluster.pid(), "Uid"), four_times(0));
     assert_eq!(get(address, "/").unwrap().status, 200);
     let ended = cluster.stop();

@@ -50,7 +50,8 @@ pub(super) struct ProcessArgs {
     no_new_privs: bool,
 
     /// Where standard output goes: to the master's (`inherit`), there with the name of the process
-    /// before each line (`lines`), nowhere, or to the end of a file, which the process opens itself
+    /// before each line (`lines`), nowhere, or to the end of a file, which the process opens itself.
+    /// With `lines` a process waits when it writes more than the master's own stream takes
     #[arg(
         long,
         value_name = "inherit|null|lines|file:PATH",
