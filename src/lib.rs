@@ -19,10 +19,11 @@ mod sys;
 
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;
+pub use config::surroundings::Surroundings;
 pub use config::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 pub use exit_code::ExitCode;
 pub use master::{Ended, Handle, Master, StartError};
-pub use preflight::PreflightError;
+pub use preflight::{PreflightError, SurroundingsError};
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
 pub use reactor::counters::{Counters, QueueCounters, Refused};

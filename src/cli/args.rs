@@ -1,13 +1,13 @@
 //! The flags, and what they mean for the configuration.
 
 mod host;
+mod process;
 mod renewal;
 
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
 pub(super) use self::host::HostArgs;
+use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
@@ -70,6 +71,9 @@ pub(super) struct Args {
     /// The directory that processes run in
     #[arg(long, value_name = "DIR", help_heading = "Processes")]
     cwd: Option<PathBuf>,
+
+    #[command(flatten)]
+    process: ProcessArgs,
 
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP. Sockets passed by
@@ -257,7 +261,7 @@ impl Args {
         let mut config = Config::new(self.program()?);
         let (workers, count) = self.workers.resolve();
         config.workers = workers;
-        config.agents = self.agents();
+        config.agents = self.agents()?;
         config.listeners = self.listeners();
         config.on_demand = match (&self.listen[..], &self.allow_listen[..]) {
             ([], []) if config.listeners.is_empty() => OnDemand::Any,
@@ -288,7 +292,7 @@ impl Args {
         if self.command.is_empty() {
             Running::Hello
         } else {
-            Running::Program(config.program.clone())
+            Running::Program(Box::new(config.program.clone()))
         }
     }
 
@@ -301,10 +305,10 @@ impl Args {
                 Program::new(own).args(["--builtin", "hello"])
             }
         };
-        Ok(self.with_surroundings(program))
+        self.with_surroundings(program)
     }
 
-    fn agents(&self) -> Vec<Program> {
+    fn agents(&self) -> Result<Vec<Program>, Failure> {
         let commands = self.agent.iter().filter_map(|words| words.split_first());
         let programs = commands.map(|(path, args)| Program::new(path).args(args));
         programs
@@ -312,16 +316,17 @@ impl Args {
             .collect()
     }
 
-    fn with_surroundings(&self, mut program: Program) -> Program {
+    fn with_surroundings(&self, mut program: Program) -> Result<Program, Failure> {
         program.env.clone_from(&self.env);
         program.cwd.clone_from(&self.cwd);
-        program
+        program.surroundings = self.process.surroundings()?;
+        Ok(program)
     }
 
     /// What --listen names, what systemd passed, and the built-in worker's own address.
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
-        let passed = systemd::listeners(process::id(), |name| env::var_os(name));
+        let passed = systemd::listeners(std::process::id(), |name| env::var_os(name));
         listeners.extend(passed);
         if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");

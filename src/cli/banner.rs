@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::config::OnDemand;
 use crate::config::program::Program;
 use crate::reactor::acceptor::ListenerStatus;
 
@@ -15,6 +16,7 @@ pub(super) struct Banner<'a> {
     pub(super) listeners: &'a [ListenerStatus],
     /// Whether Ctrl-C does not reach it.
     pub(super) is_daemon: bool,
+    pub(super) on_demand: &'a OnDemand,
 }
 
 /// What the workers run.
@@ -22,7 +24,7 @@ pub(super) enum Running {
     /// The built-in worker.
     Hello,
     /// What was asked for.
-    Program(Program),
+    Program(Box<Program>),
 }
 
 impl Banner<'_> {
@@ -66,7 +68,12 @@ impl fmt::Display for Banner<'_> {
             label = "";
         }
         if self.listeners.is_empty() {
-            writeln!(f, "  {label:9} on what the workers ask for")?;
+            let what = match self.on_demand {
+                OnDemand::Any => "what the workers ask for",
+                OnDemand::Only(allowed) if allowed.is_empty() => "nothing: see --listen",
+                OnDemand::Only(_) => "what the workers ask for of --allow-listen",
+            };
+            writeln!(f, "  {label:9} on {what}")?;
         }
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;

@@ -205,6 +205,7 @@ fn run_logged(
     let _pidfile = pidfile.map(PidFile::create).transpose().map_err(usage)?;
     let running = settings.args.running(&config);
     let workers = config.workers;
+    let on_demand = config.on_demand.clone();
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
         running: &running,
@@ -212,6 +213,7 @@ fn run_logged(
         count,
         listeners: master.listeners(),
         is_daemon: settings.args.host.daemon,
+        on_demand: &on_demand,
     };
     logging.print(&banner.to_string());
     if let Some(starting) = starting {

@@ -13,6 +13,7 @@ use super::listener::{ListenerSpec, Owner};
 use super::own_process::OwnProcess;
 use super::program::Program;
 use super::rollout::Recycling;
+use super::surroundings::{Environment, Privileges, Stream, Surroundings};
 use super::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit, RolloutPlan};
 
@@ -168,6 +169,7 @@ impl Diff {
             args,
             env,
             cwd,
+            surroundings,
         } = old;
         let path_text = |path: &PathBuf| path.display().to_string();
         self.generation("program", path, &new.path, path_text);
@@ -176,6 +178,7 @@ impl Diff {
         });
         self.generation("env", env, &new.env, |variables| names(variables, env));
         self.generation("cwd", cwd, &new.cwd, or_no_path);
+        self.surroundings(surroundings, &new.surroundings);
         // As if the old agents had had what the new ones have in common with the workers.
         let followed = |agent: &Program| {
             let mut agent = agent.clone();
@@ -184,6 +187,9 @@ impl Diff {
             }
             if agent.cwd == *cwd {
                 agent.cwd.clone_from(&new.cwd);
+            }
+            if agent.surroundings == *surroundings {
+                agent.surroundings.clone_from(&new.surroundings);
             }
             agent
         };
@@ -199,6 +205,47 @@ impl Diff {
                 |agents| list(agents.iter().map(command)),
             );
         }
+    }
+
+    fn surroundings(&mut self, old: &Surroundings, new: &Surroundings) {
+        let Surroundings {
+            user,
+            group,
+            groups,
+            umask,
+            nice,
+            limits,
+            affinity,
+            privileges,
+            environment,
+            stdout,
+            stderr,
+            title,
+        } = old;
+        self.generation("user", user, &new.user, or_unshown);
+        self.generation("group", group, &new.group, or_unshown);
+        self.generation("groups", groups, &new.groups, or_unshown);
+        self.generation("umask", umask, &new.umask, |mask| {
+            or_unset(&mask.map(|mask| format!("{mask:03o}")))
+        });
+        self.generation("nice", nice, &new.nice, or_unset);
+        self.generation("rlimit", limits, &new.limits, |limits| {
+            list(
+                limits
+                    .iter()
+                    .map(|limit| format!("{:?}={}:{}", limit.resource, limit.soft, limit.hard)),
+            )
+        });
+        self.generation("cpu-affinity", affinity, &new.affinity, or_unshown);
+        self.generation("no-new-privs", privileges, &new.privileges, |it| {
+            (*it == Privileges::NeverNew).to_string()
+        });
+        self.generation("env-clear", environment, &new.environment, |it| {
+            (*it == Environment::Cleared).to_string()
+        });
+        self.generation("stdout", stdout, &new.stdout, stream);
+        self.generation("stderr", stderr, &new.stderr, stream);
+        self.generation("title", title, &new.title, or_unshown);
     }
 
     fn rollout(&mut self, old: RolloutPlan, new: RolloutPlan) {
@@ -313,6 +360,19 @@ fn time(time: &Duration) -> String {
 
 fn or_never(timeout: &Option<Duration>) -> String {
     timeout.as_ref().map_or_else(|| "never".to_owned(), time)
+}
+
+fn or_unshown(value: &Option<impl fmt::Debug>) -> String {
+    or_unset(&value.as_ref().map(|value| format!("{value:?}")))
+}
+
+fn stream(stream: &Stream) -> String {
+    match stream {
+        Stream::Inherit => "inherit".to_owned(),
+        Stream::Null => "null".to_owned(),
+        Stream::Lines => "lines".to_owned(),
+        Stream::File(path) => format!("file:{}", path.display()),
+    }
 }
 
 fn or_unset(value: &Option<impl fmt::Display>) -> String {

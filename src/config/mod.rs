@@ -4,10 +4,12 @@
 pub mod diff;
 pub mod listener;
 pub mod own_process;
+pub(crate) mod placeholder;
 pub mod program;
 pub mod restart;
 pub mod rollout;
 pub mod service;
+pub mod surroundings;
 pub mod systemd;
 
 use std::num::NonZeroU64;
@@ -79,7 +81,9 @@ pub struct Config {
 /// What a worker may have bound that was not declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnDemand {
-    /// Any address: the default when no listener is declared.
+    /// Any address: the default when no listener is declared. None at all if the workers are
+    /// another user than the master, or in other groups: they must not have bound for them what they
+    /// may not bind themselves.
     Any,
     /// These and no others: the default, with none, when a listener is declared.
     Only(Vec<worker_proto::address::Address>),

@@ -1,5 +1,6 @@
 //! The supervisor's actions, done: one arm per action.
 
+use std::ffi::OsString;
 use std::time::Instant;
 
 use worker_proto::env;
@@ -10,6 +11,7 @@ use super::generations::Version;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
+use crate::config::placeholder::Incumbent;
 use crate::supervisor::{Action, Event, ExitStatus, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
@@ -78,6 +80,7 @@ impl Reactor {
                     }
                     turn.loads.part(worker);
                     process.disconnect(turn.registry);
+                    self.lines.forget(worker);
                 }
             }
             Action::Notify(notice) => {
@@ -148,14 +151,23 @@ impl Reactor {
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
         let Version { program, pinned } = self.version(role, slot, generation);
+        let incumbent = Incumbent {
+            worker,
+            slot,
+            generation,
+            role,
+        };
+        let value = |(name, value): &(OsString, OsString)| (name.clone(), incumbent.expand(value));
         let launch = Launch {
             name: program.path.clone(),
             program: pinned,
-            args: program.args.clone(),
+            args: program.args.iter().map(|it| incumbent.expand(it)).collect(),
             cwd: program.cwd.clone(),
-            env: program.env.clone(),
+            env: program.env.iter().map(value).collect(),
             private: self.config.own_process.variables.clone(),
             nofile: self.nofile,
+            surroundings: incumbent.surroundings(&program.surroundings),
+            slot,
         };
         launch
             .with_env(env::ROLE, role.to_string())
@@ -166,11 +178,13 @@ impl Reactor {
     }
 
     /// Of a process that hangs it also tells what that process is doing, since the signal that comes
-    /// next puts an end to it; of one that was killed, whether it was for want of memory.
+    /// next puts an end to it; of one that was killed, whether it was for want of memory; and of one
+    /// that ended by itself what it said last.
     fn log(&mut self, notice: &Notice) {
         let level = notice.level();
         if let Notice::Hung { who, .. } = notice
-            && let Some(activity) = self.processes.get(&who.worker).and_then(Process::activity)
+            && let Some(process) = self.processes.get(&who.worker)
+            && let Some(activity) = process.activity()
         {
             log::log!(level, "{notice}; {activity}");
         } else if let Notice::Exited { who, status, .. } = notice
@@ -181,6 +195,20 @@ impl Reactor {
             log::log!(level, "{notice}; the kernel killed it for want of memory");
         } else {
             log::log!(level, "{notice}");
+        }
+        if let Notice::Exited {
+            who,
+            expected: false,
+            ..
+        } = notice
+        {
+            let name = match who.role {
+                Role::Worker => who.worker.to_string(),
+                Role::Agent => format!("agent slot={}", who.slot),
+            };
+            for line in self.tail(who.worker) {
+                log::log!(level, "{name} stderr: {line}");
+            }
         }
     }
 

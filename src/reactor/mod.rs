@@ -12,6 +12,7 @@ mod execute;
 mod face;
 mod generations;
 mod host;
+mod lines;
 mod link;
 pub(crate) mod load;
 mod process;
@@ -44,6 +45,7 @@ use self::command::{Command, Status};
 use self::face::Face;
 use self::generations::{Generations, Version};
 pub(crate) use self::host::Host;
+use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::process::Process;
 use self::reload::Reloads;
@@ -99,6 +101,8 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
+    /// What processes say, where the master is to read it.
+    lines: Lines,
     signals: Option<Signals>,
     /// When it has shown whether a shell that sent SIGHUP meant a reload.
     doubt: Option<Instant>,
@@ -150,6 +154,7 @@ impl Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker))?,
             closer: Closer::start()?,
+            lines: Lines::default(),
             loads: Loads::new(config.connection_limits),
             generations: Generations::starting_with(Version::of(&config.program)),
             reloads: Reloads::new(host.source, Arc::clone(&waker)),
@@ -273,9 +278,20 @@ impl Reactor {
             let Some(process) = self.processes.get_mut(&worker) else {
                 continue;
             };
-            let started = outcome.process.and_then(|pidfd| {
-                let pid = pidfd.pid();
-                process.start(pidfd, self.poll.registry()).map(|()| pid)
+            let started = outcome.process.and_then(|started| {
+                let pid = started.pidfd.pid();
+                let name = format!("{} pid={pid}", process.name());
+                let pipes = Pipes {
+                    stdout: started.stdout,
+                    stderr: started.stderr,
+                };
+                process.start(started.pidfd, self.poll.registry())?;
+                if let Err(err) = self.lines.adopt(worker, &name, pipes) {
+                    // Nobody would read what it says: the next one may have better luck.
+                    log::error!("{worker}: read its output: {}: SIGKILL", describe(&err));
+                    process.signal(Kill)?;
+                }
+                Ok(pid)
             });
             match started {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
@@ -360,6 +376,7 @@ impl Reactor {
                 {
                     self.disconnect(worker, Disconnect::Closed, now);
                 }
+                self.lines.hear_out(worker);
                 self.supervisor
                     .handle(now, Event::Exited { worker, status });
             }
@@ -401,6 +418,11 @@ impl Reactor {
 }
 
 impl Reactor {
+    /// The last lines of a process's standard error, as far as the master reads it.
+    pub(crate) fn tail(&self, worker: WorkerId) -> Vec<String> {
+        self.lines.tail(worker)
+    }
+
     /// Whether a worker may yet come that asks for a listener.
     fn expects_workers(&self) -> bool {
         self.supervisor.workers().any(|view| {
@@ -416,6 +438,7 @@ fn explain(err: &io::Error) -> String {
         Some(libc::EAGAIN) => "; raise the limit on processes (ulimit -u, TasksMax=)",
         Some(libc::EMFILE) => "; raise the limit on descriptors (ulimit -n, LimitNOFILE=)",
         Some(libc::ENOMEM) => "; memory is short",
+        Some(libc::EACCES) => "; its user may not execute it, or not enter a directory on the way",
         Some(libc::ENOENT) => "; the program, or the interpreter in its first line, is missing",
         _ => "",
     };

@@ -63,6 +63,14 @@ impl Process {
         }
     }
 
+    /// What comes before each line that it says.
+    pub(crate) fn name(&self) -> String {
+        match self.role {
+            Role::Worker => format!("{} slot={}", self.worker, self.slot),
+            Role::Agent => format!("agent slot={}", self.slot),
+        }
+    }
+
     /// The process exists: listen to it, and watch for its end.
     pub(crate) fn start(&mut self, pidfd: Pidfd, registry: &Registry) -> io::Result<()> {
         let exit = Source::Exit(self.worker).into();

@@ -11,8 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use worker_proto::ids::WorkerId;
 
-use crate::sys::pidfd::Pidfd;
-use crate::sys::spawn::{Launch, spawn};
+use crate::sys::spawn::{Launch, Started, spawn};
 
 /// The thread, and the way to it.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) worker: WorkerId,
-    pub(crate) process: io::Result<Pidfd>,
+    pub(crate) process: io::Result<Started>,
 }
 
 impl Spawner {

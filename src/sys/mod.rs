@@ -7,9 +7,11 @@
     reason = "the fence: system calls that nix and socket2 do not wrap"
 )]
 
+pub(crate) mod accounts;
 pub(crate) mod activity;
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod credentials;
 pub(crate) mod daemon;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
@@ -21,7 +23,11 @@ pub(crate) mod oom;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
 pub(crate) mod pin;
+pub(crate) mod pipe;
+pub(crate) mod preparation;
+pub(crate) mod priority;
 pub(crate) mod program;
+pub(crate) mod rights;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod title;
