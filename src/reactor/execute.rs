@@ -63,8 +63,8 @@ impl Reactor {
                 if let Some(process) = self.processes.get(&worker) {
                     self.acceptor.retire(worker, process.slot, &mut turn);
                 }
-                if let Some(process) = self.processes.get(&worker)
-                    && let Err(err) = process.signal(signal)
+                if let Some(process) = self.processes.get_mut(&worker)
+                    && let Err(err) = process.signal(signal, now)
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }

@@ -17,6 +17,7 @@ pub(crate) mod serving;
 mod spawner;
 mod talk;
 mod token;
+mod undertaker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -40,9 +41,9 @@ use self::process::Process;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
+use self::undertaker::Undertaker;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
@@ -83,6 +84,7 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
+    undertaker: Undertaker,
     signals: Option<Signals>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
@@ -156,6 +158,7 @@ impl Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker))?,
             closer: Closer::start()?,
+            undertaker: Undertaker::start(config.kill_timeout)?,
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,
@@ -255,7 +258,7 @@ impl Reactor {
                     self.flush_link(worker, now);
                 }
             }
-            Source::Exit(worker) => self.reap(worker, now),
+            Source::Exit(worker) => self.note_exit(worker, now),
         }
     }
 
@@ -263,6 +266,10 @@ impl Reactor {
         while let Some(outcome) = self.spawner.poll_outcome() {
             let worker = outcome.worker;
             let Some(process) = self.processes.get_mut(&worker) else {
+                // It was given up, and is late.
+                if let Ok(pidfd) = outcome.process {
+                    self.undertaker.put_down(worker, pidfd, now);
+                }
                 continue;
             };
             let started = outcome.process.and_then(|pidfd| {
@@ -273,7 +280,9 @@ impl Reactor {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
                 Err(err) => {
                     // It may exist and be impossible to watch.
-                    let _ = process.signal(Kill);
+                    if let Some((pidfd, _)) = process.take_remains(self.poll.registry()) {
+                        self.undertaker.put_down(worker, pidfd, now);
+                    }
                     let program = self.config.program(process.role, process.slot);
                     let reason = format!("start {}: {}", program.path.display(), explain(&err));
                     self.supervisor
@@ -353,13 +362,16 @@ impl Reactor {
         any
     }
 
-    /// Collects a process that ended, after its last words.
-    fn reap(&mut self, worker: WorkerId, now: Instant) {
+    /// Reports a process that ended, after its last words, and has it buried.
+    fn note_exit(&mut self, worker: WorkerId, now: Instant) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        match process.reap(self.poll.registry()) {
+        match process.exit_status() {
             Ok(Some(status)) => {
+                if let Some((pidfd, told)) = process.take_remains(self.poll.registry()) {
+                    self.undertaker.bury(worker, pidfd, told, now);
+                }
                 self.read_link(worker, LAST_WORDS, now);
                 if self
                     .processes

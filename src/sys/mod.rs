@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod activity;
+pub(crate) mod census;
 pub(crate) mod channel;
 pub(crate) mod cpu;
 pub(crate) mod headroom;
@@ -19,6 +20,7 @@ pub(crate) mod pidfile;
 pub(crate) mod program;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+mod wait;
 pub(crate) mod window;
 
 /// `address already in use (EADDRINUSE)`: the text for people, the name for searching.

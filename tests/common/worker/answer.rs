@@ -15,6 +15,7 @@
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
+//! | `/run/FILE` | runs a shell script, and does not wait for it; answers its pid |
 //! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
 use std::io::{BufRead, BufReader, Write};
@@ -117,6 +118,14 @@ fn perform(worker: &Worker, path: &str) -> String {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("start sleep");
+            child.id().to_string()
+        }
+        "run" => {
+            let child = Command::new("/bin/sh")
+                .arg(argument)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("start a shell");
             child.id().to_string()
         }
         "relisten" => {
