@@ -70,6 +70,7 @@ impl Reactor {
                 }
             }
             Action::Forget { worker } => {
+                self.spawner.give_up(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
@@ -125,11 +126,12 @@ impl Reactor {
             worker,
             Process::prepare(worker, slot, generation, role, master),
         );
-        self.spawner.order(Order {
+        let order = Order {
             worker,
             launch,
             control: control.into(),
-        });
+        };
+        self.spawner.order(order, now);
     }
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {

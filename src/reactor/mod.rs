@@ -156,7 +156,7 @@ impl Reactor {
         }
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
-            spawner: Spawner::start(Arc::clone(&waker))?,
+            spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
             closer: Closer::start()?,
             undertaker: Undertaker::start(config.kill_timeout)?,
             loads: Loads::new(config.connection_limits),
@@ -196,6 +196,7 @@ impl Reactor {
             self.supervisor.handle(now, Event::Tick);
             self.flush_starved(now);
             self.execute_actions(now);
+            self.spawner.turn(now);
             self.loads.tick(now);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
@@ -227,6 +228,7 @@ impl Reactor {
             self.supervisor.next_deadline(),
             self.acceptor.deadline(),
             self.loads.deadline(),
+            self.spawner.deadline(),
             self.starved.values().min().copied(),
         ];
         let now = clock::now();

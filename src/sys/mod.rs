@@ -13,6 +13,8 @@ pub(crate) mod channel;
 pub(crate) mod cpu;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
+#[cfg(test)]
+pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod pidfd;

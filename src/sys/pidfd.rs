@@ -6,8 +6,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
@@ -51,6 +53,16 @@ impl Pidfd {
     pub(crate) fn reap(self) {
         // It may have been reaped by the process that an embedded master lives in.
         let _ = self.wait(Zombie::Reap);
+    }
+
+    /// Ends the process and its group, and reaps it; one that cannot die within `patience` is left
+    /// to itself. Waits, so it is not for the loop.
+    pub(crate) fn destroy(self, patience: Duration) {
+        let _ = self.signal(Order::Kill);
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        // Readable when it has ended, see pidfd_open(2). EINTR: no handler of the master's runs here.
+        let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout);
+        self.reap();
     }
 
     fn wait(&self, zombie: Zombie) -> io::Result<Option<ExitStatus>> {

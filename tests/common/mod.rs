@@ -13,6 +13,8 @@ pub mod client;
 pub mod command;
 pub mod evidence;
 pub mod gate;
+#[path = "../../src/sys/lease.rs"]
+pub mod lease;
 pub mod load;
 pub mod processes;
 pub mod sockets;
