@@ -3,17 +3,15 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
-use tempfile::NamedTempFile;
 
 use common::client::{Server, get};
 use common::processes::{exists, followers};
+use common::script::Script;
 use common::{Cluster, Stopwatch, await_condition, processes, test_worker};
 
 /// What a worker starts in its own group.
@@ -185,23 +183,6 @@ fn who_left_the_group_is_left_alone() {
     let _ = kill(daemon, Signal::SIGKILL);
     assert!(survived, "{}", ended.log);
     assert_eq!(ended.code(), 0, "{}", ended.log);
-}
-
-/// A shell script that a worker runs when it is asked to.
-struct Script(NamedTempFile);
-
-impl Script {
-    fn new(text: &str) -> Self {
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        Script(file)
-    }
-
-    /// In the next worker; answers the shell's pid.
-    fn run(&self, address: SocketAddr) -> Pid {
-        let ran = get(address, &format!("/run/{}", self.0.path().display()));
-        Pid::from_raw(ran.unwrap().body.parse().unwrap())
-    }
 }
 
 /// A second is promised; the rest is for a machine that has other things to do.

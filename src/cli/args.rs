@@ -1,5 +1,7 @@
 //! The flags, and what they mean for the configuration.
 
+mod orphans;
+
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -12,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::orphans::OrphanArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -160,6 +163,9 @@ pub(super) struct Args {
         help_heading = "Life"
     )]
     on_crash_loop: CrashLoop,
+
+    #[command(flatten)]
+    pub(super) orphans: OrphanArgs,
 
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]

@@ -25,6 +25,7 @@ use crate::reactor::Host;
 use crate::sys::describe;
 use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
+use crate::sys::orphans::Orphans;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
 
@@ -81,6 +82,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
+    let orphans = Orphans::take(args.orphans.adoption())
+        .map_err(|err| internal("take care of orphans", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
     let logging = Logging::start(args.log_level).map_err(|err| internal("start the log", &err))?;
     let _pidfile = args
@@ -95,6 +98,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        orphans: Some(orphans),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {

@@ -11,6 +11,7 @@ pub(crate) mod counters;
 mod execute;
 mod link;
 pub(crate) mod load;
+mod orphans;
 mod process;
 mod queue;
 pub(crate) mod serving;
@@ -37,6 +38,7 @@ use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
 use self::load::Loads;
+use self::orphans::Orphans;
 use self::process::Process;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
@@ -45,10 +47,10 @@ use self::undertaker::Undertaker;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
-use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
+use crate::sys::{self, describe};
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
 macro_rules! turn {
@@ -86,6 +88,7 @@ pub(crate) struct Reactor {
     closer: Closer,
     undertaker: Undertaker,
     signals: Option<Signals>,
+    orphans: Option<Orphans>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
     expectant: Vec<Sender<()>>,
@@ -110,6 +113,8 @@ enum Progress {
 pub(crate) struct Host {
     /// The binary's signals; an embedded master has none.
     pub(crate) signals: Option<Signals>,
+    /// The children that the binary did not start, and gets.
+    pub(crate) orphans: Option<sys::orphans::Orphans>,
     /// The limit that the binary was started with, if it raised its own.
     pub(crate) nofile: Option<NofileLimit>,
 }
@@ -145,6 +150,13 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
+        if let Some(orphans) = &host.orphans {
+            poll.registry().register(
+                &mut SourceFd(&orphans.as_raw_fd()),
+                Source::Orphans.into(),
+                Interest::READABLE,
+            )?;
+        }
         let rules = Rules {
             overflow: config.overflow,
             stall_timeout: config.stall_timeout,
@@ -162,6 +174,7 @@ impl Reactor {
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,
+            orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
             config,
@@ -217,11 +230,12 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.reap_orphans();
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.acceptor.is_unfinished() || !self.talkative.is_empty() {
+        if self.acceptor.is_unfinished() || !self.talkative.is_empty() || self.has_orphans() {
             return Some(Duration::ZERO);
         }
         let deadline = [
@@ -261,6 +275,11 @@ impl Reactor {
                 }
             }
             Source::Exit(worker) => self.note_exit(worker, now),
+            Source::Orphans => {
+                if let Some(orphans) = &mut self.orphans {
+                    orphans.note();
+                }
+            }
         }
     }
 

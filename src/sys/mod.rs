@@ -17,6 +17,7 @@ pub(crate) mod inherited;
 pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listening;
+pub(crate) mod orphans;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
 pub(crate) mod program;

@@ -14,6 +14,8 @@ use crate::supervisor::ExitStatus;
 pub(crate) enum Whose<'a> {
     /// The one with this pidfd.
     Pidfd(BorrowedFd<'a>),
+    /// Those of the calling thread: the ones that it forked, and those that it was given.
+    ThisThread,
 }
 
 /// What becomes of the one that is found.
@@ -27,11 +29,13 @@ pub(crate) enum Zombie {
 
 /// A child that has ended, and how; `None` if there is none that has.
 pub(crate) fn wait(whose: Whose, zombie: Zombie) -> io::Result<Option<(u32, ExitStatus)>> {
-    let (kind, id) = match whose {
-        Whose::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned()),
+    let (kind, id, among) = match whose {
+        Whose::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned(), 0),
+        Whose::ThisThread => (libc::P_ALL, 0, libc::__WNOTHREAD),
     };
     let flags = libc::WEXITED
         | libc::WNOHANG
+        | among
         | match zombie {
             Zombie::Keep => libc::WNOWAIT,
             Zombie::Reap => 0,

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod lease;
 pub mod load;
 pub mod processes;
+pub mod script;
 pub mod sockets;
 pub mod terminal;
 
