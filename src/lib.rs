@@ -29,5 +29,6 @@ pub use reactor::counters::{Counters, QueueCounters, Refused};
 pub use reactor::load::WorkerLoad;
 pub use reactor::serving::QueueStatus;
 pub use supervisor::Stop;
+pub use sys::cgroup::CgroupError;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;

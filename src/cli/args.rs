@@ -1,6 +1,6 @@
 //! The flags, and what they mean for the configuration.
 
-mod orphans;
+mod leftovers;
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
-use self::orphans::OrphanArgs;
+use self::leftovers::LeftoverArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -165,7 +165,7 @@ pub(super) struct Args {
     on_crash_loop: CrashLoop,
 
     #[command(flatten)]
-    pub(super) orphans: OrphanArgs,
+    pub(super) leftovers: LeftoverArgs,
 
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]
@@ -258,6 +258,7 @@ impl Args {
         config.hang_timeout = self.hang_timeout.0;
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
+        config.cgroup = self.leftovers.cgroup;
         Ok((config, count))
     }
 

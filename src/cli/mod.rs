@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
-    let orphans = Orphans::take(args.orphans.adoption())
+    let orphans = Orphans::take(args.leftovers.adoption())
         .map_err(|err| internal("take care of orphans", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
     let logging = Logging::start(args.log_level).map_err(|err| internal("start the log", &err))?;
@@ -99,6 +99,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         signals: Some(signals),
         nofile: Some(nofile),
         orphans: Some(orphans),
+        cgroup: None,
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {

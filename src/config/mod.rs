@@ -54,6 +54,9 @@ pub struct Config {
     pub orphan_grace: Duration,
     /// What happens after an exit that nobody asked for.
     pub restart: Restart,
+    /// Whether every process is started in a control group of its own (`cgroups(7)`, version 2), so
+    /// that whatever it has started ends with it, even what has left its process group.
+    pub cgroup: bool,
 }
 
 /// What a worker may have bound that was not declared.
@@ -119,6 +122,7 @@ impl Config {
             hang_timeout: None,
             orphan_grace: Duration::from_millis(500),
             restart: restart::default(),
+            cgroup: false,
         }
     }
 

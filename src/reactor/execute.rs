@@ -142,6 +142,7 @@ impl Reactor {
             cwd: program.cwd.clone(),
             env: program.env.clone(),
             nofile: self.nofile,
+            cell: self.cgroup.as_ref().map(|cgroup| cgroup.cell(worker.0)),
         };
         launch
             .with_env(env::ROLE, role.to_string())

@@ -47,6 +47,7 @@ use self::undertaker::Undertaker;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::signals::Signals;
@@ -87,6 +88,8 @@ pub(crate) struct Reactor {
     spawner: Spawner,
     closer: Closer,
     undertaker: Undertaker,
+    /// Removed when the undertaker has done its work.
+    cgroup: Option<Arc<Cgroup>>,
     signals: Option<Signals>,
     orphans: Option<Orphans>,
     commands: Receiver<Command>,
@@ -113,6 +116,8 @@ enum Progress {
 pub(crate) struct Host {
     /// The binary's signals; an embedded master has none.
     pub(crate) signals: Option<Signals>,
+    /// The control group that the master may use.
+    pub(crate) cgroup: Option<Cgroup>,
     /// The children that the binary did not start, and gets.
     pub(crate) orphans: Option<sys::orphans::Orphans>,
     /// The limit that the binary was started with, if it raised its own.
@@ -166,11 +171,13 @@ impl Reactor {
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
         }
+        let cgroup = host.cgroup.map(Arc::new);
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
             closer: Closer::start()?,
-            undertaker: Undertaker::start(config.kill_timeout)?,
+            undertaker: Undertaker::start(config.kill_timeout, cgroup.clone())?,
+            cgroup,
             loads: Loads::new(config.connection_limits),
             findings: Vec::new(),
             signals: host.signals,

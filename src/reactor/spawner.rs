@@ -256,6 +256,7 @@ mod tests {
                 cwd: None,
                 env: Vec::new(),
                 nofile: None,
+                cell: None,
             };
             let order = Order {
                 worker: WorkerId(worker),

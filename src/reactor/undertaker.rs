@@ -2,7 +2,8 @@
 //!
 //! A process that has ended stays a zombie until nobody of its group lives: so long the kernel gives
 //! the group's number to nobody else, and whoever is signalled by it is one of those left behind.
-//! They get SIGTERM, then SIGKILL. Whoever left the group is a daemon of its own, and nobody's here.
+//! They get SIGTERM, then SIGKILL. Whoever left the group is a daemon of its own, and nobody's here,
+//! unless processes have control groups: then it ends as well.
 //!
 //! Who lives is read from `/proc`, which takes a while: hence the thread, and one look for all the
 //! dead at a time. It waits for no process but those it was given and signals no group but theirs,
@@ -10,6 +11,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use worker_proto::ids::WorkerId;
 use super::clock;
 use crate::supervisor::Signal;
 use crate::sys::census::Census;
+use crate::sys::cgroup::{Cell, Cgroup};
 use crate::sys::describe;
 use crate::sys::pidfd::Pidfd;
 
@@ -30,6 +33,7 @@ pub(crate) struct Undertaker {
     thread: Option<JoinHandle<()>>,
     /// From SIGTERM to SIGKILL.
     patience: Duration,
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ enum Errand {
 struct Grave {
     worker: WorkerId,
     pidfd: Pidfd,
+    cell: Option<Cell>,
     step: Step,
 }
 
@@ -59,7 +64,7 @@ enum Step {
 }
 
 impl Undertaker {
-    pub(crate) fn start(patience: Duration) -> io::Result<Self> {
+    pub(crate) fn start(patience: Duration, cgroup: Option<Arc<Cgroup>>) -> io::Result<Self> {
         let (errands, inbox) = unbounded();
         let thread = thread::Builder::new()
             .name("rr-undertaker".to_owned())
@@ -68,6 +73,7 @@ impl Undertaker {
             errands,
             thread: Some(thread),
             patience: patience.min(LONGEST_PATIENCE),
+            cgroup,
         })
     }
 
@@ -75,23 +81,14 @@ impl Undertaker {
     /// the time of those left behind began.
     pub(crate) fn bury(&self, worker: WorkerId, pidfd: Pidfd, told: Option<Instant>, now: Instant) {
         let step = self.first_step(told, now);
-        self.send(Grave {
-            worker,
-            pidfd,
-            step,
-        });
+        self.send(worker, pidfd, step);
     }
 
     /// Ends a process that nobody knows any more, with its group, and buries it.
     pub(crate) fn put_down(&self, worker: WorkerId, pidfd: Pidfd, now: Instant) {
         let _ = pidfd.signal(Signal::Kill);
-        let until = now + KILL_PATIENCE;
-        let step = Step::Killed { until };
-        self.send(Grave {
-            worker,
-            pidfd,
-            step,
-        });
+        let step = Step::Terminated { until: now };
+        self.send(worker, pidfd, step);
     }
 
     fn first_step(&self, told: Option<Instant>, now: Instant) -> Step {
@@ -99,7 +96,14 @@ impl Undertaker {
         Step::Unseen { until }
     }
 
-    fn send(&self, grave: Grave) {
+    fn send(&self, worker: WorkerId, pidfd: Pidfd, step: Step) {
+        let cgroup = self.cgroup.as_ref();
+        let grave = Grave {
+            worker,
+            pidfd,
+            cell: cgroup.map(|cgroup| cgroup.cell(worker.0)),
+            step,
+        };
         // The thread ends only when it is told to, by drop.
         let _ = self.errands.send(Errand::Bury(grave));
     }
@@ -143,6 +147,9 @@ fn work(inbox: &Receiver<Errand>) {
         let census = census.ok();
         let now = clock::now();
         for done in graves.extract_if(.., |grave| grave.visit(census.as_ref(), now)) {
+            if let Some(cell) = &done.cell {
+                cell.close();
+            }
             done.pidfd.reap();
         }
     }
@@ -155,7 +162,7 @@ impl Grave {
             // Somebody else has reaped it: its group's number may be a stranger's by now.
             return true;
         };
-        let left = Left::of(census, self.pidfd.pid());
+        let left = self.left(census);
         match (left, self.step) {
             (Left::Nobody, _) | (Left::Unknown, Step::Killed { .. }) if ended.is_some() => true,
             (_, Step::Unseen { until }) => {
@@ -171,10 +178,24 @@ impl Grave {
                 self.press(Signal::Kill, Step::Killed { until })
             }
             (_, Step::Killed { until }) if until <= now => {
-                log::error!("{} left {left} behind, despite SIGKILL", self.worker);
+                let (worker, pid) = (self.worker, self.pidfd.pid());
+                match ended {
+                    Some(_) => log::error!("{worker} left {left} behind, despite SIGKILL"),
+                    None => log::error!("{worker} pid={pid} lives, despite SIGKILL"),
+                }
                 true
             }
             (_, Step::Terminated { .. } | Step::Killed { .. }) => false,
+        }
+    }
+
+    fn left(&self, census: Option<&Census>) -> Left {
+        let in_group = census.map(|census| census.followers(self.pidfd.pid()));
+        let in_cell = self.cell.as_ref().map_or(0, Cell::count);
+        match (in_group, in_cell) {
+            (Some(0), 0) => Left::Nobody,
+            (None, 0) => Left::Unknown,
+            (in_group, in_cell) => Left::Alive(in_cell.max(in_group.unwrap_or(0))),
         }
     }
 
@@ -184,28 +205,23 @@ impl Grave {
         if let Err(err) = self.pidfd.signal(signal) {
             log::debug!("{}: send its group {signal:?}: {err}", self.worker);
         }
+        match (&self.cell, signal) {
+            (Some(cell), Signal::Terminate) => cell.terminate(),
+            (Some(cell), Signal::Kill) => cell.kill(),
+            (Some(_), Signal::Abort) | (None, _) => {}
+        }
         self.step = next;
         false
     }
 }
 
-/// Who lives in a group beside its leader.
+/// Who lives of those that the dead one has started.
 #[derive(Clone, Copy, Debug)]
 enum Left {
     Nobody,
     Alive(usize),
     /// `/proc` does not say: there may be somebody.
     Unknown,
-}
-
-impl Left {
-    fn of(census: Option<&Census>, leader: u32) -> Self {
-        match census.map(|census| census.followers(leader)) {
-            Some(0) => Left::Nobody,
-            Some(count) => Left::Alive(count),
-            None => Left::Unknown,
-        }
-    }
 }
 
 impl fmt::Display for Left {
@@ -268,7 +284,7 @@ mod tests {
 
     #[test]
     fn whoever_is_put_down_is_gone_with_his_group() {
-        let undertaker = Undertaker::start(Duration::from_secs(600)).unwrap();
+        let undertaker = Undertaker::start(Duration::from_secs(600), None).unwrap();
         let (pidfd, mut group) = stubborn("wait");
         let pid = pidfd.pid();
         undertaker.put_down(WorkerId(1), pidfd, clock::now());
@@ -279,7 +295,7 @@ mod tests {
 
     #[test]
     fn time_that_began_before_the_leaders_death_is_not_given_twice() {
-        let undertaker = Undertaker::start(Duration::from_secs(600)).unwrap();
+        let undertaker = Undertaker::start(Duration::from_secs(600), None).unwrap();
         let (pidfd, mut group) = stubborn("exit");
         await_exit(&pidfd);
         let told = clock::now();
@@ -288,6 +304,7 @@ mod tests {
         let mut grave = Grave {
             worker: WorkerId(1),
             pidfd,
+            cell: None,
             step,
         };
         let census = Census::take().unwrap();
@@ -306,6 +323,7 @@ mod tests {
         let mut grave = Grave {
             worker: WorkerId(1),
             pidfd,
+            cell: None,
             step: Step::Unseen { until },
         };
         assert!(!grave.visit(None, now));

@@ -9,6 +9,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod census;
+pub(crate) mod cgroup;
 pub(crate) mod channel;
 pub(crate) mod cpu;
 pub(crate) mod headroom;

@@ -102,6 +102,12 @@ impl Pidfd {
         }
     }
 
+    /// Has the process leave, and no other; it need not be a child, nor lead a group.
+    pub(crate) fn terminate_alone(&self) -> io::Result<()> {
+        self.signal_process(Signal::SIGTERM)?;
+        self.signal_process(Signal::SIGCONT)
+    }
+
     fn signal_process(&self, signal: Signal) -> io::Result<()> {
         // SAFETY: pidfd_send_signal takes a descriptor, a number and a null siginfo pointer.
         let sent = unsafe {

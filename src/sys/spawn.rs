@@ -16,6 +16,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Pid, getppid};
 use worker_proto::env;
 
+use super::cgroup::Cell;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
 use crate::config::systemd;
@@ -30,12 +31,23 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Given back to the process, if the master raised its own.
     pub(crate) nofile: Option<NofileLimit>,
+    /// The control group that is made for it.
+    pub(crate) cell: Option<Cell>,
 }
 
 /// Starts the process as the leader of its own group, with `control` as its control channel.
 ///
 /// Blocks until `exec` succeeded or failed.
 pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
+    let door = launch.cell.as_ref().map(Cell::open).transpose()?;
+    let process = spawn_in(door, launch, control);
+    if let (Err(_), Some(cell)) = (&process, &launch.cell) {
+        cell.close();
+    }
+    process
+}
+
+fn spawn_in(door: Option<OwnedFd>, launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
     let mut command = Command::new(&launch.program);
     command
         .args(&launch.args)
@@ -56,6 +68,9 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
     let master = Pid::this();
     let prepare = move || {
         reset_signals()?;
+        if let Some(door) = &door {
+            Cell::enter(door)?;
+        }
         if let Some(limit) = nofile {
             limit.apply()?;
         }
