@@ -31,5 +31,6 @@ pub use reactor::load::WorkerLoad;
 pub use reactor::reload::ReloadOutcome;
 pub use reactor::serving::QueueStatus;
 pub use supervisor::Stop;
+pub use sys::cgroup::CgroupError;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;

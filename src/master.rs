@@ -19,6 +19,7 @@ use crate::reactor::command::{Command, Status};
 use crate::reactor::reload::ReloadOutcome;
 use crate::reactor::{Host, Reactor};
 use crate::supervisor::{Refused, Stop};
+use crate::sys::cgroup::{Cgroup, CgroupError};
 use crate::sys::listening::{BindError, ListeningSocket};
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
@@ -44,6 +45,9 @@ pub enum StartError {
     /// A listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Processes cannot have control groups of their own.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// A signal came before the listeners were bound.
     #[error("asked to stop while waiting for an address")]
     Interrupted,
@@ -63,7 +67,7 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             StartError::Preflight(PreflightError::Inherited(_)) => ExitCode::Bind,
-            StartError::Preflight(_) => ExitCode::Usage,
+            StartError::Preflight(_) | StartError::Cgroup(_) => ExitCode::Usage,
             StartError::Bind(_) => ExitCode::Bind,
             StartError::Interrupted => ExitCode::Clean,
             StartError::Io(_) => ExitCode::Internal,
@@ -82,7 +86,10 @@ impl Master {
 
     /// As [`bind`](Self::bind), with a configuration that was checked, in a process that gives the
     /// master its signals.
-    pub(crate) fn bind_in(config: Config, host: Host) -> Result<Self, StartError> {
+    pub(crate) fn bind_in(config: Config, mut host: Host) -> Result<Self, StartError> {
+        if config.cgroup {
+            host.cgroup = Some(Cgroup::create()?);
+        }
         let sockets = bind_listeners(&config, &host)?;
         let (commands, inbox): (_, Receiver<Command>) = bounded(COMMANDS);
         let (reactor, waker) = Reactor::new(config, sockets, host, inbox)?;

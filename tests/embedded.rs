@@ -344,7 +344,10 @@ fn a_second_master_does_not_get_the_address_of_the_first() {
     assert!(err.to_string().contains(&address.to_string()), "{err}");
     match err {
         StartError::Bind(err) => assert!(err.is_in_use()),
-        err @ (StartError::Preflight(_) | StartError::Interrupted | StartError::Io(_)) => {
+        err @ (StartError::Preflight(_)
+        | StartError::Cgroup(_)
+        | StartError::Interrupted
+        | StartError::Io(_)) => {
             panic!("{err}")
         }
     }

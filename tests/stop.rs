@@ -143,7 +143,7 @@ fn a_second_signal_makes_an_end_of_a_graceful_stop() {
 fn a_worker_that_ignores_sigterm_is_killed() {
     let worker = test_worker();
     let flags = ["-w", "2", "-l", "127.0.0.1:0", "--stop-timeout", "300ms"];
-    let program = [worker.to_str().unwrap(), "ignore-term"];
+    let program = [worker.to_str().unwrap(), "ignore", "SIGTERM"];
     let mut cluster = Cluster::start(flags.iter().chain(&program));
     let master = cluster.pid();
     cluster.await_ready();

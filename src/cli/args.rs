@@ -1,6 +1,7 @@
 //! The flags, and what they mean for the configuration.
 
 mod host;
+mod leftovers;
 mod process;
 mod renewal;
 
@@ -19,6 +20,7 @@ use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
 pub(super) use self::host::HostArgs;
+use self::leftovers::LeftoverArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
@@ -176,6 +178,9 @@ pub(super) struct Args {
     #[command(flatten)]
     renewal: Renewal,
 
+    #[command(flatten)]
+    pub(super) leftovers: LeftoverArgs,
+
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) pidfile: Option<PathBuf>,
@@ -284,6 +289,7 @@ impl Args {
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);
         config.own_process.log_level = self.log_level;
+        config.cgroup = self.leftovers.cgroup;
         Ok((config, count))
     }
 

@@ -33,6 +33,7 @@ use crate::reactor::reload;
 use crate::sys::describe;
 use crate::sys::inherited;
 use crate::sys::limits::NofileLimit;
+use crate::sys::orphans::Orphans;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
 use crate::sys::title::Title;
@@ -163,6 +164,8 @@ fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
         .map_err(|err| internal("look at the inherited descriptors", &err))?;
     // Before the first thread, so that every thread has them blocked.
     let signals = Signals::block().map_err(|err| internal("block signals", &err))?;
+    let orphans = Orphans::take(settings.args.leftovers.adoption())
+        .map_err(|err| internal("take care of orphans", &err))?;
     let nofile = NofileLimit::raise().map_err(|err| internal("raise RLIMIT_NOFILE", &err))?;
     let is_logged = matches!(output, Output::File(_) | Output::Daemon(..));
     let logging = Logging::start(config.own_process.log_level, output)
@@ -177,6 +180,8 @@ fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
         title: title(asked),
         log_file: is_logged.then(|| logging.reopener()),
         source: Some(anew(source, Place::current())),
+        orphans: Some(orphans),
+        cgroup: None,
     };
     let ended = run_logged(settings, (config, &count), host, &logging, starting);
     match ended {

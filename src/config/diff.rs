@@ -69,6 +69,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         rollout,
         recycling,
         own_process,
+        cgroup,
     } = old;
     let mut diff = Diff::default();
     diff.programs((program, agents), (&new.program, &new.agents));
@@ -103,6 +104,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     );
     diff.rollout(*rollout, new.rollout);
     diff.recycling(*recycling, new.recycling);
+    diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
     diff.changes
 }

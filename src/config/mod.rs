@@ -15,7 +15,7 @@ pub mod systemd;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use worker_proto::ids::{Role, Slot};
+use worker_proto::ids::Role;
 
 use crate::config::listener::ListenerSpec;
 use crate::config::own_process::OwnProcess;
@@ -76,6 +76,9 @@ pub struct Config {
     pub recycling: Recycling,
     /// What the program does in its own process, beside running the master.
     pub own_process: OwnProcess,
+    /// Whether every process is started in a control group of its own (`cgroups(7)`, version 2), so
+    /// that whatever it has started ends with it, even what has left its process group.
+    pub cgroup: bool,
 }
 
 /// What a worker may have bound that was not declared.
@@ -150,6 +153,7 @@ impl Config {
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
             own_process: OwnProcess::default(),
+            cgroup: false,
         }
     }
 
@@ -174,14 +178,6 @@ impl Config {
         match role {
             Role::Worker => self.workers,
             Role::Agent => u32::try_from(self.agents.len()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// What a slot of a role runs.
-    pub(crate) fn program(&self, role: Role, slot: Slot) -> &Program {
-        match role {
-            Role::Worker => &self.program,
-            Role::Agent => &self.agents[slot.0 as usize],
         }
     }
 

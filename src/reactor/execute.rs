@@ -66,12 +66,13 @@ impl Reactor {
                     self.acceptor.retire(worker, process.slot, &mut turn);
                 }
                 if let Some(process) = self.processes.get_mut(&worker)
-                    && let Err(err) = process.signal(signal)
+                    && let Err(err) = process.signal(signal, now)
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }
             }
             Action::Forget { worker } => {
+                self.spawner.give_up(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
@@ -134,23 +135,16 @@ impl Reactor {
             worker,
             Process::prepare(worker, slot, generation, role, master),
         );
-        self.spawner.order(Order {
+        let order = Order {
             worker,
             launch,
             control: control.into(),
-        });
-    }
-
-    /// What a process of that generation runs. Agents run what the configuration says now.
-    pub(super) fn version(&self, role: Role, slot: Slot, generation: Generation) -> Version {
-        match (role, self.generations.version(generation)) {
-            (Role::Worker, Some(version)) => version.clone(),
-            (Role::Worker | Role::Agent, _) => Version::of(self.config.program(role, slot)),
-        }
+        };
+        self.spawner.order(order, now);
     }
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
-        let Version { program, pinned } = self.version(role, slot, generation);
+        let Version { program, pinned } = self.generations.version(role, slot, generation);
         let incumbent = Incumbent {
             worker,
             slot,
@@ -160,7 +154,7 @@ impl Reactor {
         let value = |(name, value): &(OsString, OsString)| (name.clone(), incumbent.expand(value));
         let launch = Launch {
             name: program.path.clone(),
-            program: pinned,
+            program: pinned.clone(),
             args: program.args.iter().map(|it| incumbent.expand(it)).collect(),
             cwd: program.cwd.clone(),
             env: program.env.iter().map(value).collect(),
@@ -168,6 +162,7 @@ impl Reactor {
             nofile: self.nofile,
             surroundings: incumbent.surroundings(&program.surroundings),
             slot,
+            cell: self.cgroup.as_ref().map(|cgroup| cgroup.cell(worker.0)),
         };
         launch
             .with_env(env::ROLE, role.to_string())

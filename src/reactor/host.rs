@@ -9,7 +9,9 @@ use nix::poll::PollTimeout;
 
 use super::reload::Source;
 use super::service::Service;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::limits::NofileLimit;
+use crate::sys::orphans::Orphans;
 use crate::sys::signals::{Asked, Received, Signals};
 use crate::sys::title::Title;
 
@@ -18,6 +20,10 @@ use crate::sys::title::Title;
 pub(crate) struct Host {
     /// What asks the master for something.
     pub(crate) signals: Option<Signals>,
+    /// The control group that the master may use.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// The children that the binary did not start, and gets.
+    pub(crate) orphans: Option<Orphans>,
     /// The limit that the binary was started with, if it raised its own.
     pub(crate) nofile: Option<NofileLimit>,
     /// Whom to tell how the cluster is.

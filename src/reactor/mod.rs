@@ -15,6 +15,7 @@ mod host;
 mod lines;
 mod link;
 pub(crate) mod load;
+mod orphans;
 mod process;
 mod queue;
 pub(crate) mod reload;
@@ -25,6 +26,7 @@ mod spawner;
 mod standing;
 mod talk;
 mod token;
+mod undertaker;
 mod wear;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,20 +45,23 @@ use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
 use self::face::Face;
-use self::generations::{Generations, Version};
+use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
+use self::orphans::Orphans;
 use self::process::Process;
 use self::reload::Reloads;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
+use self::undertaker::Undertaker;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -108,6 +113,10 @@ pub(crate) struct Reactor {
     doubt: Option<Instant>,
     /// Has the log file opened again.
     log_file: Option<Sender<()>>,
+    undertaker: Undertaker,
+    /// Removed when the undertaker has done its work.
+    cgroup: Option<Arc<Cgroup>>,
+    orphans: Option<Orphans>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
     expectant: Vec<Sender<()>>,
@@ -146,17 +155,27 @@ impl Reactor {
             )?;
         }
         let rules = Rules::of(&config);
+        if let Some(orphans) = &host.orphans {
+            poll.registry().register(
+                &mut SourceFd(&orphans.as_raw_fd()),
+                Source::Orphans.into(),
+                Interest::READABLE,
+            )?;
+        }
         let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
         }
+        let cgroup = host.cgroup.map(Arc::new);
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
-            spawner: Spawner::start(Arc::clone(&waker))?,
+            spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
             closer: Closer::start()?,
             lines: Lines::default(),
+            undertaker: Undertaker::start(config.kill_timeout, cgroup.clone())?,
+            cgroup,
             loads: Loads::new(config.connection_limits),
-            generations: Generations::starting_with(Version::of(&config.program)),
+            generations: Generations::starting_with(Versions::of(&config)),
             reloads: Reloads::new(host.source, Arc::clone(&waker)),
             wear: WearWatch::new(config.recycling),
             oom_kills: OomKills::watch(),
@@ -164,6 +183,7 @@ impl Reactor {
             signals: host.signals,
             doubt: None,
             log_file: host.log_file,
+            orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
             config,
@@ -200,6 +220,7 @@ impl Reactor {
             self.resolve_doubt(now);
             self.flush_starved(now);
             self.execute_actions(now);
+            self.spawner.turn(now);
             self.loads.tick(now);
             self.watch_wear(now);
             self.acceptor.turn(&mut turn!(self, now));
@@ -222,11 +243,12 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.reap_orphans();
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.acceptor.is_unfinished() || !self.talkative.is_empty() {
+        if self.acceptor.is_unfinished() || !self.talkative.is_empty() || self.has_orphans() {
             return Some(Duration::ZERO);
         }
         let deadline = [
@@ -234,6 +256,7 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.wear.deadline(),
+            self.spawner.deadline(),
             self.starved.values().min().copied(),
             self.face.deadline(),
             self.doubt,
@@ -268,7 +291,12 @@ impl Reactor {
                     self.flush_link(worker, now);
                 }
             }
-            Source::Exit(worker) => self.reap(worker, now),
+            Source::Exit(worker) => self.note_exit(worker, now),
+            Source::Orphans => {
+                if let Some(orphans) = &mut self.orphans {
+                    orphans.note();
+                }
+            }
         }
     }
 
@@ -276,6 +304,10 @@ impl Reactor {
         while let Some(outcome) = self.spawner.poll_outcome() {
             let worker = outcome.worker;
             let Some(process) = self.processes.get_mut(&worker) else {
+                // It was given up, and is late.
+                if let Ok(started) = outcome.process {
+                    self.undertaker.put_down(worker, started.pidfd, now);
+                }
                 continue;
             };
             let started = outcome.process.and_then(|started| {
@@ -289,7 +321,7 @@ impl Reactor {
                 if let Err(err) = self.lines.adopt(worker, &name, pipes) {
                     // Nobody would read what it says: the next one may have better luck.
                     log::error!("{worker}: read its output: {}: SIGKILL", describe(&err));
-                    process.signal(Kill)?;
+                    process.signal(Kill, now)?;
                 }
                 Ok(pid)
             });
@@ -297,9 +329,11 @@ impl Reactor {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
                 Err(err) => {
                     // It may exist and be impossible to watch.
-                    let _ = process.signal(Kill);
+                    if let Some((pidfd, _)) = process.take_remains(self.poll.registry()) {
+                        self.undertaker.put_down(worker, pidfd, now);
+                    }
                     let (role, slot, generation) = (process.role, process.slot, process.generation);
-                    let program = self.version(role, slot, generation).program;
+                    let program = &self.generations.version(role, slot, generation).program;
                     let reason = format!("start {}: {}", program.path.display(), explain(&err));
                     self.supervisor
                         .handle(now, Event::SpawnFailed { worker, reason });
@@ -361,13 +395,16 @@ impl Reactor {
         any
     }
 
-    /// Collects a process that ended, after its last words.
-    fn reap(&mut self, worker: WorkerId, now: Instant) {
+    /// Reports a process that ended, after its last words, and has it buried.
+    fn note_exit(&mut self, worker: WorkerId, now: Instant) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        match process.reap(self.poll.registry()) {
+        match process.exit_status() {
             Ok(Some(status)) => {
+                if let Some((pidfd, told)) = process.take_remains(self.poll.registry()) {
+                    self.undertaker.bury(worker, pidfd, told, now);
+                }
                 self.read_link(worker, LAST_WORDS, now);
                 if self
                     .processes

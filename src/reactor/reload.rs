@@ -15,7 +15,7 @@ use mio::Waker;
 use worker_proto::ids::Generation;
 
 use super::Reactor;
-use super::generations::Version;
+use super::generations::Versions;
 use super::serving::Rules;
 use crate::config::Config;
 use crate::config::diff::{Takes, diff};
@@ -74,7 +74,7 @@ enum State {
 #[derive(Debug)]
 struct Plan {
     config: Config,
-    version: Version,
+    versions: Versions,
 }
 
 /// A reload that waits for its turn.
@@ -120,7 +120,7 @@ impl Reloads {
                     None => Ok(current),
                 };
                 let plan = config.map(|config| Plan {
-                    version: Version::of(&config.program),
+                    versions: Versions::of(&config),
                     config,
                 });
                 let _ = tell.send(plan);
@@ -183,7 +183,7 @@ impl Reactor {
         }
     }
 
-    fn roll_out(&mut self, now: Instant, Plan { config, version }: Plan) {
+    fn roll_out(&mut self, now: Instant, Plan { config, versions }: Plan) {
         let before = self.config.clone();
         let rollout = config.rollout;
         if let Err(refused) = self.adopt(now, config) {
@@ -192,7 +192,7 @@ impl Reactor {
         }
         match self.supervisor.reload(now, rollout) {
             Ok(generation) => {
-                self.generations.begin(generation, version);
+                self.generations.begin(generation, versions);
                 let before = Box::new(before);
                 self.reloads.state = State::Rolling { before };
             }

@@ -21,6 +21,8 @@ pub(crate) enum Source {
     Exit(WorkerId),
     /// A saturated accept queue has room again.
     Queue(WorkerId, ListenerId),
+    /// A child ended, perhaps one that the master did not start.
+    Orphans,
 }
 
 impl From<Source> for Token {
@@ -32,6 +34,7 @@ impl From<Source> for Token {
             Source::Control(WorkerId(worker)) => (3, worker, 0),
             Source::Exit(WorkerId(worker)) => (4, worker, 0),
             Source::Queue(WorkerId(worker), ListenerId(listener)) => (5, worker, listener),
+            Source::Orphans => (6, 0, 0),
         };
         debug_assert!(worker <= WORKER_MASK && u64::from(listener) <= LISTENER_MASK);
         let packed = kind << KIND_SHIFT | u64::from(listener) << LISTENER_SHIFT | worker;
@@ -52,6 +55,7 @@ impl Source {
             3 => Source::Control(worker),
             4 => Source::Exit(worker),
             5 => Source::Queue(worker, listener),
+            6 => Source::Orphans,
             _ => return None,
         })
     }
@@ -75,6 +79,7 @@ mod tests {
         for source in [
             Source::Waker,
             Source::Signals,
+            Source::Orphans,
             Source::Listener(ListenerId(0)),
             Source::Listener(ListenerId(1_000_000)),
             Source::Control(WorkerId(1)),

@@ -31,6 +31,12 @@ impl Pinned {
         Pinned { path, file }
     }
 
+    /// Whatever the path names when it is run, and nothing is looked at before.
+    #[cfg(test)]
+    pub(crate) fn loosely(path: PathBuf) -> Self {
+        Pinned { path, file: None }
+    }
+
     /// What to give to `execve(2)`: the path, unless another file has it by now.
     pub(crate) fn to_run(&self) -> PathBuf {
         match &self.file {

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use worker_proto::env;
 use worker_proto::ids::Slot;
 
+use super::cgroup::Cell;
 use super::credentials::Credentials;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
@@ -44,6 +45,8 @@ pub(crate) struct Launch {
     /// Its accounts are numbers.
     pub(crate) surroundings: Surroundings,
     pub(crate) slot: Slot,
+    /// The control group that is made for it.
+    pub(crate) cell: Option<Cell>,
 }
 
 /// A process that was started.
@@ -59,6 +62,15 @@ pub(crate) struct Started {
 ///
 /// Blocks until `exec` succeeded or failed.
 pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
+    let door = launch.cell.as_ref().map(Cell::open).transpose()?;
+    let started = spawn_in(door, launch, control);
+    if let (Err(_), Some(cell)) = (&started, &launch.cell) {
+        cell.close();
+    }
+    started
+}
+
+fn spawn_in(door: Option<OwnedFd>, launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
     let preparation = launch.preparation(control)?;
     let surroundings = &launch.surroundings;
     let (stdout, its_stdout) = open_stream(&surroundings.stdout, &preparation.credentials)?;
@@ -68,6 +80,9 @@ pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
     command.env(env::CONTROL_FD, control.as_raw_fd().to_string());
     let (failed, mut report) = io::pipe()?;
     let prepare = move || {
+        if let Some(door) = &door {
+            Cell::enter(door)?;
+        }
         preparation.perform().map_err(|(step, errno)| {
             tell(&mut report, step);
             errno.into()

@@ -13,10 +13,13 @@ pub mod client;
 pub mod command;
 pub mod evidence;
 pub mod gate;
+#[path = "../../src/sys/lease.rs"]
+pub mod lease;
 pub mod load;
 pub mod log;
 pub mod manager;
 pub mod processes;
+pub mod script;
 pub mod shell;
 pub mod sockets;
 pub mod terminal;

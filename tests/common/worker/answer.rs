@@ -18,6 +18,7 @@
 //! | `/say/HEX` | writes these bytes to standard error |
 //! | `/last-words/HEX` | writes these bytes to standard error and exits with code 9, without an answer |
 //! | `/flood/LINES` | writes so many lines of 100 bytes to standard output; answers when it has |
+//! | `/run/FILE` | runs a shell script, and does not wait for it; answers its pid |
 //! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
 use std::io::{BufRead, BufReader, Write};
@@ -135,6 +136,14 @@ fn perform(worker: &Worker, path: &str) -> String {
                 let _ = std::io::stdout().write_all(format!("{number:099}\n").as_bytes());
             }
             String::new()
+        }
+        "run" => {
+            let child = Command::new("/bin/sh")
+                .arg(argument)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("start a shell");
+            child.id().to_string()
         }
         "relisten" => {
             for _ in 0..argument.parse().expect("a number") {

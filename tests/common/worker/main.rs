@@ -72,11 +72,12 @@ fn live(args: &[&str]) -> ExitCode {
             forever()
         }
         "silent" => forever(),
-        "ignore-term" => {
+        "ignore" => {
+            let signal: Signal = args[0].parse().expect("a signal");
             // Before any other thread, so that all of them have it blocked.
-            SigSet::from_iter([Signal::SIGTERM])
+            SigSet::from_iter([signal])
                 .thread_block()
-                .expect("block SIGTERM");
+                .expect("block the signal");
             let worker = Worker::connect().expect("connect");
             worker.ready().expect("ready");
             forever()
