@@ -48,7 +48,7 @@ fn the_first_process_of_a_container_reaps_orphans_and_stops_in_peace() {
 /// The kernel keeps from the first process every signal for which it has no handler.
 #[test]
 fn the_first_process_of_a_container_obeys_every_signal_that_ends_it() {
-    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
         let (cluster, _) = ready(in_a_container(&served(&[])));
         kill(child_of(cluster.pid()), signal).unwrap();
         let ended = cluster.wait();

@@ -112,7 +112,7 @@ fn a_process_of_another_user_that_does_not_leave_is_killed() {
     let Some(programs) = as_root() else { return };
     let worker = programs.worker();
     let flags = ["-w", "1", "--user", "nobody", "--stop-timeout", "50ms"];
-    let program = [worker.to_str().unwrap(), "ignore-term"];
+    let program = [worker.to_str().unwrap(), "ignore", "SIGTERM"];
     let mut cluster = Cluster::start(flags.iter().chain(&program));
     cluster.await_ready();
     let ended = cluster.stop();

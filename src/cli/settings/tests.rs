@@ -313,8 +313,8 @@ fn a_variable_that_is_no_setting_is_a_warning_unless_a_master_has_set_it() {
         ["environment RR_WROKERS: no such setting: did you mean RR_WORKERS?"]
     );
     assert_eq!(
-        read("RR_COLOUR"),
-        ["environment RR_COLOUR: no such setting"]
+        read("RR_XYLOPHONE"),
+        ["environment RR_XYLOPHONE: no such setting"]
     );
     assert_eq!(read("RR_CHECK").len(), 1, "what is done is no setting");
     for name in INTRODUCTION {
