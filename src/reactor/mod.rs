@@ -11,6 +11,7 @@ pub(crate) mod counters;
 mod execute;
 mod link;
 pub(crate) mod load;
+mod problems;
 mod process;
 mod queue;
 pub(crate) mod serving;
@@ -36,6 +37,7 @@ use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Status};
 use self::load::Loads;
+use self::problems::Problems;
 use self::process::Process;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
@@ -81,6 +83,8 @@ pub(crate) struct Reactor {
     starved: BTreeMap<WorkerId, Instant>,
     /// Stalled workers that have not answered a ping yet.
     pinged: BTreeSet<WorkerId>,
+    /// What processes have reported of themselves.
+    problems: Problems,
     spawner: Spawner,
     closer: Closer,
     signals: Option<Signals>,
@@ -167,6 +171,7 @@ impl Reactor {
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
             pinged: BTreeSet::new(),
+            problems: Problems::default(),
             commands,
             expectant: Vec::new(),
             inbox: Inbox::new(),
@@ -292,6 +297,7 @@ impl Reactor {
                         workers: self.supervisor.workers().collect(),
                         listeners: self.acceptor.status(),
                         loads: self.loads.status(),
+                        problems: self.problems.total(),
                     };
                     let _ = reply.try_send(status);
                 }
