@@ -5,7 +5,9 @@
 //! | `/` | answers at once |
 //! | `/slow/MS` | says `/slow/MS begun` on standard error; answers after a while |
 //! | `/exit/CODE` | exits without an answer |
-//! | `/abort`, `/panic` | SIGABRT; a panic in the handler |
+//! | `/abort`, `/panic`, `/panic/TEXT` | SIGABRT; a panic in the handler |
+//! | `/beside/MS/MS` | says `/beside/MS/MS begun`; something panics in another thread after a while; answers after another |
+//! | `/retire/TEXT`, `/report/TEXT` | retires, reports; answers |
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
 //! | `/cwd` | answers the working directory |
@@ -87,7 +89,27 @@ fn perform(worker: &Worker, path: &str) -> String {
         }
         "exit" => exit(argument.parse().expect("an exit code")),
         "abort" => std::process::abort(),
-        "panic" => panic!("asked to"),
+        "panic" if argument.is_empty() => panic!("asked to"),
+        "panic" => panic!("{argument}"),
+        "beside" => {
+            announce(&format!("{path} begun"));
+            let mut waits = argument
+                .splitn(2, '/')
+                .map(|millis| Duration::from_millis(millis.parse().expect("milliseconds")));
+            std::thread::sleep(waits.next().expect("two"));
+            let other = std::thread::spawn(|| panic!("beside it")).join();
+            assert!(other.is_err());
+            std::thread::sleep(waits.next().expect("two"));
+            String::new()
+        }
+        "retire" => {
+            worker.retire(argument);
+            String::new()
+        }
+        "report" => {
+            worker.report(argument);
+            String::new()
+        }
         "env" => std::env::var(argument).unwrap_or_default(),
         "fds" => std::fs::read_dir("/proc/self/fd")
             .map_or(0, Iterator::count)

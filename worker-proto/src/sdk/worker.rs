@@ -334,8 +334,8 @@ impl Worker {
     ///
     /// It is for you to ask for, since it has its price. SIGTERM is blocked in this thread and those
     /// that it starts, and in every process started from them (`sigprocmask(2)`): unblock it there.
-    /// A master that has to stop fast sends SIGTERM at first: it waits now until you have finished,
-    /// or for its `--kill-timeout`.
+    /// A master that has to stop fast sends SIGTERM, and SIGKILL a second later: that second is all
+    /// you have to finish then.
     ///
     /// Call it in `main`, before other threads are started.
     ///
