@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
-use common::client::{ask, connect, get};
+use common::client::{Asked, Server, ask, connect, get};
 use common::gate::Gate;
 use common::load::Load;
 use common::processes::{is_alive, pid_in};
@@ -22,7 +23,8 @@ fn a_worker_that_panics_under_load_is_replaced_and_fails_nobody() {
         Cluster::in_mode(&["ill", "catches"], 3, &["--log-level", "debug"]);
     let load = Load::start(address, 4);
     load.await_more(50);
-    let asked = ask(connect(address).unwrap(), "/beside/0/1000").unwrap();
+    let mut beside = Held::begin(&mut cluster, address, "/beside");
+    beside.go_on();
 
     let retires = cluster.await_text(" retires: ");
     assert!(retires.contains(" retires: panicked at "), "{retires}");
@@ -35,8 +37,7 @@ fn a_worker_that_panics_under_load_is_replaced_and_fails_nobody() {
         line.contains(" w4 slot=") && line.contains(" ready after ")
     });
     assert!(is_alive(victim), "it finishes what it has");
-    let answered = asked.answer().unwrap().server();
-    assert_eq!(answered.pid(), victim);
+    assert_eq!(beside.end().pid(), victim);
     let exited = cluster.await_text(" exited after ");
     assert_eq!(pid_in(&exited), victim);
     assert!(exited.ends_with(": code 0"), "{exited}");
@@ -93,19 +94,18 @@ fn the_only_worker_panics_and_what_it_holds_ends_at_its_deadline() {
 fn what_a_retiring_worker_has_not_received_is_served_by_its_successor() {
     const CLIENTS: usize = 10;
     let (mut cluster, address) = Cluster::in_mode(&["ill", "catches"], 1, &[]);
-    // It has two threads: the second is busy with the one that goes wrong.
-    let first = ask(connect(address).unwrap(), "/slow/1500").unwrap();
-    cluster.await_text("/slow/1500 begun");
-    let second = ask(connect(address).unwrap(), "/beside/500/1000").unwrap();
-    cluster.await_text("/beside/500/1000 begun");
+    // It has two threads.
+    let held = Held::begin(&mut cluster, address, "/held");
+    let mut beside = Held::begin(&mut cluster, address, "/beside");
     let waiting: Vec<_> = (0..CLIENTS)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
+    beside.go_on();
     for asked in waiting {
         assert_eq!(asked.answer().unwrap().server().id, 2);
     }
-    for asked in [first, second] {
-        assert_eq!(asked.answer().unwrap().server().id, 1);
+    for held in [held, beside] {
+        assert_eq!(held.end().id, 1);
     }
     cluster.find_text(" 10 unread connections reclaimed");
 }
@@ -279,12 +279,11 @@ fn a_worker_that_is_terminated_from_outside_retires_if_it_wants_to() {
     let mode = ["ill", "terminates", "stops=never"];
     let (mut cluster, address) = Cluster::in_mode(&mode, 1, &[]);
     let worker = cluster.worker(0).pid();
-    let held = ask(connect(address).unwrap(), "/slow/700").unwrap();
-    cluster.await_text("/slow/700 begun");
+    let held = Held::begin(&mut cluster, address, "/held");
     kill(worker, Signal::SIGTERM).unwrap();
     let retires = cluster.await_text(" retires: SIGTERM, restart in 0 ms");
     assert_eq!(pid_in(&retires), worker);
-    assert_eq!(held.answer().unwrap().server().pid(), worker);
+    assert_eq!(held.end().pid(), worker);
     cluster.find_text("the last hook");
     kill(worker, Signal::SIGTERM).unwrap();
     let exited = cluster.await_text(" exited after ");
@@ -336,4 +335,28 @@ fn a_worker_stays_until_its_work_is_finished() {
         "{}",
         ended.log
     );
+}
+
+/// A request that its worker answers when it is told to go on.
+struct Held {
+    asked: Asked<TcpStream>,
+    client: TcpStream,
+}
+
+impl Held {
+    fn begin(cluster: &mut Cluster, address: SocketAddr, path: &str) -> Self {
+        let client = connect(address).unwrap();
+        let asked = ask(client.try_clone().unwrap(), path).unwrap();
+        cluster.await_text(&format!("{path} begun"));
+        Held { asked, client }
+    }
+
+    fn go_on(&mut self) {
+        self.client.write_all(b".").unwrap();
+    }
+
+    fn end(mut self) -> Server {
+        self.go_on();
+        self.asked.answer().unwrap().server()
+    }
 }

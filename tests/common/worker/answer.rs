@@ -6,7 +6,8 @@
 //! | `/slow/MS` | says `/slow/MS begun` on standard error; answers after a while |
 //! | `/exit/CODE` | exits without an answer |
 //! | `/abort`, `/panic`, `/panic/TEXT` | SIGABRT; a panic in the handler |
-//! | `/beside/MS/MS` | says `/beside/MS/MS begun`; something panics in another thread after a while; answers after another |
+//! | `/held` | says `/held begun`; answers when the client has sent a byte more |
+//! | `/beside` | says `/beside begun`; at a byte something panics in another thread; answers at the next |
 //! | `/retire/TEXT`, `/report/TEXT` | retires, reports; answers |
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
@@ -19,7 +20,7 @@
 //! | `/child` | starts a process that sleeps; answers its pid |
 //! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,6 +45,17 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
     requests.fetch_add(1, Ordering::Relaxed);
     let path = request.split(' ').nth(1).unwrap_or("/");
     let body = match path {
+        "/held" => {
+            announce(&format!("{path} begun"));
+            await_byte(&mut reader)
+        }
+        "/beside" => {
+            announce(&format!("{path} begun"));
+            await_byte(&mut reader);
+            let other = std::thread::spawn(|| panic!("beside it")).join();
+            assert!(other.is_err());
+            await_byte(&mut reader)
+        }
         "/peer" => connection.peer().to_string(),
         "/nonblocking" => is_nonblocking(&connection).to_string(),
         path => perform(worker, path),
@@ -58,6 +70,12 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
         body.len(),
     );
     let _ = (&connection).write_all(answer.as_bytes());
+}
+
+/// Answers nothing.
+fn await_byte(client: &mut impl Read) -> String {
+    let _ = client.read_exact(&mut [0]);
+    String::new()
 }
 
 fn is_nonblocking(connection: &Connection) -> bool {
@@ -91,17 +109,6 @@ fn perform(worker: &Worker, path: &str) -> String {
         "abort" => std::process::abort(),
         "panic" if argument.is_empty() => panic!("asked to"),
         "panic" => panic!("{argument}"),
-        "beside" => {
-            announce(&format!("{path} begun"));
-            let mut waits = argument
-                .splitn(2, '/')
-                .map(|millis| Duration::from_millis(millis.parse().expect("milliseconds")));
-            std::thread::sleep(waits.next().expect("two"));
-            let other = std::thread::spawn(|| panic!("beside it")).join();
-            assert!(other.is_err());
-            std::thread::sleep(waits.next().expect("two"));
-            String::new()
-        }
         "retire" => {
             worker.retire(argument);
             String::new()
