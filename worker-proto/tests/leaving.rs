@@ -16,7 +16,7 @@ use worker_proto::frame::{FromMaster, ToMaster, Welcome};
 use worker_proto::ids::Role;
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, MasterChannel};
-use worker_proto::{FakeMaster, OnPanic, Worker};
+use worker_proto::{Event, FakeMaster, OnPanic, Server, Worker};
 
 #[test]
 fn a_worker_that_panics_retires_before_it_unwinds() {
@@ -301,6 +301,31 @@ fn sigterm_ends_who_is_not_ready_or_was_asked_before() {
     }
 }
 
+/// Its listeners end, and so does its `main`.
+#[test]
+fn sigterm_asks_a_program_without_a_master_to_finish() {
+    const NAME: &str = "sigterm_asks_a_program_without_a_master_to_finish";
+    if role().is_none() {
+        let output = with_sigterm_blocked(|| as_role(NAME, "alone").output().unwrap());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{said}", output.status);
+        return;
+    }
+    let worker = Worker::connect().unwrap();
+    worker.handle_termination().unwrap();
+    let listener = worker.listen("127.0.0.1:0").unwrap();
+    worker.ready().unwrap();
+    let served = thread::scope(|scope| {
+        let server = scope.spawn(|| Server::new().serve([listener], |_| {}));
+        kill(Pid::this(), Signal::SIGTERM).unwrap();
+        server.join().unwrap().unwrap()
+    });
+    assert_eq!(served.connections, 0);
+    let drain = |event| matches!(event, Event::Drain { .. });
+    assert!(worker.events().iter().any(drain));
+    assert_eq!(worker.leave(), ExitCode::SUCCESS);
+}
+
 #[test]
 fn sigterm_is_left_alone_if_another_thread_would_die_of_it() {
     const NAME: &str = "sigterm_is_left_alone_if_another_thread_would_die_of_it";
@@ -319,9 +344,13 @@ fn panics(message: &'static str) {
 
 /// The threads of the test harness, which are there before the worker, inherit the mask.
 fn start_as_first_thread(name: &str, role: &str) -> (MasterChannel, Child) {
+    with_sigterm_blocked(|| start(as_role(name, role), FakeMaster::welcome()))
+}
+
+fn with_sigterm_blocked<T>(start: impl FnOnce() -> T) -> T {
     let terminate = SigSet::from_iter([Signal::SIGTERM]);
     terminate.thread_block().unwrap();
-    let started = start(as_role(name, role), FakeMaster::welcome());
+    let started = start();
     terminate.thread_unblock().unwrap();
     started
 }
