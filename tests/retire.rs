@@ -92,12 +92,11 @@ fn the_only_worker_panics_and_what_it_holds_ends_at_its_deadline() {
 /// N18: what it was handed and has not received is for others, while it serves what it has.
 #[test]
 fn what_a_retiring_worker_has_not_received_is_served_by_its_successor() {
-    const CLIENTS: usize = 10;
     let (mut cluster, address) = Cluster::in_mode(&["ill", "catches"], 1, &[]);
     // It has two threads.
     let held = Held::begin(&mut cluster, address, "/held");
     let mut beside = Held::begin(&mut cluster, address, "/beside");
-    let waiting: Vec<_> = (0..CLIENTS)
+    let waiting: Vec<_> = (0..10)
         .map(|_| ask(connect(address).unwrap(), "/").unwrap())
         .collect();
     beside.go_on();
@@ -107,7 +106,6 @@ fn what_a_retiring_worker_has_not_received_is_served_by_its_successor() {
     for held in [held, beside] {
         assert_eq!(held.end().id, 1);
     }
-    cluster.find_text(" 10 unread connections reclaimed");
 }
 
 /// An address that was bound for it stays bound, and its clients wait.

@@ -120,7 +120,8 @@ fn a_last_hook_that_panics_is_told_of_once() {
     }
     let (master, worker) = FakeMaster::new();
     worker.catch_panics();
-    worker.on_stop(|| panic!("a lamp is out"));
+    // To write a backtrace may take long.
+    worker.on_stop_within(PATIENCE, || panic!("a lamp is out"));
     assert_eq!(worker.leave(), ExitCode::SUCCESS);
     let problem = "the hook for stopping panicked: a lamp is out".to_owned();
     assert_eq!(master.next_frame(), ToMaster::Report { problem });
@@ -146,7 +147,7 @@ fn the_last_hooks_run_in_order_before_goodbye_whatever_they_do() {
         second();
         Err("no such file".into())
     });
-    worker.on_stop(move || {
+    worker.on_stop_within(PATIENCE, move || {
         third();
         panic!("oh no")
     });

@@ -21,6 +21,7 @@ use std::panic;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 use std::thread;
+use std::time::Duration;
 
 use worker_proto::ids::Role;
 use worker_proto::{Event, HookResult, OnPanic, Server, Worker};
@@ -113,7 +114,7 @@ fn exit_at_a_panic(code: i32) {
 fn begin(worker: &Worker, fifo: String) {
     let (work, draining) = (worker.begin_work(), worker.draining());
     thread::spawn(move || {
-        while !draining.wait(std::time::Duration::from_secs(60)) {}
+        while !draining.wait(Duration::from_secs(60)) {}
         announce("drains, with work under way");
         let mut fifo = fs::File::open(fifo).expect("open the FIFO");
         fifo.read_exact(&mut [0]).expect("read the FIFO");
@@ -132,10 +133,15 @@ fn stop(worker: &Worker, how: &str) {
         },
         unknown => panic!("unknown way {unknown}"),
     };
-    worker.on_stop(move || {
+    let act = move || {
         announce("the last hook");
         hook()
-    });
+    };
+    match how {
+        // To write a backtrace may take long.
+        "panicking" => worker.on_stop_within(Duration::from_secs(10), act),
+        _ => worker.on_stop(act),
+    }
 }
 
 fn retire_when_ready(worker: &Worker) {
