@@ -92,7 +92,9 @@ fn the_only_worker_panics_and_what_it_holds_ends_at_its_deadline() {
 /// N18: what it was handed and has not received is for others, while it serves what it has.
 #[test]
 fn what_a_retiring_worker_has_not_received_is_served_by_its_successor() {
-    let (mut cluster, address) = Cluster::in_mode(&["ill", "catches"], 1, &[]);
+    // Nobody comes to the rescue of what it would leave in its queue.
+    let flags = ["--stall-timeout", "never"];
+    let (mut cluster, address) = Cluster::in_mode(&["ill", "catches"], 1, &flags);
     // It has two threads.
     let held = Held::begin(&mut cluster, address, "/held");
     let mut beside = Held::begin(&mut cluster, address, "/beside");
