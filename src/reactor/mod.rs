@@ -16,6 +16,7 @@ mod lines;
 mod link;
 pub(crate) mod load;
 mod orphans;
+mod problems;
 mod process;
 mod queue;
 pub(crate) mod reload;
@@ -50,6 +51,7 @@ pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::orphans::Orphans;
+use self::problems::Problems;
 use self::process::Process;
 use self::reload::Reloads;
 use self::serving::{Finding, Rules};
@@ -104,6 +106,8 @@ pub(crate) struct Reactor {
     starved: BTreeMap<WorkerId, Instant>,
     /// Stalled workers that have not answered a ping yet.
     pinged: BTreeSet<WorkerId>,
+    /// What processes have reported of themselves.
+    problems: Problems,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -192,6 +196,7 @@ impl Reactor {
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
             pinged: BTreeSet::new(),
+            problems: Problems::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
@@ -355,6 +360,7 @@ impl Reactor {
                         workers: self.supervisor.workers().collect(),
                         listeners: self.acceptor.status(),
                         loads: self.loads.status(),
+                        problems: self.problems.total(),
                     };
                     let _ = reply.try_send(status);
                 }
