@@ -18,8 +18,8 @@ pub(crate) struct Oracle {
     pub(crate) era: Era,
     workers: BTreeMap<WorkerId, Worker>,
     seats: BTreeMap<(Role, Slot), Seat>,
-    /// Every restart there ever was.
-    pub(crate) restarts: Vec<Instant>,
+    /// Every restart there ever was, of each role.
+    restarts: BTreeMap<Role, Vec<Instant>>,
     listeners: Listeners,
     /// A process was forced to leave during the stop.
     is_forced: bool,
@@ -54,6 +54,8 @@ struct Worker {
     is_outlaw: bool,
     is_announced: bool,
     is_drained: bool,
+    /// Nobody waits longer than that to hear whether there is a process.
+    spawn_due: Instant,
     /// Without a change, it has to get SIGTERM then, and not before.
     term_due: Option<Instant>,
     /// The same for SIGKILL, once it got SIGTERM.
@@ -111,7 +113,7 @@ impl Oracle {
             era: Era::Before,
             workers: BTreeMap::new(),
             seats: BTreeMap::new(),
-            restarts: Vec::new(),
+            restarts: BTreeMap::new(),
             listeners: Listeners::Open,
             is_forced: false,
             announced: false,
@@ -397,6 +399,8 @@ impl Oracle {
                 )
         });
         assert!(!has_incumbent, "two incumbents in one slot");
+        let is_alone = role == Role::Worker || !self.is_occupied(role, slot);
+        assert!(is_alone, "two agents in one slot");
         let is_served = |slot| {
             let mut workers = self.workers.values();
             workers.any(|it| {
@@ -414,7 +418,7 @@ impl Oracle {
                 let due = seat.due.take().expect("a restart that was due");
                 assert!(due <= now, "too early");
                 assert!(!seat.is_parked, "a parked slot stays empty");
-                self.restarts.push(now);
+                self.restarts.entry(role).or_default().push(now);
             }
             Era::Before | Era::Ending { .. } | Era::Over(_) => panic!("nobody is wanted"),
         }
@@ -428,6 +432,7 @@ impl Oracle {
             is_outlaw: false,
             is_announced: false,
             is_drained: false,
+            spawn_due: now + SPAWN_TIMEOUT,
             term_due: None,
             kill_due: None,
             signals: Vec::new(),
@@ -444,7 +449,7 @@ impl Oracle {
             "ids are not reused"
         );
         assert!(
-            self.restarts_lately(now) <= self.limit(),
+            self.restarts_lately(now, role) <= self.limit(),
             "too many restarts"
         );
     }
@@ -466,7 +471,8 @@ impl Oracle {
             );
             return;
         }
-        let is_limit_reached = self.restarts_lately(now) >= self.limit();
+        let is_too_much =
+            |role| self.is_any_due(now, role) && self.restarts_lately(now, role) >= self.limit();
         let is_empty = !self.workers.values().any(|worker| {
             worker.role == Role::Worker
                 && !matches!(worker.standing, Standing::Gone | Standing::Forgotten)
@@ -480,7 +486,7 @@ impl Oracle {
             Restart::Always {
                 on_crash_loop: OnCrashLoop::Exit,
                 ..
-            } => is_limit_reached && self.is_any_due(now),
+            } => is_too_much(Role::Agent) || is_too_much(Role::Worker),
             Restart::Never | Restart::Always { .. } => is_deserted,
         };
         assert!(may_give_up, "gave up without need");
@@ -627,17 +633,17 @@ impl Oracle {
                 }
             }
             Notice::Parked { role, slot } => {
-                let room = self.restarts_lately(now) < self.limit();
+                let room = self.restarts_lately(now, *role) < self.limit();
                 assert!(!room, "parked although there is room");
                 let seat = self.seats.get_mut(&(*role, *slot)).expect("a seat");
                 assert!(seat.due.take().is_some_and(|due| due <= now));
                 seat.is_parked = true;
             }
-            Notice::RestartLimitReached { .. } => {
-                assert!(self.restarts_lately(now) >= self.limit());
+            Notice::RestartLimitReached { role, .. } => {
+                assert!(self.restarts_lately(now, *role) >= self.limit());
             }
+            Notice::SpawnFailed { who, next, .. } => self.not_spawned(now, *who, *next),
             Notice::Spawned { .. }
-            | Notice::SpawnFailed { .. }
             | Notice::Online { .. }
             | Notice::Ready { .. }
             | Notice::ReadyTimeout { .. }
@@ -646,6 +652,22 @@ impl Oracle {
             | Notice::Killing { .. }
             | Notice::Stopping { .. } => {}
             _ => panic!("nobody asked for that: {notice:?}"),
+        }
+    }
+
+    /// If nobody said so, the time for that must have passed.
+    fn not_spawned(&mut self, now: Instant, who: Who, next: Next) {
+        let is_ending = matches!(self.era, Era::Ending { .. });
+        let worker = self.known(who.worker);
+        if worker.standing == Standing::Ordered {
+            let waited = now + SPAWN_TIMEOUT - worker.spawn_due;
+            let is_over = worker.spawn_due <= now || is_ending && waited >= SPAWN_GRACE;
+            assert!(is_over, "the spawner may still answer");
+            self.loses_seat(now, who.worker);
+            self.known(who.worker).standing = Standing::Gone;
+        }
+        if let Next::RestartIn(delay) = next {
+            assert_eq!(self.seats[&(who.role, who.slot)].due, Some(now + delay));
         }
     }
 
@@ -715,6 +737,8 @@ impl Oracle {
             let is_told = is_serving && self.era == Era::Up;
             assert!(worker.is_announced || !is_told, "{id} was not told");
             if worker.standing != Standing::Forgotten {
+                let is_known = worker.standing != Standing::Ordered || worker.spawn_due > now;
+                assert!(is_known, "{id} is waited for");
                 assert!(
                     worker.term_due.is_none_or(|due| due > now),
                     "{id} needs SIGTERM"
@@ -779,14 +803,16 @@ impl Oracle {
             );
         }
         if self.era == Era::Up {
-            let first_due = self.seats.values().filter_map(|seat| seat.due).min();
-            let moment = match first_due {
-                Some(due) if due <= now => self.window_opens_at(now).or(first_due),
-                due => due,
-            };
-            assert!(moment.is_none_or(|it| it > now), "a restart is overdue");
-            let is_set = |moment| next_deadline.is_some_and(|it| it <= moment);
-            assert!(moment.is_none_or(is_set), "no alarm for a restart");
+            for role in [Role::Agent, Role::Worker] {
+                let first_due = self.first_due(role);
+                let moment = match first_due {
+                    Some(due) if due <= now => self.window_opens_at(now, role).or(first_due),
+                    due => due,
+                };
+                assert!(moment.is_none_or(|it| it > now), "a restart is overdue");
+                let is_set = |moment| next_deadline.is_some_and(|it| it <= moment);
+                assert!(moment.is_none_or(is_set), "no alarm for a restart");
+            }
         }
     }
 
@@ -857,9 +883,25 @@ impl Oracle {
         )
     }
 
-    fn is_any_due(&self, now: Instant) -> bool {
-        let mut dues = self.seats.values().filter_map(|seat| seat.due);
-        dues.any(|due| due <= now)
+    fn is_any_due(&self, now: Instant, role: Role) -> bool {
+        self.first_due(role).is_some_and(|due| due <= now)
+    }
+
+    /// When the next restart comes of those that nothing stands in the way of.
+    fn first_due(&self, role: Role) -> Option<Instant> {
+        let seats = self.seats.iter().filter(|((of, _), _)| *of == role);
+        seats
+            .filter(|((_, slot), _)| role == Role::Worker || !self.is_occupied(role, *slot))
+            .filter_map(|(_, seat)| seat.due)
+            .min()
+    }
+
+    /// Whether there is a process, even if it leaves.
+    fn is_occupied(&self, role: Role, slot: Slot) -> bool {
+        self.workers.values().any(|worker| {
+            (worker.role, worker.slot) == (role, slot)
+                && !matches!(worker.standing, Standing::Gone | Standing::Forgotten)
+        })
     }
 
     fn limit(&self) -> usize {
@@ -869,26 +911,39 @@ impl Oracle {
         }
     }
 
-    fn restarts_lately(&self, now: Instant) -> usize {
+    pub(crate) fn restarts(&self) -> usize {
+        self.restarts.values().map(Vec::len).sum()
+    }
+
+    fn restarts_of(&self, role: Role) -> &[Instant] {
+        self.restarts.get(&role).map_or(&[], Vec::as_slice)
+    }
+
+    fn restarts_lately(&self, now: Instant, role: Role) -> usize {
         let Restart::Always { limit, .. } = self.plan.restart else {
             return 0;
         };
         let is_late = |it: &&Instant| **it + limit.window > now;
-        self.restarts.iter().rev().take_while(is_late).count()
+        let restarts = self.restarts_of(role).iter().rev();
+        restarts.take_while(is_late).count()
     }
 
     /// If it is full, and restarts are to wait for it.
-    fn window_opens_at(&self, now: Instant) -> Option<Instant> {
+    fn window_opens_at(&self, now: Instant, role: Role) -> Option<Instant> {
         match self.plan.restart {
             Restart::Always {
                 limit,
                 on_crash_loop: OnCrashLoop::Hold,
                 ..
-            } if limit.count > 0 && self.restarts_lately(now) == self.limit() => {
-                let oldest = self.restarts[self.restarts.len() - self.limit()];
-                Some(oldest + limit.window)
+            } if limit.count > 0 && self.restarts_lately(now, role) == self.limit() => {
+                let restarts = self.restarts_of(role);
+                Some(restarts[restarts.len() - self.limit()] + limit.window)
             }
             Restart::Never | Restart::Always { .. } => None,
         }
     }
 }
+
+/// So long may the spawner take, and so long at the end.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
+const SPAWN_GRACE: Duration = Duration::from_secs(5);

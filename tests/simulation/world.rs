@@ -193,7 +193,7 @@ impl World {
         };
         Story {
             events: self.events,
-            restarts: self.oracle.restarts.len(),
+            restarts: self.oracle.restarts(),
             hangs: self.oracle.hangs(),
             recovered: self.recovered,
             code,
@@ -282,6 +282,11 @@ impl World {
 
     fn spawn(&mut self, worker: WorkerId) {
         let fake = self.workers.get_mut(&worker).expect("it was ordered");
+        if self.supervisor.worker(worker).is_none() {
+            // It comes too late, and the reactor ends it.
+            fake.life = Life::Dead;
+            return;
+        }
         match fake.character.spawn.1 {
             Spawn::Works => {
                 fake.life = Life::Alive;
