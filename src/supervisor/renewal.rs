@@ -32,6 +32,8 @@ pub(super) enum Renewal {
 pub(super) enum Errand {
     Rollout,
     Wear(Wear),
+    /// Whom it was to replace is gone: it takes the seat if it is ready first.
+    Vacancy,
 }
 
 impl Renewal {
@@ -58,6 +60,26 @@ impl Renewal {
 
     pub(super) fn is_begun(self) -> bool {
         !matches!(self, Renewal::None | Renewal::Due { .. } | Renewal::GivenUp)
+    }
+
+    /// What is left of it when the incumbent fails: who wears out is not there any more.
+    pub(super) fn without_incumbent(self) -> Renewal {
+        match self {
+            Renewal::Due { .. } => Renewal::None,
+            Renewal::Starting {
+                successor,
+                why: Errand::Wear(_),
+            } => Renewal::Starting {
+                successor,
+                why: Errand::Vacancy,
+            },
+            Renewal::None
+            | Renewal::Starting { .. }
+            | Renewal::Proving { .. }
+            | Renewal::Leaving { .. }
+            | Renewal::Rebuilding
+            | Renewal::GivenUp => self,
+        }
     }
 
     /// When the supervisor has to look at it again.
@@ -155,7 +177,7 @@ impl Supervisor {
                 if self.rollout.is_some() {
                     seat.renewal = Renewal::GivenUp;
                 }
-                Next::PredecessorStays
+                seat.next(now)
             }
         }
     }

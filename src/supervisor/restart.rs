@@ -46,6 +46,7 @@ impl Supervisor {
             }
         };
         seat.occupancy = occupancy;
+        seat.renewal = seat.renewal.without_incumbent();
         if self.stage.is_booting() {
             self.verdict.fail(match who.role {
                 Role::Agent => StopCause::AgentStart,

@@ -5,6 +5,7 @@ mod disorder;
 mod hang;
 mod leave;
 mod notices;
+mod renewal;
 mod restart;
 mod script;
 mod stop;
