@@ -150,6 +150,9 @@ impl Supervisor {
     ) -> Next {
         let seat = &mut self.seats[index];
         let renewal = std::mem::replace(&mut seat.renewal, Renewal::None);
+        if self.stage != Stage::Serving {
+            return Next::NotReplaced;
+        }
         if self.rolls_back(culprit, what) {
             return Next::RolledBack;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::script::*;
+use crate::ExitCode;
 use crate::supervisor::*;
 
 fn aging(workers: u32, max_age: Duration) -> Script {
@@ -122,4 +123,28 @@ fn a_successor_whose_predecessor_is_gone_is_not_tried_again() {
     s.advance(millis(600)).expect([spawn(3, 0)]);
     s.spawned(3).ready(3).expect([enter(3), announce(3)]);
     s.advance(secs(3_600)).expect_nothing();
+}
+
+/// Nobody is promised anything by a cluster that ends.
+#[test]
+fn a_successor_that_leaves_at_the_end_is_no_news() {
+    let mut s = Script::with_workers(1);
+    s.wears_out(1).spawned(2).stop(Stop::Graceful);
+    s.listeners_closed().expect([
+        spawn(2, 0),
+        CloseListeners,
+        leave(1),
+        drain(1, secs(30)),
+        terminate(2),
+    ]);
+    s.exits(2, killed(SIGTERM)).exits(1, code(0));
+    s.expect([forget(2), forget(1), finish(ExitCode::Clean)]);
+    s.tells([
+        "w1 slot=0 gen=1 pid=101 is to be replaced: has received 1000 connections",
+        "w2 slot=0 gen=1 pid=102 spawned",
+        "stopping gracefully: asked to",
+        "w2 slot=0 gen=1 pid=102 not ready yet: SIGTERM",
+        "w2 slot=0 gen=1 pid=102 exited after 0 ms: signal SIGTERM",
+        "w1 slot=0 gen=1 pid=101 exited after 0 ms: code 0",
+    ]);
 }
