@@ -130,7 +130,9 @@ impl Supervisor {
 
     /// The successor is ready: it takes the seat, unless it has to prove itself before.
     pub(super) fn succeed(&mut self, now: Instant, index: usize, successor: WorkerId) {
-        match self.rollout.as_ref().and_then(Rollout::canary) {
+        let generation = self.processes.get(&successor).map(|it| it.generation);
+        let rollout = self.rollout.as_ref();
+        match rollout.and_then(|rollout| rollout.canary(generation?)) {
             Some(canary) => {
                 let until = after(now, canary);
                 self.seats[index].renewal = Renewal::Proving { successor, until };

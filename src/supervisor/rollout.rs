@@ -76,11 +76,11 @@ impl Rollout {
         }
     }
 
-    /// How long whoever is ready now has to prove itself; `None` if it has not.
-    pub(super) fn canary(&self) -> Option<Duration> {
+    /// How long one of that generation that is ready now has to prove itself; `None` if it has not.
+    pub(super) fn canary(&self, generation: Generation) -> Option<Duration> {
         match self.course {
-            Course::Canary => Some(self.plan.canary),
-            Course::All | Course::Back { .. } => None,
+            Course::Canary if generation == self.to => Some(self.plan.canary),
+            Course::Canary | Course::All | Course::Back { .. } => None,
         }
     }
 

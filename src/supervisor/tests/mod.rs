@@ -7,5 +7,6 @@ mod leave;
 mod notices;
 mod renewal;
 mod restart;
+mod rollout;
 mod script;
 mod stop;

@@ -1,0 +1,18 @@
+//! A new generation: one worker after the other, and back if it is no good.
+
+use super::script::*;
+use crate::supervisor::*;
+
+/// Nobody who wears out has to prove anything, and nobody else is the canary.
+#[test]
+fn a_successor_that_was_on_the_way_before_is_no_canary() {
+    let mut s = Script::with_workers(2);
+    s.wears_out(1).spawned(3).reload(GENTLY);
+    s.expect([spawn(3, 0)]);
+    s.ready(3);
+    s.expect([enter(3), announce(3), leave(1), drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1), spawn_of(2, 4, 0)]);
+    s.spawned(4).ready(4).expect([enter(4), announce(4)]);
+    s.advance(millis(4_999)).expect_nothing();
+    s.advance(millis(1)).expect([leave(3), drain(3, secs(30))]);
+}
