@@ -179,7 +179,7 @@ impl Supervisor {
             | Renewal::Leaving { .. }
             | Renewal::Rebuilding
             | Renewal::GivenUp => {
-                if self.rollout.is_some() {
+                if self.rollout.as_ref().is_some_and(Rollout::is_backward) {
                     seat.renewal = Renewal::GivenUp;
                 }
                 seat.next(now)

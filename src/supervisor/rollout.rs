@@ -84,6 +84,10 @@ impl Rollout {
         }
     }
 
+    pub(super) fn is_backward(&self) -> bool {
+        !self.is_forward()
+    }
+
     fn is_forward(&self) -> bool {
         matches!(self.course, Course::Canary | Course::All)
     }

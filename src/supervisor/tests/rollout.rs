@@ -16,3 +16,16 @@ fn a_successor_that_was_on_the_way_before_is_no_canary() {
     s.advance(millis(4_999)).expect_nothing();
     s.advance(millis(1)).expect([leave(3), drain(3, secs(30))]);
 }
+
+/// It was no part of the rollout, so the slot is renewed like the others.
+#[test]
+fn a_successor_of_the_old_generation_that_fails_leaves_its_slot_to_the_rollout() {
+    let mut s = Script::with_workers(1);
+    s.restart_slot(Role::Worker, 0).spawned(2).reload(AT_ONCE);
+    s.expect([spawn(2, 0)]);
+    s.exits(2, code(1)).expect([forget(2), spawn_of(2, 3, 0)]);
+    s.spawned(3).ready(3);
+    s.expect([enter(3), announce(3), leave(1), drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1)]);
+    assert_eq!(s.supervisor.generation(), Generation(2));
+}
