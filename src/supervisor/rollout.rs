@@ -260,13 +260,17 @@ impl Supervisor {
         rollout.course = Course::Back {
             cause: cause.clone(),
         };
+        let is_new = |worker| {
+            let process = self.processes.get(&worker);
+            process.is_some_and(|it| it.generation == to)
+        };
         for seat in &mut self.seats {
             if seat.generation == to {
                 seat.generation = from;
             }
             // Whoever has no seat any more leaves; whoever was put into an emptied one is replaced.
             let was_filled = seat.renewal == Renewal::Rebuilding && seat.incumbent().is_some();
-            if seat.renewal.successor().is_some() || was_filled {
+            if seat.renewal.successor().is_some_and(is_new) || was_filled {
                 seat.renewal = Renewal::None;
             }
         }

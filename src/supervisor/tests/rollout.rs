@@ -29,3 +29,14 @@ fn a_successor_of_the_old_generation_that_fails_leaves_its_slot_to_the_rollout()
     s.exits(1, code(0)).expect([forget(1)]);
     assert_eq!(s.supervisor.generation(), Generation(2));
 }
+
+#[test]
+fn a_rollback_spares_a_successor_that_is_no_part_of_the_rollout() {
+    let mut s = Script::with_workers(1);
+    s.wears_out(1).spawned(2).reload(GENTLY).abort_reload();
+    s.expect([spawn(2, 0)]);
+    s.ready(2);
+    s.expect([enter(2), announce(2), leave(1), drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1)]);
+    assert_eq!(s.supervisor.rollout(), None);
+}
