@@ -312,10 +312,13 @@ impl Supervisor {
         seat.incumbent().is_some_and(|by| self.is_serving(by))
     }
 
-    /// Whether so many serve that one may be missed, or this seat is missed already.
+    /// Whether so many serve that one may be missed, or this seat is missed already. Nobody is
+    /// missed in a seat that is to be empty.
     fn can_do_without(&self, index: usize, unavailable: u32) -> bool {
         let seats = self.seats.iter().filter(|seat| seat.role == Role::Worker);
-        let missing = seats.filter(|seat| !self.serves(seat)).count();
+        let missing = seats
+            .filter(|seat| !seat.is_parked() && !self.serves(seat))
+            .count();
         unavailable > 0 && (!self.serves(&self.seats[index]) || missing < unavailable as usize)
     }
 

@@ -40,3 +40,30 @@ fn a_rollback_spares_a_successor_that_is_no_part_of_the_rollout() {
     s.exits(1, code(0)).expect([forget(1)]);
     assert_eq!(s.supervisor.rollout(), None);
 }
+
+/// One at a time is emptied; the slot that is empty anyway does not count.
+#[test]
+fn a_drained_slot_does_not_keep_the_others_from_being_emptied() {
+    let mut s = Script::with_workers(3);
+    s.drain_slot(Role::Worker, 2).exits(3, code(0));
+    s.expect([leave(3), drain(3, secs(30)), forget(3)]);
+    s.reload(RolloutPlan {
+        surge: 0,
+        unavailable: 1,
+        canary: secs(0),
+    });
+    s.expect([spawn_of(2, 4, 0)]);
+    s.spawned(4).ready(4).exits(1, code(0));
+    s.expect([
+        enter(4),
+        announce(4),
+        leave(1),
+        drain(1, secs(30)),
+        leave(2),
+        drain(2, secs(30)),
+        forget(1),
+    ]);
+    s.exits(2, code(0)).expect([forget(2), spawn_of(2, 5, 1)]);
+    s.spawned(5).ready(5).expect([enter(5), announce(5)]);
+    assert_eq!(s.supervisor.rollout(), None);
+}
