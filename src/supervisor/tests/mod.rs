@@ -3,6 +3,7 @@
 mod boot;
 mod disorder;
 mod hang;
+mod health;
 mod leave;
 mod notices;
 mod renewal;
