@@ -21,7 +21,7 @@ pub(super) enum Renewal {
     Proving { successor: WorkerId, until: Instant },
     /// The successor has the seat, and the one before has not left yet.
     Leaving { predecessor: WorkerId },
-    /// It was emptied, and its next incumbent does not serve yet.
+    /// It was emptied, and its next incumbent does not serve yet, if one comes.
     Rebuilding,
     /// Its successor failed on the way back: until the rollout is over the seat keeps whom it has.
     GivenUp,
@@ -208,9 +208,8 @@ impl Supervisor {
                 self.seats[index].renewal = Renewal::None;
             }
             Renewal::Rebuilding => {
-                if let Some(by) = self.seats[index].incumbent()
-                    && self.is_serving(by)
-                {
+                let seat = &self.seats[index];
+                if self.serves(seat) || seat.is_parked() {
                     self.seats[index].renewal = Renewal::None;
                 }
             }

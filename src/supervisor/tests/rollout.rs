@@ -47,11 +47,7 @@ fn a_drained_slot_does_not_keep_the_others_from_being_emptied() {
     let mut s = Script::with_workers(3);
     s.drain_slot(Role::Worker, 2).exits(3, code(0));
     s.expect([leave(3), drain(3, secs(30)), forget(3)]);
-    s.reload(RolloutPlan {
-        surge: 0,
-        unavailable: 1,
-        canary: secs(0),
-    });
+    s.reload(ONE_LESS);
     s.expect([spawn_of(2, 4, 0)]);
     s.spawned(4).ready(4).exits(1, code(0));
     s.expect([
@@ -67,3 +63,37 @@ fn a_drained_slot_does_not_keep_the_others_from_being_emptied() {
     s.spawned(5).ready(5).expect([enter(5), announce(5)]);
     assert_eq!(s.supervisor.rollout(), None);
 }
+
+/// There is nothing to wait for, so the rollout is over without it.
+#[test]
+fn a_slot_that_is_given_up_after_it_was_emptied_ends_no_later() {
+    let mut s = Script::serving(Plan {
+        restart: always(0, OnCrashLoop::Park),
+        ..plan(0, 3)
+    });
+    s.reload(ONE_LESS).spawned(4).ready(4).exits(1, code(0));
+    s.expect([
+        spawn_of(2, 4, 0),
+        enter(4),
+        announce(4),
+        leave(1),
+        drain(1, secs(30)),
+        leave(2),
+        drain(2, secs(30)),
+        forget(1),
+    ]);
+    s.exits(2, code(0)).spawned(5).exits(5, code(1));
+    s.expect([forget(2), spawn_of(2, 5, 1), forget(5)]);
+    s.advance(secs(1)).expect([leave(4), drain(4, secs(30))]);
+    s.exits(4, code(0)).expect([forget(4), spawn(6, 0)]);
+    s.spawned(6).ready(6).expect([enter(6), announce(6)]);
+    assert_eq!(s.supervisor.rollout(), None);
+    assert_eq!(s.supervisor.serving(Role::Worker), 2);
+}
+
+/// Nobody more, and one less.
+const ONE_LESS: RolloutPlan = RolloutPlan {
+    surge: 0,
+    unavailable: 1,
+    canary: secs(0),
+};
