@@ -113,18 +113,25 @@ impl Supervisor {
 
     /// A worker that could go on is to be replaced, if nobody does that already.
     pub(super) fn worn(&mut self, now: Instant, worker: WorkerId, why: Wear) {
-        let seat = self
-            .seats
-            .iter_mut()
-            .find(|seat| seat.incumbent() == Some(worker));
-        if let Some(seat) = seat
-            && seat.renewal == Renewal::None
-            && let Some(process) = self.processes.get(&worker)
+        let mut seats = self.seats.iter();
+        let index = seats.position(|seat| seat.incumbent() == Some(worker));
+        if let Some(index) = index
+            && let Some(process) = self.processes.get_mut(&worker)
             && process.is_serving()
+            && process.worn.is_none()
         {
-            seat.renewal = Renewal::Due { why, from: now };
+            process.worn = Some(why);
             let who = process.who();
             self.notify(Notice::Worn { who, why });
+            self.go_on(now, index);
+        }
+    }
+
+    /// Its successor failed, and that is that.
+    fn unworn(&mut self, index: usize) {
+        let incumbent = self.seats[index].incumbent();
+        if let Some(process) = incumbent.and_then(|it| self.processes.get_mut(&it)) {
+            process.worn = None;
         }
     }
 
@@ -158,33 +165,31 @@ impl Supervisor {
         if self.rolls_back(culprit, what) {
             return Next::RolledBack;
         }
-        let seat = &mut self.seats[index];
-        match renewal {
-            Renewal::Starting {
-                why: Errand::Wear(why),
-                ..
-            } if why != Wear::Asked => {
-                let delay = match &self.plan.restart {
-                    Restart::Always { backoff, .. } => seat.backoff.fail(backoff, Duration::ZERO),
-                    Restart::Never => return Next::PredecessorStays,
-                };
-                let from = after(now, delay);
-                seat.renewal = Renewal::Due { why, from };
-                Next::RestartIn(delay)
-            }
+        let errand = match renewal {
+            Renewal::Starting { why, .. } => why,
             Renewal::None
             | Renewal::Due { .. }
-            | Renewal::Starting { .. }
             | Renewal::Proving { .. }
             | Renewal::Leaving { .. }
             | Renewal::Rebuilding
-            | Renewal::GivenUp => {
+            | Renewal::GivenUp => Errand::Rollout,
+        };
+        let seat = &mut self.seats[index];
+        match (errand, &self.plan.restart) {
+            (Errand::Wear(why), Restart::Always { backoff, .. }) if why != Wear::Asked => {
+                let delay = seat.backoff.fail(backoff, Duration::ZERO);
+                let from = after(now, delay);
+                seat.renewal = Renewal::Due { why, from };
+                return Next::RestartIn(delay);
+            }
+            (Errand::Wear(_), _) => self.unworn(index),
+            (Errand::Rollout | Errand::Vacancy, _) => {
                 if self.rollout.as_ref().is_some_and(Rollout::is_backward) {
                     seat.renewal = Renewal::GivenUp;
                 }
-                seat.next(now)
             }
         }
+        self.seats[index].next(now)
     }
 
     /// The earliest moment at which a renewal goes on by itself.
@@ -219,6 +224,15 @@ impl Supervisor {
             | Renewal::Proving { .. }
             | Renewal::Leaving { .. }
             | Renewal::GivenUp => {}
+        }
+        let seat = &self.seats[index];
+        let incumbent = seat.incumbent().and_then(|by| self.processes.get(&by));
+        if seat.renewal == Renewal::None
+            && let Some(why) = incumbent
+                .filter(|it| it.is_serving())
+                .and_then(|it| it.worn)
+        {
+            self.seats[index].renewal = Renewal::Due { why, from: now };
         }
     }
 

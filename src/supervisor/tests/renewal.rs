@@ -148,3 +148,52 @@ fn a_successor_that_leaves_at_the_end_is_no_news() {
         "w1 slot=0 gen=1 pid=101 exited after 0 ms: code 0",
     ]);
 }
+
+/// The slot's own renewal is not over, but that was about somebody else.
+#[test]
+fn a_successor_can_be_asked_to_leave_while_the_one_before_still_leaves() {
+    let mut s = Script::with_workers(1);
+    s.wears_out(1).spawned(2).ready(2);
+    s.expect([
+        spawn(2, 0),
+        enter(2),
+        announce(2),
+        leave(1),
+        drain(1, secs(30)),
+    ]);
+    s.restart_slot(Role::Worker, 0).expect_nothing();
+    s.exits(1, code(0)).expect([forget(1), spawn(3, 0)]);
+    s.spawned(3).ready(3);
+    s.expect([enter(3), announce(3), leave(2), drain(2, secs(30))]);
+    s.exits(2, code(0)).expect([forget(2)]);
+}
+
+#[test]
+fn who_is_worn_out_during_a_rollout_that_goes_back_is_replaced_after_it() {
+    let mut s = Script::with_workers(1);
+    s.reload(GENTLY).wears_out(1).spawned(2).abort_reload();
+    s.expect([spawn_of(2, 2, 0), terminate(2), spawn(3, 0)]);
+    s.exits(2, killed(SIGTERM)).spawned(3).ready(3);
+    s.expect([
+        forget(2),
+        enter(3),
+        announce(3),
+        leave(1),
+        drain(1, secs(30)),
+    ]);
+    s.exits(1, code(0)).expect([forget(1)]);
+}
+
+/// Whoever asked is told, and may ask again.
+#[test]
+fn a_successor_that_somebody_asked_for_is_tried_once() {
+    let mut s = Script::with_workers(1);
+    s.restart_slot(Role::Worker, 0).spawn_fails(2);
+    s.expect([spawn(2, 0), forget(2)]);
+    s.tells([
+        "w1 slot=0 gen=1 pid=101 is to be replaced: asked to",
+        "w2 slot=0 gen=1 failed to spawn: no such file, the one before it stays",
+    ]);
+    s.advance(secs(3_600)).expect_nothing();
+    s.restart_slot(Role::Worker, 0).expect([spawn(3, 0)]);
+}
