@@ -381,6 +381,9 @@ impl Supervisor {
         candidates
             .filter_map(|seat| {
                 let process = self.processes.get(&seat.incumbent()?)?;
+                if process.worn.is_some() {
+                    return None;
+                }
                 let age = self.plan.jitter.time(process.worker, max_age);
                 Some((after(process.born, age), process.worker))
             })

@@ -197,3 +197,25 @@ fn a_successor_that_somebody_asked_for_is_tried_once() {
     s.advance(secs(3_600)).expect_nothing();
     s.restart_slot(Role::Worker, 0).expect([spawn(3, 0)]);
 }
+
+/// Whose age was noted is not noted again, whatever came between.
+#[test]
+fn who_is_old_enough_during_a_rollout_that_goes_back_is_replaced_after_it() {
+    let mut s = aging(1, secs(60));
+    s.advance(secs(59))
+        .reload(GENTLY)
+        .spawned(2)
+        .advance(secs(1));
+    s.expect([spawn_of(2, 2, 0)]);
+    s.abort_reload().expect([terminate(2), spawn(3, 0)]);
+    s.exits(2, killed(SIGTERM)).spawned(3).ready(3);
+    s.expect([
+        forget(2),
+        enter(3),
+        announce(3),
+        leave(1),
+        drain(1, secs(30)),
+    ]);
+    s.exits(1, code(0)).expect([forget(1)]);
+    assert_eq!(s.alarm(), Some(secs(60)));
+}
