@@ -280,12 +280,12 @@ impl Supervisor {
         let post = Post::Standby;
         process.turn(now, Phase::Serving { post });
         let (who, took) = (process.who(), process.uptime(now));
+        self.notify(Notice::Ready { who, took });
         let mut seats = self.seats.iter();
         match seats.position(|seat| seat.renewal.successor() == Some(worker)) {
             Some(index) => self.succeed(now, index, worker),
             None => self.man_rotation(),
         }
-        self.notify(Notice::Ready { who, took });
         if self.stage == Stage::Serving {
             self.order(Action::AnnounceReady { worker });
         }

@@ -23,6 +23,13 @@ fn the_successor_takes_its_place_before_the_old_one_leaves() {
     s.exits(1, code(0)).expect([forget(1)]);
     assert_eq!(s.supervisor.serving(Role::Worker), 2);
     assert_eq!(s.alarm(), None);
+    s.tells([
+        "w1 slot=0 gen=1 pid=101 is to be replaced: has received 1000 connections",
+        "w3 slot=0 gen=1 pid=103 spawned",
+        "w3 slot=0 gen=1 pid=103 ready after 3 s",
+        "w1 slot=0 gen=1 pid=101 replaced by w3 slot=0 gen=1 pid=103",
+        "w1 slot=0 gen=1 pid=101 exited after 3 s: code 0",
+    ]);
 }
 
 /// However many are worn out, and until the one before is gone.
