@@ -103,10 +103,10 @@ impl Supervisor {
         if self.stage != Stage::Serving {
             return;
         }
-        self.note_age(now);
         for index in 0..self.seats.len() {
             self.go_on(now, index);
         }
+        self.note_age(now);
         self.begin_renewals(now);
         self.end_rollout(now);
     }

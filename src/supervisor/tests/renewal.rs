@@ -226,3 +226,15 @@ fn who_is_old_enough_during_a_rollout_that_goes_back_is_replaced_after_it() {
     s.exits(1, code(0)).expect([forget(1)]);
     assert_eq!(s.alarm(), Some(secs(60)));
 }
+
+/// Its start took longer than it may live, and then the one before did not leave.
+#[test]
+fn who_is_too_old_when_its_turn_comes_is_noticed_at_once() {
+    let mut s = aging(1, secs(5));
+    s.advance(secs(5)).expect([spawn(2, 0)]);
+    s.spawned(2).ready(2);
+    s.expect([enter(2), announce(2), leave(1), drain(1, secs(30))]);
+    s.jump(secs(29)).expect_nothing();
+    s.exits(1, code(0)).expect([forget(1), spawn(3, 0)]);
+    assert_eq!(s.alarm(), Some(secs(120)));
+}
