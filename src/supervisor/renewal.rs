@@ -261,7 +261,7 @@ impl Supervisor {
         self.advance_rollout(generation);
     }
 
-    /// Begins as many renewals as there may be at a time.
+    /// Begins as many renewals as there may be at a time: of those that are no rollout never two.
     fn begin_renewals(&mut self, now: Instant) {
         let allowance = match &self.rollout {
             Some(rollout) => rollout.allowance(),
@@ -285,7 +285,7 @@ impl Supervisor {
             (Some(rollout), Renewal::None | Renewal::Due { .. }) => {
                 self.is_outdated(seat, rollout.target())
             }
-            (None, Renewal::Due { from, .. }) => from <= now && self.is_calm(),
+            (None, Renewal::Due { from, .. }) => from <= now,
             _ => false,
         };
         let seats = self.seats.iter().enumerate();
@@ -310,11 +310,6 @@ impl Supervisor {
         }
         let incumbent = seat.incumbent().and_then(|by| self.processes.get(&by));
         seat.generation != target || incumbent.is_some_and(|it| it.generation != target)
-    }
-
-    /// Whether no other renewal is under way: of those that are no rollout there are never two.
-    fn is_calm(&self) -> bool {
-        self.count(Renewal::is_begun) == 0
     }
 
     fn count(&self, which: fn(Renewal) -> bool) -> usize {

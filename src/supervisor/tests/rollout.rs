@@ -246,9 +246,11 @@ fn a_slot_that_is_given_up_after_it_was_emptied_ends_no_later() {
     s.expect([forget(2), spawn_of(2, 5, 1), forget(5)]);
     s.advance(secs(1)).expect([leave(4), drain(4, secs(30))]);
     s.exits(4, code(0)).expect([forget(4), spawn(6, 0)]);
-    s.spawned(6).ready(6).expect([enter(6), announce(6)]);
+    s.spawned(6).exits(6, code(1)).expect([forget(6)]);
+    assert!(s.supervisor.rollout().is_some());
+    s.advance(secs(1)).expect_nothing();
     assert_eq!(s.supervisor.rollout(), None);
-    assert_eq!(s.supervisor.serving(Role::Worker), 2);
+    assert_eq!(s.supervisor.serving(Role::Worker), 1);
 }
 
 /// Nobody more, and one less.
