@@ -45,11 +45,14 @@ impl Order {
         // One of them does not exist.
         let slot = Slot(rng.between(0, slots));
         match rng.below(100) {
-            0..35 => Order::Reload(RolloutPlan {
-                surge: rng.pick(&[0, 1, 1, 1, 2, 3]),
-                unavailable: rng.pick(&[0, 0, 0, 1, 2]),
-                canary: rng.millis(0, 3_000) * rng.pick(&[0, 1]),
-            }),
+            0..35 => {
+                let (surge, unavailable) = rng.pick(ALLOWANCES);
+                Order::Reload(RolloutPlan {
+                    surge,
+                    unavailable,
+                    canary: rng.millis(0, 3_000) * rng.pick(&[0, 1]),
+                })
+            }
             35..50 => Order::Abort,
             50..68 => Order::Scale {
                 workers: rng.between(0, WORKERS_MAX),
@@ -90,6 +93,21 @@ pub(crate) fn unhealthy_exit(rng: &mut Rng) -> Option<Duration> {
 pub(crate) fn max_age(rng: &mut Rng) -> Option<Duration> {
     rng.percent(20).then(|| rng.millis(10_000, 60_000))
 }
+
+/// How many may be too many and too few during a rollout. One of them is refused.
+const ALLOWANCES: &[(u32, u32)] = &[
+    (1, 0),
+    (1, 0),
+    (1, 0),
+    (2, 0),
+    (3, 0),
+    (0, 1),
+    (0, 1),
+    (0, 2),
+    (1, 1),
+    (3, 2),
+    (0, 0),
+];
 
 /// Nobody ever wants more of them.
 pub(crate) const WORKERS_MAX: u32 = 8;

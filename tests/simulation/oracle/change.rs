@@ -89,6 +89,7 @@ impl Oracle {
         self.newest = Generation(newest + 1);
         self.reload = Some(Reload::to(self.newest, plan));
         self.seats.values_mut().for_each(|it| it.is_passed = false);
+        self.blur(plan);
         self.workers
             .values_mut()
             .for_each(|it| it.is_disturbed = true);

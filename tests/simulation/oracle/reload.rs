@@ -61,7 +61,8 @@ impl Oracle {
         assert!(!reload.is_to_turn_back, "somebody has failed");
         for worker in self.workers.values() {
             let is_new = worker.generation == reload.to || worker.role == Role::Agent;
-            assert!(is_new || worker.part == Part::Nobody, "done too early");
+            let is_right = is_new || worker.part == Part::Nobody;
+            assert!(is_right || self.is_blurred, "done too early");
         }
         self.generation = reload.to;
         self.tally.saw(Feat::ReloadDone);
@@ -71,8 +72,9 @@ impl Oracle {
         let reload = self.reload.take().expect("it was begun");
         assert_eq!((generation, reload.way), (reload.to, Way::Back));
         for worker in self.workers.values() {
-            let is_right = worker.generation != reload.to || worker.is_kept;
-            assert!(is_right || worker.part == Part::Nobody, "back too early");
+            let is_old = worker.generation != reload.to || worker.is_kept;
+            let is_right = is_old || worker.part == Part::Nobody;
+            assert!(is_right || self.is_blurred, "back too early");
         }
     }
 
@@ -151,12 +153,34 @@ impl Oracle {
         }
     }
 
+    /// Where there may be more and fewer at the same time, nothing says for which of the two somebody
+    /// is ordered into a slot that nobody serves in. What follows from that is not known any more;
+    /// what is left is that everything comes to an end and everybody is there then.
+    pub(super) fn blur(&mut self, plan: RolloutPlan) {
+        self.is_blurred |= plan.surge > 0 && plan.unavailable > 0;
+    }
+
+    /// The best guess.
+    pub(super) fn blurred_part(&mut self, place: (Role, Slot), generation: Generation) -> Part {
+        let is_canary = self.reload.as_ref().is_some_and(|reload| {
+            reload.way == Way::Forward && !reload.is_proven && reload.to == generation
+        });
+        if is_canary || self.incumbent(place.0, place.1).is_some() {
+            return Part::Successor { why: None };
+        }
+        let seat = self.seat(place);
+        seat.is_fresh = false;
+        seat.due = None;
+        seat.parked = None;
+        Part::Incumbent
+    }
+
     /// A rollout that empties slots says nothing of those that nobody serves in, so who is ordered
     /// for one may be a restart or not: until all these are too old to matter, it is not known
     /// whether there is room for another restart.
     pub(super) fn is_unsure(&self, now: Instant, role: Role) -> bool {
         let is_unsure = self.unsure_until.is_some_and(|until| now < until);
-        role == Role::Worker && (self.may_be_missing() > 0 || is_unsure)
+        role == Role::Worker && (self.is_blurred || self.may_be_missing() > 0 || is_unsure)
     }
 
     pub(super) fn doubt(&mut self, now: Instant) {
@@ -226,6 +250,10 @@ impl Oracle {
 
     /// The supervisor takes the slot from one who could go on, before another one is there: may it?
     pub(super) fn is_emptied(&mut self, now: Instant, id: WorkerId) {
+        if self.is_blurred {
+            self.worker(id).part = Part::Nobody;
+            return;
+        }
         let worker = &self.workers[&id];
         let (place, generation) = ((worker.role, worker.slot), worker.generation);
         let is_served = worker.standing == Standing::Serving;
@@ -268,11 +296,10 @@ impl Oracle {
 impl Oracle {
     pub(super) fn is_worn(&mut self, now: Instant, id: WorkerId, why: Wear) {
         let (max_age, percent) = (self.plan.max_age, self.plan.jitter.percent);
+        let is_blurred = self.is_blurred;
         let worker = self.known(id);
-        assert_eq!(
-            (worker.part, worker.standing),
-            (Part::Incumbent, Standing::Serving)
-        );
+        assert_eq!(worker.standing, Standing::Serving);
+        assert!(is_blurred || worker.part == Part::Incumbent);
         assert_eq!(worker.worn, None, "told once");
         if why == Wear::Age {
             let least = max_age.expect("a limit") * (100 - u32::from(percent)) / 100;
@@ -300,6 +327,7 @@ impl Oracle {
                 || worker.part != Part::Incumbent
                 || worker.standing != Standing::Serving
                 || self.reload.is_some()
+                || self.is_blurred
                 || is_renewed
             {
                 continue;
@@ -325,7 +353,7 @@ impl Oracle {
             .values()
             .filter_map(|worker| match worker.part {
                 Part::Canary { until } => Some(until),
-                Part::Incumbent if worker.is_disturbed => None,
+                Part::Incumbent if worker.is_disturbed || self.is_blurred => None,
                 Part::Incumbent => worker.worn.map(|(_, from)| from).filter(|it| *it > now),
                 Part::Successor { .. } | Part::Nobody => None,
             });

@@ -141,6 +141,9 @@ impl Oracle {
             role == Role::Worker || !self.is_occupied(role, slot),
             "two agents in one slot"
         );
+        if self.is_blurred && role == Role::Worker {
+            return self.blurred_part(place, generation);
+        }
         let incumbent = self.incumbent(role, slot);
         let seat = &self.seats[&place];
         if generation != self.generation {
@@ -234,6 +237,13 @@ impl Oracle {
     pub(super) fn is_replaced(&mut self, now: Instant, who: Who, by: Who) {
         assert_eq!((who.role, who.slot), (by.role, by.slot));
         self.canary_is_proven(now);
+        if self.is_blurred {
+            self.known(by.worker).part = Part::Incumbent;
+            let who = self.known(who.worker);
+            who.part = Part::Nobody;
+            who.is_replaced = true;
+            return;
+        }
         assert!(self.known(who.worker).is_replaced, "it has the slot");
         let by = self.known(by.worker);
         assert_eq!(
@@ -245,6 +255,9 @@ impl Oracle {
 
     /// What was said about the slot has to be what becomes of it.
     pub(super) fn told_next(&mut self, now: Instant, who: Who, next: Option<Next>) {
+        if self.is_blurred && who.role == Role::Worker {
+            return;
+        }
         let seat = self.seats.get(&(who.role, who.slot));
         match next {
             Some(Next::RestartIn(delay)) => {
@@ -285,8 +298,10 @@ impl Oracle {
             return;
         }
         assert!(!self.has_room(now, role), "parked although there is room");
+        let is_blurred = self.is_blurred && role == Role::Worker;
         let seat = self.seat((role, slot));
-        assert!(seat.due.take().is_some_and(|due| due <= now));
+        let was_due = seat.due.take().is_some_and(|due| due <= now);
+        assert!(was_due || is_blurred);
         seat.parked = Some(Parked::GaveUp);
     }
 
@@ -294,11 +309,14 @@ impl Oracle {
     pub(crate) fn has_recovered(&self) {
         assert!(self.reload.is_none(), "the rollout does not end");
         for (&(role, slot), seat) in &self.seats {
-            let is_there = self.serves(role, slot.0) || seat.parked.is_some();
+            let mut workers = self.workers.values();
+            let is_there = seat.parked.is_some()
+                || workers
+                    .any(|it| (it.role, it.slot, it.standing) == (role, slot, Standing::Serving));
             assert!(is_there, "nobody serves in {role} {slot}");
         }
         for (id, worker) in &self.workers {
-            if worker.part == Part::Incumbent {
+            if worker.part == Part::Incumbent && !self.is_blurred {
                 let is_right = worker.generation == self.generation
                     || worker.is_kept
                     || worker.role == Role::Agent;
