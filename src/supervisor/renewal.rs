@@ -4,7 +4,7 @@
 //! The successor starts first, and takes the seat when it is ready; whoever loses a seat leaves. Only
 //! a rollout that may do without somebody, and the agents, who must never be two, empty the seat first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -176,8 +176,11 @@ impl Supervisor {
         };
         let seat = &mut self.seats[index];
         match (errand, &self.plan.restart) {
-            (Errand::Wear(why), Restart::Always { backoff, .. }) if why != Wear::Asked => {
-                let delay = seat.backoff.fail(backoff, Duration::ZERO);
+            (Errand::Wear(why), restart) if why != Wear::Asked => {
+                let delay = match restart {
+                    Restart::Always { backoff, .. } => seat.backoff.fail(backoff, Duration::ZERO),
+                    Restart::Never => SECOND_TRY,
+                };
                 let from = after(now, delay);
                 seat.renewal = Renewal::Due { why, from };
                 return Next::RestartIn(delay);
@@ -385,3 +388,7 @@ impl Supervisor {
             .min()
     }
 }
+
+/// Without restarts there is no back-off, but whoever wears out does not last for ever: so long after
+/// a successor that failed comes the next one.
+const SECOND_TRY: Duration = Duration::from_secs(60);

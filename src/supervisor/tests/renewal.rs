@@ -238,3 +238,17 @@ fn who_is_too_old_when_its_turn_comes_is_noticed_at_once() {
     s.exits(1, code(0)).expect([forget(1), spawn(3, 0)]);
     assert_eq!(s.alarm(), Some(secs(120)));
 }
+
+/// There is nothing to lose, and no reason to try as fast as possible.
+#[test]
+fn without_restarts_a_successor_that_fails_is_tried_again_a_minute_later() {
+    let mut s = Script::serving(Plan {
+        restart: Restart::Never,
+        max_age: Some(secs(5)),
+        ..plan(0, 1)
+    });
+    s.advance(secs(5)).expect([spawn(2, 0)]);
+    s.spawn_fails(2).expect([forget(2)]);
+    s.advance(millis(59_999)).expect_nothing();
+    s.advance(millis(1)).expect([spawn(3, 0)]);
+}
