@@ -323,7 +323,7 @@ impl World {
             }
             Item::Recovered => {
                 if self.oracle.era == Era::Up {
-                    self.oracle.has_recovered();
+                    self.oracle.has_recovered(&self.supervisor);
                     self.has_recovered = true;
                 }
             }

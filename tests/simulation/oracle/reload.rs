@@ -234,7 +234,7 @@ impl Oracle {
     pub(super) fn is_outdated(&self, generation: Generation) -> bool {
         self.reload.as_ref().is_some_and(|reload| match reload.way {
             Way::Forward => generation != reload.to,
-            Way::Back => generation == reload.to,
+            Way::Back => generation != self.generation,
         })
     }
 

@@ -75,12 +75,13 @@ impl Oracle {
         let place = (Role::Worker, slot);
         let is_rollout = self.reload.is_some();
         let is_back = self.reload.as_ref().is_some_and(|it| it.way == Way::Back);
-        let again = match (why, &self.plan.restart) {
-            (Some(why), Restart::Always { .. }) if why != Wear::Asked => {
-                Some((why, now + self.delay(place, Duration::ZERO)))
-            }
-            (Some(_) | None, _) => None,
-        };
+        let again = why.filter(|why| *why != Wear::Asked).map(|why| {
+            let delay = match self.plan.restart {
+                Restart::Always { .. } => self.delay(place, Duration::ZERO),
+                Restart::Never => Duration::from_secs(60),
+            };
+            (why, now + delay)
+        });
         let Some(incumbent) = self.incumbent(Role::Worker, slot) else {
             return;
         };
@@ -103,7 +104,8 @@ impl Oracle {
         if served >= backoff.healthy_after {
             seat.row = 0;
         }
-        let exponent = i32::try_from(seat.row).expect("not so many");
+        // More is longer than any delay, and longer than a float can say.
+        let exponent = i32::try_from(seat.row.min(100)).expect("not so many");
         seat.row += 1;
         backoff
             .first
@@ -306,11 +308,13 @@ impl Oracle {
     }
 
     /// Everybody behaved for long enough: is everybody there who is not given up?
-    pub(crate) fn has_recovered(&self) {
+    pub(crate) fn has_recovered(&self, supervisor: &Supervisor) {
         assert!(self.reload.is_none(), "the rollout does not end");
         for (&(role, slot), seat) in &self.seats {
             let mut workers = self.workers.values();
+            let is_kept = !self.is_blurred || supervisor.is_kept(role, slot);
             let is_there = seat.parked.is_some()
+                || !is_kept
                 || workers
                     .any(|it| (it.role, it.slot, it.standing) == (role, slot, Standing::Serving));
             assert!(is_there, "nobody serves in {role} {slot}");
