@@ -3,8 +3,14 @@
 mod boot;
 mod disorder;
 mod hang;
+mod health;
 mod leave;
 mod notices;
+mod order;
+mod renewal;
 mod restart;
+mod rollout;
+mod scale;
 mod script;
+mod spare;
 mod stop;
