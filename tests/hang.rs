@@ -76,9 +76,10 @@ fn an_agent_that_hangs_is_replaced() {
         line.contains(&format!("agent slot=0 gen=1 pid={victim}")),
         "{line}"
     );
+    // What it does must not be done by two, so it has to be gone first.
+    cluster.await_text("exited after ");
     let successor = cluster.await_text("] agent slot=0 gen=1 pid=");
     assert_ne!(pid_in(&successor), victim);
-    cluster.await_text("exited after ");
     assert_eq!(cluster.stop().code(), 0);
 }
 
