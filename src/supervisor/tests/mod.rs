@@ -7,4 +7,5 @@ mod leave;
 mod notices;
 mod restart;
 mod script;
+mod settled;
 mod stop;
