@@ -95,11 +95,6 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
         return Err(PreflightError::NoProcess);
     }
-    if config.workers > MAX_WORKERS {
-        return Err(PreflightError::TooManyWorkers {
-            workers: config.workers,
-        });
-    }
     if let Some(given) = config.hang_timeout
         && given < LEAST_HANG_TIMEOUT
     {
@@ -110,7 +105,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     {
         return Err(PreflightError::StallTimeoutTooShort { given });
     }
-    check_descriptors(&config)?;
+    check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
     config.program = check_program(config.program)?;
     config.agents = config
@@ -119,6 +114,14 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         .map(check_program)
         .collect::<Result<_, _>>()?;
     Ok(config)
+}
+
+/// Whether the master can have so many workers.
+pub(crate) fn check_workers(config: &Config, workers: u32) -> Result<(), PreflightError> {
+    if workers > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers { workers });
+    }
+    check_descriptors(config, workers)
 }
 
 /// No name and no inherited descriptor can be had twice.
@@ -145,19 +148,19 @@ fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
+fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {
     let Ok(limit) = NofileLimit::current() else {
         return Ok(());
     };
     let listeners = config.listeners.len() as u64;
     let each = DESCRIPTORS_PER_PROCESS + DESCRIPTORS_PER_QUEUE * listeners.max(1);
     let own = DESCRIPTORS_OF_MASTER + listeners;
-    let needed = own + each * (u64::from(config.workers) + config.agents.len() as u64);
+    let needed = own + each * (u64::from(workers) + config.agents.len() as u64);
     if needed <= limit.hard {
         return Ok(());
     }
     Err(PreflightError::TooFewDescriptors {
-        workers: config.workers,
+        workers,
         needed,
         limit: limit.hard,
         possible: limit.hard.saturating_sub(own) / each,

@@ -1,5 +1,6 @@
 //! The flags, and what they mean for the configuration.
 
+mod control;
 mod renewal;
 
 use std::env;
@@ -14,6 +15,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::control::Control;
 use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
@@ -167,6 +169,9 @@ pub(super) struct Args {
     #[command(flatten)]
     renewal: Renewal,
 
+    #[command(flatten)]
+    control: Control,
+
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) pidfile: Option<PathBuf>,
@@ -260,6 +265,7 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
+        self.control.apply(&mut config);
         Ok((config, count))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use crate::config::program::Program;
 use crate::reactor::acceptor::ListenerStatus;
@@ -13,6 +14,8 @@ pub(super) struct Banner<'a> {
     /// Where the number of workers comes from.
     pub(super) count: &'a str,
     pub(super) listeners: &'a [ListenerStatus],
+    /// Where rr-ctl reaches the master.
+    pub(super) control: Option<&'a Path>,
 }
 
 /// What the workers run.
@@ -65,6 +68,9 @@ impl fmt::Display for Banner<'_> {
         }
         if self.listeners.is_empty() {
             writeln!(f, "  {label:9} on what the workers ask for")?;
+        }
+        if let Some(path) = self.control {
+            writeln!(f, "  control   {}", path.display())?;
         }
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;

@@ -95,6 +95,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        set_log_level: Some(logging::set_level),
     };
     let master = Master::bind_in(config, host)?;
     let banner = Banner {
@@ -102,6 +103,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         workers,
         count: &count,
         listeners: master.listeners(),
+        control: master.control(),
     };
     logging.print(&banner.to_string());
     let code = master.run().map_err(|err| internal("run the loop", &err))?;

@@ -1,6 +1,7 @@
 //! The configuration: everything that a master needs to know before it starts. Data only; whether
 //! this machine can run it is for `preflight` to find out.
 
+pub mod control;
 pub mod listener;
 pub mod program;
 pub mod restart;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use worker_proto::ids::{Role, Slot};
 
+use crate::config::control::ControlSocket;
 use crate::config::listener::ListenerSpec;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
@@ -68,6 +70,8 @@ pub struct Config {
     pub rollout: RolloutPlan,
     /// When a worker that does nothing wrong is replaced.
     pub recycling: Recycling,
+    /// Where operators reach the master.
+    pub control: ControlSocket,
 }
 
 /// What a worker may have bound that was not declared.
@@ -139,6 +143,7 @@ impl Config {
             unhealthy_exit: None,
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
+            control: ControlSocket::default(),
         }
     }
 

@@ -82,6 +82,8 @@ impl Reactor {
             }
             Action::Notify(notice) => {
                 log(&notice, &self.processes);
+                self.chronicle_notice(&notice);
+                let mut turn = turn!(self, now);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
@@ -99,6 +101,7 @@ impl Reactor {
                 self.acceptor.refuse_held(&mut turn);
                 self.acceptor.abandon(self.poll.registry());
                 self.progress = Progress::Finished(code);
+                self.announce_end(code);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! It blocks only in `poll`. It decides nothing about processes: that is the supervisor's.
 
 pub(crate) mod acceptor;
+mod change;
 mod clock;
 mod closer;
 pub(crate) mod command;
@@ -11,12 +12,15 @@ pub(crate) mod counters;
 mod execute;
 mod link;
 pub(crate) mod load;
+mod operators;
 mod process;
 mod queue;
+mod report;
 pub(crate) mod serving;
 mod spawner;
 mod talk;
 mod token;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -25,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use log::LevelFilter;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 use nix::poll::PollTimeout;
@@ -34,13 +39,18 @@ use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
-use self::command::{Command, Status};
+use self::command::{Answer, Command, Origin, Status};
 use self::load::Loads;
 use self::process::Process;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
+use self::waiting::Waiting;
 use crate::config::Config;
+use crate::control::change::Change;
+use crate::control::chronicle::Chronicle;
+use crate::control::protocol::When;
+use crate::control::server::Server;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
@@ -92,6 +102,15 @@ pub(crate) struct Reactor {
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
+    started: Instant,
+    chronicle: Chronicle,
+    /// The control socket, if there is one.
+    server: Option<Server>,
+    /// Those who wait for a change to be done.
+    waiting: Vec<Waiting>,
+    /// The number of workers was changed, and the cluster has not come to rest since.
+    is_scaling: bool,
+    set_log_level: Option<fn(LevelFilter)>,
 }
 
 /// How far the master's life is.
@@ -110,6 +129,8 @@ pub(crate) struct Host {
     pub(crate) signals: Option<Signals>,
     /// The limit that the binary was started with, if it raised its own.
     pub(crate) nofile: Option<NofileLimit>,
+    /// Changes what is logged, if the log is the binary's.
+    pub(crate) set_log_level: Option<fn(LevelFilter)>,
 }
 
 impl Host {
@@ -172,6 +193,12 @@ impl Reactor {
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
+            started: clock::now(),
+            chronicle: Chronicle::default(),
+            server: None,
+            waiting: Vec::new(),
+            is_scaling: false,
+            set_log_level: host.set_log_level,
         };
         Ok((reactor, waker))
     }
@@ -187,6 +214,7 @@ impl Reactor {
     /// connections.
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.announce_setup();
         self.supervisor.handle(clock::now(), Event::Start);
         loop {
             let now = clock::now();
@@ -199,6 +227,8 @@ impl Reactor {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.note_rest(now);
+            self.flush_operators(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
@@ -213,11 +243,13 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.serve_operators(now);
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.acceptor.is_unfinished() || !self.talkative.is_empty() {
+        let has_operators_to_hear = self.server.as_ref().is_some_and(Server::is_unfinished);
+        if self.acceptor.is_unfinished() || !self.talkative.is_empty() || has_operators_to_hear {
             return Some(Duration::ZERO);
         }
         let deadline = [
@@ -225,6 +257,7 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.starved.values().min().copied(),
+            self.server.as_ref().and_then(Server::deadline),
         ];
         let now = clock::now();
         deadline
@@ -256,6 +289,12 @@ impl Reactor {
                 }
             }
             Source::Exit(worker) => self.reap(worker, now),
+            Source::Door => self.let_operators_in(),
+            Source::Operator(client) => {
+                if let Some(server) = &mut self.server {
+                    server.note_ready(client);
+                }
+            }
         }
     }
 
@@ -286,7 +325,11 @@ impl Reactor {
     fn read_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop(stop) => self.supervisor.handle(now, Event::Stop(stop)),
+                Command::Change(change, answer) => {
+                    let by = (Origin::Handle, When::Begun);
+                    self.change(now, &change, by, answer);
+                }
+                Command::Events(events) => self.chronicle.subscribe(events),
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
@@ -319,7 +362,8 @@ impl Reactor {
                     } else {
                         Stop::Graceful
                     };
-                    self.supervisor.handle(now, Event::Stop(stop));
+                    let by = (Origin::Signal(signal), When::Begun);
+                    self.change(now, &Change::Stop(stop), by, Answer::Nobody);
                 }
                 Ok(None) => break,
                 Err(err) => {

@@ -11,7 +11,8 @@ use worker_proto::ids::{Role, WorkerId};
 use super::acceptor::Asker;
 use super::link::{Broken, Flushed, Heard, Link};
 use super::process::Process;
-use super::{Reactor, turn};
+use super::{Reactor, clock, turn};
+use crate::control::event::Fact;
 use crate::supervisor::{Disconnect, Event};
 
 impl Reactor {
@@ -106,6 +107,8 @@ impl Reactor {
         let mut turn = turn!(self, now);
         match self.acceptor.listen(asker, listen, &mut turn) {
             Ok(grant) => {
+                let fact = Fact::listening(process.who(), &grant.name, &grant.address);
+                self.announce(clock::wall(), fact);
                 let listening = Listening {
                     request,
                     listener: grant.listener,

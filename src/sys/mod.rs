@@ -10,6 +10,7 @@
 pub(crate) mod activity;
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod door;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
 pub(crate) mod limits;

@@ -78,7 +78,7 @@ impl Pidfd {
     pub(crate) fn signal(&self, order: Order) -> io::Result<()> {
         match order {
             Order::Terminate => self.signal_group(Signal::SIGTERM),
-            Order::Abort => self.signal_process(Signal::SIGABRT),
+            Order::Abort => self.send(Signal::SIGABRT as i32),
             Order::Kill => self.signal_group(Signal::SIGKILL),
         }
     }
@@ -88,18 +88,19 @@ impl Pidfd {
         let pid = Pid::from_raw(self.pid.cast_signed());
         match signal::killpg(pid, signal) {
             Ok(()) => Ok(()),
-            Err(Errno::ESRCH) => self.signal_process(signal),
+            Err(Errno::ESRCH) => self.send(signal as i32),
             Err(err) => Err(err.into()),
         }
     }
 
-    fn signal_process(&self, signal: Signal) -> io::Result<()> {
+    /// Sends the process, and nobody else, a signal by its number.
+    pub(crate) fn send(&self, signal: i32) -> io::Result<()> {
         // SAFETY: pidfd_send_signal takes a descriptor, a number and a null siginfo pointer.
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.fd.as_raw_fd(),
-                signal as libc::c_int,
+                signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )

@@ -194,8 +194,12 @@ impl Cluster {
             .log
             .iter()
             .skip_while(|line| !line.starts_with("  listening"));
-        let listening =
-            listening.take_while(|line| !is_last(line) && !line.trim_start().starts_with("try "));
+        let listening = listening.take_while(|line| {
+            !is_last(line)
+                && !["control ", "try "]
+                    .iter()
+                    .any(|label| line.trim_start().starts_with(label))
+        });
         let found: Vec<_> = listening
             .map(|line| line.trim_start().trim_start_matches("listening").trim())
             .map(|line| line.split([' ', ',']).next().unwrap().to_owned())
