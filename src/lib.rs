@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod ctl;
 pub mod dispatch;
 mod exit_code;
 #[path = "../examples/hello_http.rs"]
