@@ -213,7 +213,10 @@ pub const COMMANDS: &[&str] = &[
 /// When it is no request; the message says what would be one.
 pub fn decode(line: &[u8]) -> Result<Request, BadRequest> {
     let mut id = None;
-    decode_with(line, &mut id).map_err(|message| BadRequest { id, message })
+    decode_with(line, &mut id).map_err(|message| {
+        let message = quotable(&message);
+        BadRequest { id, message }
+    })
 }
 
 fn decode_with(line: &[u8], id: &mut Option<u64>) -> Result<Request, String> {
@@ -236,7 +239,52 @@ fn decode_with(line: &[u8], id: &mut Option<u64>) -> Result<Request, String> {
     let wire: Wire =
         serde_json::from_value(Value::Object(fields)).map_err(|err| err.to_string())?;
     let command = Command::try_from(wire)?;
+    if let Command::Change { change, .. } = &command
+        && names(change).is_some_and(|name| name.len() > LONGEST_NAME)
+    {
+        return Err(format!("a name has at most {LONGEST_NAME} bytes"));
+    }
     Ok(Request { id, command })
+}
+
+/// What an operator calls something in the change: it goes into the log.
+fn names(change: &Change) -> Option<&str> {
+    match change {
+        Change::Pause(listener) | Change::Resume(listener) => listener.as_deref(),
+        Change::Restart(target)
+        | Change::Drain(target)
+        | Change::Kill(target)
+        | Change::Signal {
+            to: Recipients::One(target),
+            ..
+        } => match target {
+            Target::Agent { name } => Some(name),
+            Target::Slot { .. } => None,
+        },
+        Change::Signal { .. }
+        | Change::Stop(_)
+        | Change::Reload
+        | Change::AbortReload
+        | Change::Scale(_)
+        | Change::LogLevel(_) => None,
+    }
+}
+
+/// What was given is in the message, and may contain anything, and much of it.
+fn quotable(message: &str) -> String {
+    let mut quoted = String::new();
+    for c in message.chars() {
+        if quoted.len() >= LONGEST_MESSAGE {
+            quoted.push('…');
+            break;
+        }
+        if c.is_control() {
+            quoted.extend(c.escape_default());
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
 }
 
 /// Writes a request, its end of line included.
@@ -357,6 +405,12 @@ fn parse_level(level: &str) -> Result<LevelFilter, String> {
         .map_err(|_| format!("level {level:?}: there are error, warn, info, debug, trace and off"))
 }
 
+/// Of a listener or an agent.
+const LONGEST_NAME: usize = 256;
+
+/// Enough for every field that there is.
+const LONGEST_MESSAGE: usize = 500;
+
 /// How much of an unknown command is repeated.
 const LONGEST_QUOTE: usize = 40;
 
@@ -438,6 +492,13 @@ mod tests {
             let message = refusal(line);
             assert!(message.contains(expected), "{line}: {message}");
         }
+        let long = format!(
+            r#"{{"id":1,"command":"pause","listener":"{}"}}"#,
+            "x".repeat(300)
+        );
+        assert!(refusal(&long).contains("at most 256 bytes"));
+        let wild = refusal(r#"{"id":1,"command":"status","\u001b[2J":1}"#);
+        assert!(!wild.contains('\x1b'), "{wild}");
         let bad = decode(br#"{"id":9,"command":"x"}"#).unwrap_err();
         assert_eq!(bad.id, Some(9), "so that the answer can be told apart");
     }

@@ -17,7 +17,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use self::args::{Action, Args};
-use self::screen::Screen;
+use self::screen::{Screen, printable};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
@@ -68,7 +68,7 @@ pub fn main() -> process::ExitCode {
     match run(&args) {
         Ok(()) | Err(Quiet::NobodyReads) => ExitCode::Done.into(),
         Err(Quiet::Failure(Failure { code, reason })) => {
-            let _ = writeln!(io::stderr(), "rr-ctl: {reason}");
+            let _ = writeln!(io::stderr(), "rr-ctl: {}", shown(&reason));
             code.into()
         }
     }
@@ -122,9 +122,9 @@ fn change(
     if args.json {
         return screen.json(&answer);
     }
-    let message = answer["message"].as_str().unwrap_or("done");
+    let message = printable(answer["message"].as_str().unwrap_or("done"));
     match (waits, &args.action) {
-        (true, Action::Stop { .. }) | (false, _) => screen.line(message),
+        (true, Action::Stop { .. }) | (false, _) => screen.line(&message),
         (true, _) => screen.line(&format!("done: {message}")),
     }
 }
@@ -210,13 +210,19 @@ fn await_answer(
     }
 }
 
+/// Line by line: a list of masters is several.
+fn shown(reason: &str) -> String {
+    let lines: Vec<_> = reason.lines().map(printable).collect();
+    lines.join("\n")
+}
+
 /// What happens on the way is no result.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "one of several ways to show a line"
 )]
 fn progress(text: &str) -> Result<(), Quiet> {
-    let _ = writeln!(io::stderr(), "  {text}");
+    let _ = writeln!(io::stderr(), "  {}", printable(text));
     Ok(())
 }
 

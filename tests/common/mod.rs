@@ -14,6 +14,7 @@ pub mod command;
 pub mod evidence;
 pub mod gate;
 pub mod load;
+pub mod operator;
 pub mod processes;
 pub mod sockets;
 pub mod terminal;
@@ -211,6 +212,12 @@ impl Cluster {
             self.log()
         );
         found
+    }
+
+    /// The control socket that the start-up screen shows.
+    pub fn control(&mut self) -> PathBuf {
+        let line = self.find_line("the control socket", |line| line.starts_with("  control "));
+        PathBuf::from(line.trim_start().trim_start_matches("control").trim())
     }
 
     /// The process that became ready last in each slot of the workers, as the log tells it.

@@ -38,6 +38,7 @@ decoders! {
     address,
     ancillary,
     connections,
+    control_request,
     environment,
     flags,
     from_master,
