@@ -1,7 +1,7 @@
 //! The status as a person reads it: a line about the master, its processes, its listeners.
 //!
-//! On a narrow terminal the columns go that tell least; nothing is ever broken into two lines but the
-//! program and the names of listeners.
+//! Where the terminal is too narrow for them the columns go that tell least. Only when none is left that
+//! could go are cells broken into lines.
 
 use std::fmt::Write;
 
@@ -10,12 +10,12 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row
 use super::screen::{Palette, Tone, printable};
 use crate::control::status::{Cluster, Listener, Master, Worker};
 
-/// A column: its heading, how it is aligned, on which width it is shown, and what is in it.
+/// A column: its heading, how it is aligned, how soon it goes, and what is in it.
 struct Column<T> {
     heading: &'static str,
     alignment: CellAlignment,
-    /// The narrowest terminal that it is shown on.
-    least: u16,
+    /// The largest goes first, and 0 never.
+    rank: u8,
     cell: fn(&T) -> (String, Tone),
 }
 
@@ -26,11 +26,11 @@ pub(super) fn status(cluster: &Cluster, width: Option<u16>, palette: Palette) ->
     let _ = writeln!(
         text,
         "\n{}",
-        table(&columns, &cluster.workers, width, palette)
+        table(columns, &cluster.workers, width, palette)
     );
     if !cluster.listeners.is_empty() {
         let columns = listener_columns();
-        let listeners = table(&columns, &cluster.listeners, width, palette);
+        let listeners = table(columns, &cluster.listeners, width, palette);
         let _ = writeln!(text, "\n{listeners}");
     }
     text
@@ -82,17 +82,20 @@ fn headline(cluster: &Cluster, palette: Palette) -> String {
 fn worker_columns() -> Vec<Column<Worker>> {
     use CellAlignment::{Left, Right};
     vec![
-        column("SLOT", Left, 0, |it: &Worker| match (&it.name, &*it.role) {
-            (Some(name), _) => format!("agent:{}", printable(name)).into_plain(),
-            (None, "agent") => format!("agent:{}", it.slot).into_plain(),
-            (None, _) => it.slot.to_string().into_plain(),
+        column("SLOT", Left, 0, |it: &Worker| match it.role.as_str() {
+            "agent" => format!("agent:{}", it.slot).into_plain(),
+            _ => it.slot.to_string().into_plain(),
         }),
-        column("WORKER", Left, 0, |it| {
+        column("NAME", Left, 9, |it| {
+            let name = it.name.as_deref().unwrap_or_default();
+            printable(name).into_plain()
+        }),
+        column("WORKER", Left, 7, |it| {
             it.worker
                 .map_or_else(|| "-".to_owned(), |id| format!("w{id}"))
                 .into_plain()
         }),
-        column("GEN", Right, 0, |it| it.generation.to_string().into_plain()),
+        column("GEN", Right, 4, |it| it.generation.to_string().into_plain()),
         column("PID", Right, 0, |it| or_dash(it.pid.map(u64::from))),
         column("STATE", Left, 0, |it| {
             let tone = match it.state.as_str() {
@@ -103,17 +106,17 @@ fn worker_columns() -> Vec<Column<Worker>> {
             };
             (it.state.clone(), tone)
         }),
-        column("FOR", Right, 90, |it| {
+        column("FOR", Right, 10, |it| {
             it.state_ms
                 .map_or_else(|| "-".to_owned(), span)
                 .into_plain()
         }),
-        column("UP", Right, 0, |it| {
+        column("UP", Right, 2, |it| {
             it.uptime_ms
                 .map_or_else(|| "-".to_owned(), span)
                 .into_plain()
         }),
-        column("RESTARTS", Right, 0, |it| {
+        column("RESTARTS", Right, 5, |it| {
             let tone = if it.restarts > 0 {
                 Tone::Changing
             } else {
@@ -121,19 +124,19 @@ fn worker_columns() -> Vec<Column<Worker>> {
             };
             (it.restarts.to_string(), tone)
         }),
-        column("ACTIVE", Right, 0, |it| {
+        column("ACTIVE", Right, 1, |it| {
             or_dash(it.load.as_ref().and_then(|it| it.active))
         }),
-        column("RECEIVED", Right, 0, |it| {
+        column("RECEIVED", Right, 3, |it| {
             or_dash(it.load.as_ref().and_then(|it| it.received))
         }),
-        column("GIVEN", Right, 120, |it| {
+        column("GIVEN", Right, 12, |it| {
             or_dash(it.load.as_ref().map(|it| it.given))
         }),
-        column("UNREAD", Right, 100, |it| {
+        column("UNREAD", Right, 8, |it| {
             or_dash(it.load.as_ref().map(|it| it.unread))
         }),
-        column("ASIDE", Left, 0, |it| {
+        column("ASIDE", Left, 6, |it| {
             let aside = it.load.as_ref().map(|it| it.aside.join(" "));
             (aside.unwrap_or_default(), Tone::Bad)
         }),
@@ -146,9 +149,7 @@ fn listener_columns() -> Vec<Column<Listener>> {
         column("LISTENER", Left, 0, |it: &Listener| {
             printable(&it.name).into_plain()
         }),
-        column("ADDRESS", Left, 100, |it| {
-            printable(&it.address).into_plain()
-        }),
+        column("ADDRESS", Left, 2, |it| printable(&it.address).into_plain()),
         column("STATE", Left, 0, |it| match it.paused {
             true => ("paused".to_owned(), Tone::Changing),
             false => ("open".to_owned(), Tone::Good),
@@ -156,11 +157,11 @@ fn listener_columns() -> Vec<Column<Listener>> {
         column("ACCEPTED", Right, 0, |it| {
             it.accepted.to_string().into_plain()
         }),
-        column("HELD", Right, 0, |it| it.held.to_string().into_plain()),
-        column("RECLAIMED", Right, 0, |it| {
+        column("HELD", Right, 3, |it| it.held.to_string().into_plain()),
+        column("RECLAIMED", Right, 4, |it| {
             it.reclaimed.to_string().into_plain()
         }),
-        column("REFUSED", Right, 0, |it| {
+        column("REFUSED", Right, 1, |it| {
             let tone = if it.refused > 0 {
                 Tone::Bad
             } else {
@@ -168,8 +169,8 @@ fn listener_columns() -> Vec<Column<Listener>> {
             };
             (it.refused.to_string(), tone)
         }),
-        column("MOVED", Right, 100, |it| it.moved.to_string().into_plain()),
-        column("SKIPPED", Right, 100, |it| {
+        column("MOVED", Right, 5, |it| it.moved.to_string().into_plain()),
+        column("SKIPPED", Right, 6, |it| {
             it.skipped.to_string().into_plain()
         }),
     ]
@@ -178,44 +179,67 @@ fn listener_columns() -> Vec<Column<Listener>> {
 fn column<T>(
     heading: &'static str,
     alignment: CellAlignment,
-    least: u16,
+    rank: u8,
     cell: fn(&T) -> (String, Tone),
 ) -> Column<T> {
     Column {
         heading,
         alignment,
-        least,
+        rank,
         cell,
     }
 }
 
-fn table<T>(columns: &[Column<T>], rows: &[T], width: Option<u16>, palette: Palette) -> String {
-    let shown = columns
-        .iter()
-        .filter(|it| width.is_none_or(|width| it.least <= width));
-    let shown: Vec<_> = shown.collect();
+/// With as many columns as fit.
+fn table<T>(
+    mut columns: Vec<Column<T>>,
+    rows: &[T],
+    width: Option<u16>,
+    palette: Palette,
+) -> String {
+    columns.retain(|it| it.rank == 0 || rows.iter().any(|row| !(it.cell)(row).0.is_empty()));
+    loop {
+        let mut table = layout(&columns, rows, palette);
+        let Some(width) = width else {
+            return joined(&table);
+        };
+        // Without what colours it.
+        let plain = layout(&columns, rows, Palette::Plain);
+        let is_narrow = |line: String| line.trim_end().chars().count() <= usize::from(width);
+        if plain.lines().all(is_narrow) {
+            return joined(&table);
+        }
+        let first_to_go = columns
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, column)| column.rank);
+        match first_to_go {
+            Some((index, column)) if column.rank > 0 => drop(columns.remove(index)),
+            Some(_) | None => {
+                table.set_content_arrangement(ContentArrangement::Dynamic);
+                return joined(table.set_width(width));
+            }
+        }
+    }
+}
+
+fn layout<T>(columns: &[Column<T>], rows: &[T], palette: Palette) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
     match palette {
         Palette::Colours => table.enforce_styling(),
         Palette::Plain => table.force_no_tty(),
     };
-    match width {
-        Some(width) => table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width),
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
-    let headings = shown.iter().map(|column| {
+    table.set_header(columns.iter().map(|column| {
         let cell = Cell::new(column.heading).set_alignment(column.alignment);
         match palette {
             Palette::Colours => cell.add_attribute(Attribute::Bold),
             Palette::Plain => cell,
         }
-    });
-    table.set_header(headings);
+    }));
     for row in rows {
-        let cells = shown.iter().map(|column| {
+        let cells = columns.iter().map(|column| {
             let (text, tone) = (column.cell)(row);
             let cell = Cell::new(text).set_alignment(column.alignment);
             match colour(tone) {
@@ -225,6 +249,10 @@ fn table<T>(columns: &[Column<T>], rows: &[T], width: Option<u16>, palette: Pale
         });
         table.add_row(Row::from(cells.collect::<Vec<_>>()));
     }
+    table
+}
+
+fn joined(table: &Table) -> String {
     let lines = table.lines().map(|line| line.trim_end().to_owned());
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -318,11 +346,20 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("1 of 2 workers serve"), "{text}");
-        assert!(
-            !text.contains("GIVEN") && text.contains("RECEIVED"),
-            "{text}"
-        );
+        assert!(text.contains("RECEIVED"), "{text}");
         assert_eq!(text.lines().count(), 7, "no row is broken:\n{text}");
+    }
+
+    #[test]
+    fn what_tells_least_goes_first_on_a_narrow_terminal() {
+        let columns = |width| {
+            let text = status(&cluster(), Some(width), Palette::Plain);
+            let heading = text.lines().find(|line| line.contains("SLOT")).unwrap();
+            assert!(heading.chars().count() <= usize::from(width), "{text}");
+            heading.split_whitespace().count()
+        };
+        let counts = [200, 70, 50, 30].map(columns);
+        assert!(counts.is_sorted_by(|more, less| more > less), "{counts:?}");
     }
 
     #[test]
