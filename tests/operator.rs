@@ -709,7 +709,8 @@ fn a_flood_of_requests_does_not_keep_clients_from_being_served() {
         .collect();
     load.await_more(200);
     for flood in floods {
-        assert!(flood.join().unwrap() <= 2000);
+        // All of them, though it had closed its side by then.
+        assert_eq!(flood.join().unwrap(), 2000);
     }
     let tally = load.stop();
     assert_eq!(tally.failures, [""; 0]);

@@ -132,12 +132,15 @@ impl fmt::Display for ClusterEvent {
 
 /// What a notice tells, in the order in which it happened.
 pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
-    let text = notice.to_string();
+    let text = short(&notice.to_string());
     let fact = match notice {
         Notice::Spawned { who } => about("fork", *who, text, json!({})),
-        Notice::SpawnFailed { who, reason, .. } => {
-            about("fork-failed", *who, text, json!({ "reason": reason }))
-        }
+        Notice::SpawnFailed { who, reason, .. } => about(
+            "fork-failed",
+            *who,
+            text,
+            json!({ "reason": short(reason) }),
+        ),
         Notice::Online { who } => about("online", *who, text, json!({})),
         Notice::Ready { who, took } => {
             let more = json!({ "took_ms": millis(*took) });
@@ -166,7 +169,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
         }
         Notice::Goodbye { who, .. } => about("goodbye", *who, text, json!({})),
         Notice::Retiring { who, reason, .. } => {
-            let more = json!({ "reason": reason });
+            let more = json!({ "reason": short(reason) });
             about("retiring", *who, text, more)
         }
         Notice::Worn { who, why } => {
@@ -212,7 +215,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
             let fields = json!({
                 "generation": generation.0,
                 "to": to.0,
-                "cause": cause.to_string(),
+                "cause": short(&cause.to_string()),
                 "why": rollback(cause),
             });
             Fact::of_cluster("reload-rollback", text, fields)
@@ -226,7 +229,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
             let fields = json!({
                 "generation": generation.0,
                 "to": to.0,
-                "cause": cause.to_string(),
+                "cause": short(&cause.to_string()),
                 "why": rollback(cause),
                 "took_ms": millis(*took),
             });
@@ -249,8 +252,8 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
         Notice::Disconnected { who, cause, .. } => {
             let (kind, what) = match cause {
                 Disconnect::Closed => ("closed", None),
-                Disconnect::Rejected { what } => ("rejected", Some(what)),
-                Disconnect::Violation { what } => ("violation", Some(what)),
+                Disconnect::Rejected { what } => ("rejected", Some(short(what))),
+                Disconnect::Violation { what } => ("violation", Some(short(what))),
             };
             let more = json!({ "cause": kind, "what": what });
             about("disconnect", *who, text, more)
@@ -402,6 +405,17 @@ fn object(value: Value) -> Map<String, Value> {
         }
     }
 }
+
+/// Processes may have much to say, and all of it is remembered for a while.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// How many characters of a text are told.
+const LONGEST_TEXT: usize = 1000;
 
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -33,6 +33,8 @@ pub(crate) struct Server {
     door: Door,
     clients: BTreeMap<ClientId, Client>,
     next: ClientId,
+    /// Somebody may wait at the door without a new event to say so: when to look.
+    look_again: Option<Instant>,
     /// What was sent along by mistake or malice: closing it may take long, so that is not for here.
     unwanted: Vec<OwnedFd>,
 }
@@ -41,8 +43,9 @@ pub(crate) struct Server {
 struct Client {
     socket: Socket,
     peer: Peer,
-    /// Readiness is reported once per change (`epoll(7)`).
+    /// Readiness is reported once per change (`epoll(7)`), here and below.
     is_readable: bool,
+    is_writable: bool,
     inbound: Vec<u8>,
     /// Up to here `inbound` has no end of line.
     searched: usize,
@@ -54,7 +57,7 @@ struct Client {
     /// Events that were left out since the last one that was not.
     lost: u64,
     /// It gets what is queued for it, and then the end.
-    is_leaving: bool,
+    leaving: Option<Over>,
 }
 
 /// What an operator says.
@@ -83,28 +86,40 @@ impl Server {
             door,
             clients: BTreeMap::new(),
             next: ClientId(0),
+            look_again: None,
             unwanted: Vec::new(),
         })
     }
 
-    /// Lets in whoever waits at the door and may come in.
+    /// Lets in whoever waits at the door and may come in, a few at a time.
     pub(crate) fn let_in(
         &mut self,
+        now: Instant,
         registry: &Registry,
         token: impl Fn(ClientId) -> Token,
         version: &str,
     ) {
-        loop {
+        self.look_again = Some(now);
+        for _ in 0..MOST_CLIENTS {
             match self.door.accept() {
                 Ok(Some(socket)) => self.admit(socket, registry, &token, version),
-                Ok(None) => return,
+                Ok(None) => {
+                    self.look_again = None;
+                    return;
+                }
+                // Out of descriptors or memory: trying again at once would spin.
                 Err(err) => {
-                    // Who waits is seen again with the next who comes.
-                    log::warn!("control socket: accept: {err}");
+                    log::warn!("control socket: accept: {err}, tried again in {RETRY_AFTER:?}");
+                    self.look_again = Some(now + RETRY_AFTER);
                     return;
                 }
             }
         }
+    }
+
+    /// Whether somebody may wait at the door since a moment that has come.
+    pub(crate) fn is_to_be_looked_at(&self, now: Instant) -> bool {
+        self.look_again.is_some_and(|at| at <= now)
     }
 
     fn admit(
@@ -152,6 +167,7 @@ impl Server {
     pub(crate) fn note_ready(&mut self, client: ClientId) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.is_readable = true;
+            client.is_writable = true;
         }
     }
 
@@ -233,10 +249,11 @@ impl Server {
         self.clients.values().any(Client::can_go_on)
     }
 
-    /// When the next client has read nothing for too long.
+    /// When the next client has read nothing for too long, or the door is to be looked at.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let unread = self.clients.values().filter_map(|it| it.unread_since);
-        unread.min().map(|since| since + PATIENCE)
+        let patience = unread.map(|since| since + PATIENCE);
+        patience.chain(self.look_again).min()
     }
 
     fn part(&mut self, id: ClientId, why: Over, registry: &Registry) {
@@ -260,13 +277,14 @@ impl Client {
             socket,
             peer,
             is_readable: true,
+            is_writable: true,
             inbound: Vec::new(),
             searched: 0,
             outbound: VecDeque::new(),
             unread_since: None,
             follows: None,
             lost: 0,
-            is_leaving: false,
+            leaving: None,
         }
     }
 
@@ -278,7 +296,7 @@ impl Client {
     ) -> Result<(), Over> {
         self.flush(now)?;
         for _ in 0..REQUESTS_PER_TURN {
-            if self.is_leaving || self.is_deaf() {
+            if self.leaving.is_some() || self.is_deaf() {
                 break;
             }
             match self.next_line() {
@@ -291,7 +309,7 @@ impl Client {
                     let message = format!("a request is at most {LONGEST_LINE} bytes long");
                     let said = fault("bad-request", message);
                     self.outbound.extend(Reply { id: None, said }.to_line());
-                    self.is_leaving = true;
+                    self.leaving = Some(Over::Misbehaved("sent a line without an end"));
                     self.flush(now)?;
                 }
                 None if self.is_readable => self.read(unwanted)?,
@@ -323,7 +341,11 @@ impl Client {
             Ok(packet) if unwanted.len() > before || packet.descriptors_lost => {
                 Err(Over::Misbehaved("sent descriptors"))
             }
-            Ok(packet) if packet.len == 0 => Err(Over::Left),
+            // It may have closed one direction only, and want its answers: `nc -N`.
+            Ok(packet) if packet.len == 0 => {
+                self.leaving = Some(Over::Left);
+                Ok(())
+            }
             Ok(packet) => {
                 self.inbound.extend(&chunk[..packet.len]);
                 Ok(())
@@ -338,29 +360,27 @@ impl Client {
 
     fn flush(&mut self, now: Instant) -> Result<(), Over> {
         while !self.outbound.is_empty() {
+            if !self.is_writable {
+                let since = *self.unread_since.get_or_insert(now);
+                return match now.saturating_duration_since(since) >= PATIENCE {
+                    true => Err(Over::Misbehaved("reads nothing")),
+                    false => Ok(()),
+                };
+            }
             let (front, _) = self.outbound.as_slices();
             match self.socket.send_with_flags(front, libc::MSG_NOSIGNAL) {
                 Ok(sent) => {
                     self.outbound.drain(..sent);
                     self.unread_since = None;
                 }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    let since = *self.unread_since.get_or_insert(now);
-                    return match now.saturating_duration_since(since) >= PATIENCE {
-                        true => Err(Over::Misbehaved("reads nothing")),
-                        false => Ok(()),
-                    };
-                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Over::Failed),
             }
         }
         // Give back what one long answer took.
         self.outbound.shrink_to(CHUNK);
-        if self.is_leaving {
-            return Err(Over::Misbehaved("sent a line without an end"));
-        }
-        Ok(())
+        self.leaving.map_or(Ok(()), Err)
     }
 
     fn tell_event(&mut self, id: u64, said: Said) {
@@ -383,7 +403,7 @@ impl Client {
 
     fn can_go_on(&self) -> bool {
         let has_line = || self.inbound[self.searched..].contains(&b'\n');
-        !self.is_leaving && !self.is_deaf() && (self.is_readable || has_line())
+        self.leaving.is_none() && !self.is_deaf() && (self.is_readable || has_line())
     }
 }
 
@@ -408,6 +428,9 @@ const REQUESTS_PER_TURN: usize = 8;
 
 /// How long a client may read nothing of what there is for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the door rests when descriptors or memory have run out.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many bytes may wait for a client before events are left out.
 const UNREAD_EVENTS: usize = 256 * 1024;

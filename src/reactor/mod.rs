@@ -289,7 +289,7 @@ impl Reactor {
                 }
             }
             Source::Exit(worker) => self.reap(worker, now),
-            Source::Door => self.let_operators_in(),
+            Source::Door => self.let_operators_in(now),
             Source::Operator(client) => {
                 if let Some(server) = &mut self.server {
                     server.note_ready(client);

@@ -25,15 +25,22 @@ impl Reactor {
         Ok(())
     }
 
-    pub(super) fn let_operators_in(&mut self) {
+    pub(super) fn let_operators_in(&mut self, now: Instant) {
         if let Some(server) = &mut self.server {
             let token = |client| Source::Operator(client).into();
-            server.let_in(self.poll.registry(), token, VERSION);
+            server.let_in(now, self.poll.registry(), token, VERSION);
         }
     }
 
     /// Hears what operators say, each within its budget, and answers.
     pub(super) fn serve_operators(&mut self, now: Instant) {
+        if self
+            .server
+            .as_ref()
+            .is_some_and(|it| it.is_to_be_looked_at(now))
+        {
+            self.let_operators_in(now);
+        }
         let Some(server) = &mut self.server else {
             return;
         };
