@@ -5,8 +5,8 @@
 //! rr-master --workers 4 target/debug/examples/hello_http   # four of them, in rotation
 //! ```
 //!
-//! It shows what a worker owes its clients: a request that has begun to arrive is answered, an
-//! idle connection is closed soon after draining begins, and nothing that a client sends is kept
+//! It shows what a worker owes its clients: a request that has begun to arrive is answered, a
+//! connection that stays idle is closed a second after draining begins, and nothing that a client sends is kept
 //! without a bound. The body's length is constant, as load generators such as `ab` expect.
 
 use std::error::Error;
@@ -52,9 +52,7 @@ fn converse(
 ) -> io::Result<()> {
     connection.set_read_timeout(Some(TICK))?;
     let mut reader = BufReader::new(connection);
-    let mut patience = NEWCOMER;
-    while let Some(head) = read_head(&mut reader, draining, patience)? {
-        patience = Duration::ZERO;
+    while let Some(head) = read_head(&mut reader, draining)? {
         requests.count();
         let request = Request::parse(&head);
         let status = if request.is_some() {
@@ -89,7 +87,6 @@ fn converse(
 fn read_head(
     reader: &mut BufReader<&Connection>,
     draining: &Draining,
-    patience: Duration,
 ) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut silence = Duration::ZERO;
@@ -105,7 +102,7 @@ fn read_head(
             Err(err) => return Err(err),
         }
         let is_idle = head.is_empty() && draining.is_draining();
-        if silence > if is_idle { patience } else { IDLE } {
+        if silence > if is_idle { LINGER } else { IDLE } {
             return Ok(None);
         }
     }
@@ -170,8 +167,9 @@ fn answer(status: &str, me: &Identity, stays: bool, head_only: bool) -> String {
 const TICK: Duration = Duration::from_millis(100);
 /// How long a client may be silent.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long one that has just come may be silent while draining.
-const NEWCOMER: Duration = Duration::from_secs(1);
+/// How long one may be silent while draining: who asks once more is answered, and told that it was the
+/// last time. Nobody finds its connection closed while it sends.
+const LINGER: Duration = Duration::from_secs(1);
 
 const MAX_HEAD_BYTES: u64 = 16 * 1024;
 const MAX_BODY_BYTES: u64 = 1024 * 1024;

@@ -26,6 +26,24 @@ pub enum ExitCode {
     Unhealthy = 8,
 }
 
+impl ExitCode {
+    /// The meaning of a master's exit status; `None` if it is not one of these.
+    pub(crate) fn from_status(status: i32) -> Option<Self> {
+        [
+            ExitCode::Clean,
+            ExitCode::Internal,
+            ExitCode::Usage,
+            ExitCode::WorkerStart,
+            ExitCode::AgentStart,
+            ExitCode::CrashLoop,
+            ExitCode::Bind,
+            ExitCode::ForcedKill,
+        ]
+        .into_iter()
+        .find(|&code| code as i32 == status)
+    }
+}
+
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         process::ExitCode::from(code as u8)

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use thiserror::Error;
-use worker_proto::ids::Generation;
 
 use crate::config::Config;
 use crate::config::control::ControlSocket;
@@ -24,8 +23,10 @@ use crate::exit_code::ExitCode;
 use crate::preflight::{self, PreflightError};
 use crate::reactor::acceptor::ListenerStatus;
 use crate::reactor::command::{Answer, Command, Status};
+use crate::reactor::reload::ReloadOutcome;
 use crate::reactor::{Host, Reactor};
 use crate::supervisor::Stop;
+use crate::sys::cgroup::{Cgroup, CgroupError};
 use crate::sys::describe;
 use crate::sys::listening::{BindError, ListeningSocket};
 
@@ -77,6 +78,9 @@ pub enum StartError {
     /// A listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Processes cannot have control groups of their own.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// A signal came before the listeners were bound.
     #[error("asked to stop while waiting for an address")]
     Interrupted,
@@ -104,7 +108,7 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             StartError::Preflight(PreflightError::Inherited(_)) => ExitCode::Bind,
-            StartError::Preflight(_) => ExitCode::Usage,
+            StartError::Preflight(_) | StartError::Cgroup(_) => ExitCode::Usage,
             StartError::Bind(_) | StartError::Control { .. } => ExitCode::Bind,
             StartError::Interrupted => ExitCode::Clean,
             StartError::Io(_) => ExitCode::Internal,
@@ -123,7 +127,10 @@ impl Master {
 
     /// As [`bind`](Self::bind), with a configuration that was checked, in a process that gives the
     /// master its signals.
-    pub(crate) fn bind_in(config: Config, host: Host) -> Result<Self, StartError> {
+    pub(crate) fn bind_in(config: Config, mut host: Host) -> Result<Self, StartError> {
+        if config.cgroup {
+            host.cgroup = Some(Cgroup::create()?);
+        }
         let sockets = bind_listeners(&config, &host)?;
         let (commands, inbox): (_, Receiver<Command>) = bounded(COMMANDS);
         let door = config.control.clone();
@@ -175,24 +182,10 @@ impl Handle {
         self.command(Command::Change(Change::Stop(how), Answer::Nobody))
     }
 
-    /// Replaces every worker by one of a new generation; answers which. It has begun then, and the
-    /// [`events`](Self::events) tell how it goes.
-    ///
-    /// # Errors
-    /// See [`Denied`]; so it is with all that follows.
-    pub fn reload(&self) -> Result<Generation, Denied> {
-        let outcome = self.change(Change::Reload)?;
-        if let Outcome::Reloading { generation } = outcome {
-            Ok(Generation(generation))
-        } else {
-            Err(Denied::Failed(outcome.to_string()))
-        }
-    }
-
     /// Takes the reload that is under way back.
     ///
     /// # Errors
-    /// See [`Denied`].
+    /// See [`Denied`]; so it is with all that follows.
     pub fn abort_reload(&self) -> Result<(), Denied> {
         self.change(Change::AbortReload).map(drop)
     }
@@ -276,6 +269,17 @@ impl Handle {
         let command = Command::Change(change, Answer::Handle(reply));
         self.command(command).map_err(|Ended| Denied::Ended)?;
         answer.recv().map_err(|_| Denied::Ended)?
+    }
+
+    /// Begins a new generation of workers, one slot after the other, and waits for the outcome. A reload
+    /// that is under way is followed by another, which whoever asked meanwhile shares.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn reload(&self) -> Result<ReloadOutcome, Ended> {
+        let (reply, answer) = bounded(1);
+        self.command(Command::Reload(reply))?;
+        answer.recv().map_err(|_| Ended)
     }
 
     /// The cluster now.

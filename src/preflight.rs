@@ -3,14 +3,19 @@
 //! What is refused here is refused before anything is bound or started, with the value and the
 //! remedy.
 
+mod surroundings;
+
 use std::os::fd::RawFd;
 use std::time::Duration;
 
 use thiserror::Error;
+use worker_proto::ids::Role;
+
+pub use self::surroundings::SurroundingsError;
 
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
-use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT};
+use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::BindError;
 use crate::sys::program::{ProgramError, locate};
@@ -80,6 +85,9 @@ pub enum PreflightError {
     /// A program that cannot be started.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// Something around the processes that this master cannot give them.
+    #[error(transparent)]
+    Surroundings(#[from] SurroundingsError),
     /// A directory that processes cannot be started in.
     #[error("directory {path}: {reason}")]
     Directory {
@@ -88,6 +96,26 @@ pub enum PreflightError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl PreflightError {
+    /// The setting that it is about, by the name of its flag, if it is about one alone.
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            PreflightError::NoProcess
+            | PreflightError::TooManyWorkers { .. }
+            | PreflightError::TooFewDescriptors { .. } => Some("workers"),
+            PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
+            PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
+            PreflightError::DuplicateListener { .. }
+            | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
+            PreflightError::Directory { .. } => Some("cwd"),
+            // A socket may come from systemd, a program may be an agent's, and surroundings have many.
+            PreflightError::Inherited(_)
+            | PreflightError::Program(_)
+            | PreflightError::Surroundings(_) => None,
+        }
+    }
 }
 
 /// Finds the programs and checks what can be checked without starting anything.
@@ -107,19 +135,24 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     }
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
-    config.program = check_program(config.program)?;
-    config.agents = config
-        .agents
-        .into_iter()
-        .map(check_program)
+    let workers = config.plan().slots();
+    config.program = check_program(config.program, Role::Worker, workers)?;
+    let agents = config.agents.into_iter().zip(0..);
+    config.agents = agents
+        .map(|(program, slot)| check_program(program, Role::Agent, slot + 1))
         .collect::<Result<_, _>>()?;
+    if config.on_demand == OnDemand::Any && surroundings::has_fewer_rights(&config.program) {
+        // Workers must not have bound for them what they may not bind themselves.
+        config.on_demand = OnDemand::Only(Vec::new());
+    }
     Ok(config)
 }
 
-/// Whether the master can have so many workers.
+/// Whether the master can have so many workers, beside the spare ones.
 pub(crate) fn check_workers(config: &Config, workers: u32) -> Result<(), PreflightError> {
-    if workers > MAX_WORKERS {
-        return Err(PreflightError::TooManyWorkers { workers });
+    let slots = workers.saturating_add(config.spare);
+    if slots > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers { workers: slots });
     }
     check_descriptors(config, workers)
 }
@@ -153,9 +186,15 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
         return Ok(());
     };
     let listeners = config.listeners.len() as u64;
-    let each = DESCRIPTORS_PER_PROCESS + DESCRIPTORS_PER_QUEUE * listeners.max(1);
-    let own = DESCRIPTORS_OF_MASTER + listeners;
-    let needed = own + each * (u64::from(workers) + config.agents.len() as u64);
+    let each = DESCRIPTORS_PER_PROCESS
+        + DESCRIPTORS_PER_QUEUE * listeners.max(1)
+        + config.program.surroundings.streams_read();
+    let agents = config.agents.iter();
+    let of_agents = agents.map(|it| each + it.surroundings.streams_read());
+    // A rollout has at least one more, and whoever leaves is still there.
+    let others = u64::from(config.spare) + u64::from(config.rollout.surge.max(1));
+    let own = DESCRIPTORS_OF_MASTER + listeners + of_agents.sum::<u64>() + each * others;
+    let needed = own + each * u64::from(workers);
     if needed <= limit.hard {
         return Ok(());
     }
@@ -168,17 +207,22 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
 }
 
 /// The same program, found: its path is absolute and executable, its directory exists.
-fn check_program(mut program: Program) -> Result<Program, PreflightError> {
+fn check_program(mut program: Program, role: Role, slots: u32) -> Result<Program, PreflightError> {
     program.path = locate(&program.path)?;
+    check_directory(&program)?;
+    Ok(surroundings::check(program, role, slots)?)
+}
+
+fn check_directory(program: &Program) -> Result<(), PreflightError> {
     let Some(cwd) = &program.cwd else {
-        return Ok(program);
+        return Ok(());
     };
     let refused = |reason: String| PreflightError::Directory {
         path: cwd.display().to_string(),
         reason,
     };
     match cwd.metadata() {
-        Ok(found) if found.is_dir() => Ok(program),
+        Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(refused("not a directory: check --cwd".to_owned())),
         Err(err) => Err(refused(format!(
             "{}: create it, or check --cwd",
@@ -194,5 +238,6 @@ const MAX_WORKERS: u32 = 4096;
 const DESCRIPTORS_PER_PROCESS: u64 = 2;
 /// Both ends of an accept queue.
 const DESCRIPTORS_PER_QUEUE: u64 = 2;
-/// Standard streams, epoll, signals, waker, pid file, and connections on their way.
+/// Standard streams and copies of them, epoll and waker of two threads, signals, pid file, what one
+/// start takes, and connections on their way.
 const DESCRIPTORS_OF_MASTER: u64 = 32;

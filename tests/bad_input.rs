@@ -73,6 +73,21 @@ fn a_bad_flag_is_refused_with_the_value_and_the_remedy() {
         (&["--env=NOVALUE"], &["NOVALUE", "KEY=VALUE"]),
         (&["--env==x"], &["=x", "name before '=' is empty"]),
         (&["--env=RR_SLOT=1"], &["RR_SLOT=1", "the master's own"]),
+        (&["--user="], &["--user", "name is empty"]),
+        (&["--user=a:b:c"], &["b:c", "name of anybody"]),
+        (&["--user=root:root", "--group=root", "x"], &["twice"]),
+        (&["--group=4294967295"], &["4294967295", "nobody's number"]),
+        (&["--umask=8"], &["8", "octal", "027"]),
+        (&["--umask=1000"], &["1000", "octal"]),
+        (&["--nice=20"], &["20", "-20..=19"]),
+        (&["--nice=-21"], &["-21", "-20..=19"]),
+        (&["--rlimit=nofile"], &["nofile", "nofile=1024:4096"]),
+        (&["--rlimit=files=1"], &["files", "nofile"]),
+        (&["--rlimit=nofile=2:1"], &["2:1", "above the hard one"]),
+        (&["--cpu-affinity=all"], &["all", "auto", "0-3,5"]),
+        (&["--cpu-affinity=3-1"], &["3-1", "no range of CPUs"]),
+        (&["--stdout=a.log"], &["a.log", "file:PATH"]),
+        (&["--stderr=file:"], &["file:", "empty"]),
         (&["--pidfile"], &["--pidfile", "FILE"]),
     ] {
         let args = flags
@@ -240,8 +255,26 @@ fn a_privileged_port_is_refused_to_a_user_without_rights() {
 
 #[test]
 fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() {
-    let command = after("ulimit -n 64", ["-w", "100", "/bin/true"]);
-    let refused = refuse(command);
+    // Each stream that the master reads is one more of its descriptors.
+    let needed = [
+        &[][..],
+        &["--stdout=lines"],
+        &["--stdout=lines", "--stderr=lines"],
+    ]
+    .map(descriptors_needed);
+    // A hundred, and the one more that a rollout needs.
+    assert_eq!(needed[1] - needed[0], 101);
+    assert_eq!(needed[2] - needed[1], 101);
+}
+
+/// How many descriptors a hundred workers with these flags are said to need.
+fn descriptors_needed(flags: &[&str]) -> u32 {
+    let args = |workers: u32, program: &str| {
+        let workers = workers.to_string();
+        let args = [&["-w", &workers], flags, &[program]].concat();
+        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let refused = refuse(after("ulimit -n 64", args(100, "/bin/true")));
     refused.expect(2, &["workers 100", "the limit is 64", "ulimit -n"]);
 
     // Both numbers in the message are true.
@@ -253,8 +286,8 @@ fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() 
     let (possible, needed) = (number("at most "), number("ulimit -n "));
     for (limit, workers) in [(64, possible), (needed, 100)] {
         let prelude = format!("ulimit -n {limit}");
-        let args = ["-w", &workers.to_string(), "/bin/false"];
-        let ended = Cluster::from_command(after(&prelude, args)).wait();
+        let command = after(&prelude, args(workers, "/bin/false"));
+        let ended = Cluster::from_command(command).wait();
         assert_eq!(
             ended.code(),
             3,
@@ -262,6 +295,7 @@ fn more_workers_than_descriptors_allow_are_refused_with_how_many_are_possible() 
             ended.log
         );
     }
+    needed
 }
 
 #[test]

@@ -238,6 +238,17 @@ fn the_log_says_which_signal_ended_a_worker() {
         kill(cluster.worker(0).pid(), signal).unwrap();
         assert_unasked_exit(&mut cluster, &format!("signal {signal}"));
     }
+    // Nor does one without a name go unnoticed.
+    let (mut cluster, _) = Cluster::test_workers(1, &flags);
+    let kill = format!("kill -s RTMIN+3 {}", cluster.worker(0).pid);
+    assert!(
+        Command::new("bash")
+            .args(["-c", &kill])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_unasked_exit(&mut cluster, "signal 37");
 }
 
 /// P06. E45: as often as it dies, it is replaced.

@@ -347,6 +347,7 @@ fn a_second_master_does_not_get_the_address_of_the_first() {
         StartError::Bind(err) => assert!(err.is_in_use()),
         err @ (StartError::Preflight(_)
         | StartError::Control { .. }
+        | StartError::Cgroup(_)
         | StartError::Interrupted
         | StartError::Io(_)) => panic!("{err}"),
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rr_master::supervisor::{Refused, RolloutPlan, WorkerState};
 use rr_master::{
-    Config, Denied, EVENTS, ExitCode, Handle, Master, Program, Recipients, ScaleTo, Stop, Target,
+    Config, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients, ReloadOutcome,
+    ScaleTo, Stop, Target,
 };
 use worker_proto::ids::{Generation, Role, Slot};
 
@@ -25,8 +26,8 @@ fn a_handle_reloads_scales_and_restarts() {
         let found = events.find(|event| event.fact.name == name);
         found.unwrap_or_else(|| panic!("no {name}"))
     };
-    assert_eq!(handle.reload(), Ok(Generation(2)));
-    assert_eq!(handle.reload(), Err(Denied::Refused(Refused::Reloading)));
+    let generation = Generation(2);
+    assert_eq!(handle.reload(), Ok(ReloadOutcome::Done { generation }));
     let done = await_event("reload-done");
     assert_eq!(done.fact.fields["generation"], 2);
     assert_eq!(get(cluster.address, "/").unwrap().server().generation, 2);
@@ -124,7 +125,8 @@ fn after_the_end_nothing_can_be_asked_for() {
     let cluster = Embedded::start(1);
     let handle = cluster.handle.clone();
     assert_eq!(cluster.stop(), ExitCode::Clean);
-    assert_eq!(handle.reload(), Err(Denied::Ended));
+    assert_eq!(handle.reload(), Err(Ended));
+    assert_eq!(handle.abort_reload(), Err(Denied::Ended));
     assert_eq!(handle.scale(ScaleTo::Exactly(2)), Err(Denied::Ended));
     assert!(handle.events().is_err());
 }

@@ -15,7 +15,7 @@ use common::{Cluster, Stopwatch, test_worker};
 const HANG_TIMEOUT: [&str; 2] = ["--hang-timeout", "500ms"];
 
 #[test]
-fn a_stopped_worker_is_aborted_killed_and_replaced_while_the_other_serves() {
+fn a_stopped_worker_is_aborted_and_replaced_while_the_other_serves() {
     let (mut cluster, address) = Cluster::test_workers(2, &HANG_TIMEOUT);
     let (victim, other) = (cluster.worker(0), cluster.worker(1));
     freeze(victim.pid());
@@ -28,21 +28,38 @@ fn a_stopped_worker_is_aborted_killed_and_replaced_while_the_other_serves() {
     assert!(line.contains(&who), "{line}");
     let symptom = "no answer to a ping for 500 ms: SIGABRT, restart in 100 ms; state T (stopped)";
     assert!(line.contains(symptom), "{line}");
-    // What it was handed is for the other, at once: it is dead only when SIGKILL comes.
+    // What it was handed is for the other, at once.
     for asked in asked {
         asked.answer().unwrap();
     }
+    // It went on, so that SIGABRT could be delivered.
+    let end = cluster.await_text(" exited after ");
+    assert!(
+        end.contains(&who) && end.contains(": signal SIGABRT"),
+        "{end}"
+    );
     cluster.await_text(" ready after ");
     let successor = cluster.worker(0);
     assert_ne!(successor.pid, victim.pid);
+    assert!(is_alive(other.pid()));
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// It goes on after SIGABRT, and that is too late.
+#[test]
+fn a_stopped_worker_that_ignores_sigabrt_is_killed() {
+    let (mut cluster, _) = Cluster::in_mode(&["ignore", "SIGABRT"], 1, &HANG_TIMEOUT);
+    let victim = cluster.worker(0);
+    freeze(victim.pid());
+    let who = format!("w{} slot=0 gen=1 pid={}", victim.id, victim.pid);
     cluster.await_text(&format!("{who} alive 1 s after SIGABRT: SIGKILL"));
     let end = cluster.await_text(" exited after ");
     assert!(
         end.contains(&who) && end.ends_with(": signal SIGKILL"),
         "{end}"
     );
-    assert!(is_alive(other.pid()));
-    assert_eq!(cluster.stop().code(), 0);
+    cluster.signal(Signal::SIGQUIT);
+    assert_eq!(cluster.wait().code(), 0);
 }
 
 /// A program that speaks the protocol and leaves pings unanswered. It is asked once: what it does
@@ -76,9 +93,9 @@ fn an_agent_that_hangs_is_replaced() {
         line.contains(&format!("agent slot=0 gen=1 pid={victim}")),
         "{line}"
     );
+    cluster.await_text(" exited after ");
     let successor = cluster.await_text("] agent slot=0 gen=1 pid=");
     assert_ne!(pid_in(&successor), victim);
-    cluster.await_text("exited after ");
     assert_eq!(cluster.stop().code(), 0);
 }
 

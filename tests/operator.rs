@@ -208,6 +208,45 @@ fn the_configuration_in_force_is_shown_and_follows_a_scale() {
     cluster.stop();
 }
 
+#[test]
+fn a_configuration_is_checked_before_it_is_reloaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.toml");
+    let path = file.to_str().unwrap();
+    let worker = test_worker();
+    let write = |workers: &str| {
+        let program = worker.display();
+        let text = format!(
+            "program = '{program}'\nargs = ['serve']\nlisten = ['127.0.0.1:0']\ncanary = '1ms'\nworkers = {workers}\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    write("1");
+    let mut cluster = Cluster::start(["--config", path]);
+    cluster.await_ready();
+    let control = cluster.control();
+    let check = || ctl(&control, &["config", "check"]);
+    assert!(check().out.contains("nothing has changed"), "{:?}", check());
+    write("2");
+    let said = check();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("workers: 1 -> 2"), "{said:?}");
+    write("'many'");
+    let said = check();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("app.toml") && said.err.contains("many"),
+        "{said:?}"
+    );
+    let said = ctl(&control, &["reload", "--wait"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("app.toml"), "{said:?}");
+    write("2");
+    assert_eq!(ctl(&control, &["reload", "--wait"]).code, 0);
+    assert_eq!(status(&control)["master"]["wanted"], 2);
+    cluster.stop();
+}
+
 // What can be changed.
 
 #[test]

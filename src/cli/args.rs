@@ -1,21 +1,29 @@
 //! The flags, and what they mean for the configuration.
 
 mod control;
+mod host;
+mod leftovers;
+mod process;
 mod renewal;
 
 use std::env;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::process;
 use std::str::FromStr;
 use std::time::Duration;
+
+mod configuration;
 
 use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 use worker_proto::address::Address;
 
+use self::configuration::ConfigurationArgs;
 use self::control::Control;
+pub(super) use self::host::HostArgs;
+use self::leftovers::LeftoverArgs;
+use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
 use super::{Failure, usage};
@@ -44,7 +52,7 @@ pub(super) struct Args {
     /// The program that every worker runs, and its arguments: everything after the program is the
     /// program's. Without one: a built-in HTTP server that says hello on 127.0.0.1:8000
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
-    command: Vec<OsString>,
+    pub(super) command: Vec<OsString>,
 
     /// How many workers: a number, or `auto` for as many as there are CPUs to use
     #[arg(
@@ -57,8 +65,8 @@ pub(super) struct Args {
     workers: Workers,
 
     /// A process that starts before the workers and gets no connections; may be repeated
-    #[arg(long, value_name = "'CMD ARGS'", help_heading = "Processes")]
-    agent: Vec<String>,
+    #[arg(long, value_name = "'CMD ARGS'", value_parser = parse_command, help_heading = "Processes")]
+    agent: Vec<AgentCommand>,
 
     /// Add a variable to the environment of every process; may be repeated
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_variable, help_heading = "Processes")]
@@ -67,6 +75,9 @@ pub(super) struct Args {
     /// The directory that processes run in
     #[arg(long, value_name = "DIR", help_heading = "Processes")]
     cwd: Option<PathBuf>,
+
+    #[command(flatten)]
+    process: ProcessArgs,
 
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP. Sockets passed by
@@ -172,6 +183,9 @@ pub(super) struct Args {
     #[command(flatten)]
     control: Control,
 
+    #[command(flatten)]
+    pub(super) leftovers: LeftoverArgs,
+
     /// Write the master's pid to FILE, locked while it runs
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) pidfile: Option<PathBuf>,
@@ -179,6 +193,12 @@ pub(super) struct Args {
     /// What to log: error, warn, info, debug, trace, off. RUST_LOG can say more
     #[arg(long, value_name = "LEVEL", help_heading = "Running")]
     pub(super) log_level: Option<LevelFilter>,
+
+    #[command(flatten)]
+    pub(super) configuration: ConfigurationArgs,
+
+    #[command(flatten)]
+    pub(super) host: HostArgs,
 
     /// How the built-in worker is started
     #[arg(long, hide = true)]
@@ -197,6 +217,9 @@ enum Workers {
     Auto,
     Count(u32),
 }
+
+/// `--agent`: the program and its arguments.
+type AgentCommand = std::sync::Arc<[String]>;
 
 /// `--overflow`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -223,15 +246,17 @@ Examples:
   rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
   rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
   rr-master --agent './logrotate --daily' -w auto ./worker-bin
+  rr-master -c app.toml                            what app.toml says
 
 Signals:
   SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
   SIGQUIT                  stop at once
+  SIGUSR1                  open the --log-file again, after it was moved away
 
 Exit codes:
   0  stopped, every process left by itself
   1  something in the master itself failed
-  2  a flag or the program is wrong; nothing was started
+  2  a setting or the program is wrong; nothing was started
   3  a worker failed to start
   4  an agent failed to start
   5  gave up on a crash loop: no worker is left to serve
@@ -242,6 +267,7 @@ Exit codes:
 impl Args {
     /// The configuration that the flags describe, and how the workers were counted.
     pub(super) fn config(&self) -> Result<(Config, String), Failure> {
+        self.host.check()?;
         let mut config = Config::new(self.program()?);
         let (workers, count) = self.workers.resolve();
         config.workers = workers;
@@ -266,6 +292,10 @@ impl Args {
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
         self.control.apply(&mut config);
+        config.own_process.pidfile.clone_from(&self.pidfile);
+        config.own_process.log_file.clone_from(&self.host.log_file);
+        config.own_process.log_level = self.log_level;
+        config.cgroup = self.leftovers.cgroup;
         Ok((config, count))
     }
 
@@ -274,7 +304,7 @@ impl Args {
         if self.command.is_empty() {
             Running::Hello
         } else {
-            Running::Program(config.program.clone())
+            Running::Program(Box::new(config.program.clone()))
         }
     }
 
@@ -287,31 +317,28 @@ impl Args {
                 Program::new(own).args(["--builtin", "hello"])
             }
         };
-        Ok(self.with_surroundings(program))
+        self.with_surroundings(program)
     }
 
     fn agents(&self) -> Result<Vec<Program>, Failure> {
-        let parse = |command: &String| {
-            let words = shell_words::split(command)
-                .map_err(|err| usage(format!("agent {command:?}: {err}")))?;
-            match words.split_first() {
-                Some((path, args)) => Ok(self.with_surroundings(Program::new(path).args(args))),
-                None => Err(usage("agent: the command is empty")),
-            }
-        };
-        self.agent.iter().map(parse).collect()
+        let commands = self.agent.iter().filter_map(|words| words.split_first());
+        let programs = commands.map(|(path, args)| Program::new(path).args(args));
+        programs
+            .map(|program| self.with_surroundings(program))
+            .collect()
     }
 
-    fn with_surroundings(&self, mut program: Program) -> Program {
+    fn with_surroundings(&self, mut program: Program) -> Result<Program, Failure> {
         program.env.clone_from(&self.env);
         program.cwd.clone_from(&self.cwd);
-        program
+        program.surroundings = self.process.surroundings()?;
+        Ok(program)
     }
 
     /// What --listen names, what systemd passed, and the built-in worker's own address.
     fn listeners(&self) -> Vec<ListenerSpec> {
         let mut listeners = self.listen.clone();
-        let passed = systemd::listeners(process::id(), |name| env::var_os(name));
+        let passed = systemd::listeners(std::process::id(), |name| env::var_os(name));
         listeners.extend(passed);
         if self.command.is_empty() && listeners.is_empty() {
             let address = BUILTIN_ADDRESS.parse().expect("a valid address");
@@ -326,7 +353,8 @@ impl Args {
             OverflowKind::Wait if after.is_some() => {
                 return Err(usage(
                     "--overflow-after says when to refuse: add --overflow close or --overflow reset",
-                ));
+                )
+                .about(Some("overflow-after")));
             }
             OverflowKind::Wait => return Ok(Overflow::Wait),
             OverflowKind::Close => Refusal::Close,
@@ -377,6 +405,15 @@ impl FromStr for Workers {
                 .map_err(|_| "write a number such as 4, or auto".to_owned()),
         }
     }
+}
+
+/// Splits words as a shell does.
+fn parse_command(text: &str) -> Result<AgentCommand, String> {
+    let words = shell_words::split(text).map_err(|err| err.to_string())?;
+    if words.is_empty() {
+        return Err("the command is empty".to_owned());
+    }
+    Ok(words.into())
 }
 
 /// A deadline of nothing would kill every process at once.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use crate::config::OnDemand;
 use crate::config::program::Program;
 use crate::reactor::acceptor::ListenerStatus;
 
@@ -16,6 +17,9 @@ pub(super) struct Banner<'a> {
     pub(super) listeners: &'a [ListenerStatus],
     /// Where rr-ctl reaches the master.
     pub(super) control: Option<&'a Path>,
+    /// Whether Ctrl-C does not reach it.
+    pub(super) is_daemon: bool,
+    pub(super) on_demand: &'a OnDemand,
 }
 
 /// What the workers run.
@@ -23,7 +27,7 @@ pub(super) enum Running {
     /// The built-in worker.
     Hello,
     /// What was asked for.
-    Program(Program),
+    Program(Box<Program>),
 }
 
 impl Banner<'_> {
@@ -67,7 +71,12 @@ impl fmt::Display for Banner<'_> {
             label = "";
         }
         if self.listeners.is_empty() {
-            writeln!(f, "  {label:9} on what the workers ask for")?;
+            let what = match self.on_demand {
+                OnDemand::Any => "what the workers ask for",
+                OnDemand::Only(allowed) if allowed.is_empty() => "nothing: see --listen",
+                OnDemand::Only(_) => "what the workers ask for of --allow-listen",
+            };
+            writeln!(f, "  {label:9} on {what}")?;
         }
         if let Some(path) = self.control {
             writeln!(f, "  control   {}", path.display())?;
@@ -75,7 +84,8 @@ impl fmt::Display for Banner<'_> {
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;
         }
-        writeln!(f, "  stop      Ctrl-C, or kill {}", std::process::id())
+        let key = if self.is_daemon { "" } else { "Ctrl-C, or " };
+        writeln!(f, "  stop      {key}kill {}", std::process::id())
     }
 }
 

@@ -2,19 +2,25 @@
 //! this machine can run it is for `preflight` to find out.
 
 pub mod control;
+pub mod diff;
 pub mod listener;
+pub mod own_process;
+pub(crate) mod placeholder;
 pub mod program;
 pub mod restart;
 pub mod rollout;
+pub mod service;
+pub mod surroundings;
 pub mod systemd;
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use worker_proto::ids::{Role, Slot};
+use worker_proto::ids::Role;
 
 use crate::config::control::ControlSocket;
 use crate::config::listener::ListenerSpec;
+use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
 use crate::supervisor::{Plan, Restart, RolloutPlan};
@@ -72,12 +78,19 @@ pub struct Config {
     pub recycling: Recycling,
     /// Where operators reach the master.
     pub control: ControlSocket,
+    /// What the program does in its own process, beside running the master.
+    pub own_process: OwnProcess,
+    /// Whether every process is started in a control group of its own (`cgroups(7)`, version 2), so
+    /// that whatever it has started ends with it, even what has left its process group.
+    pub cgroup: bool,
 }
 
 /// What a worker may have bound that was not declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnDemand {
-    /// Any address: the default when no listener is declared.
+    /// Any address: the default when no listener is declared. None at all if the workers are
+    /// another user than the master, or in other groups: they must not have bound for them what they
+    /// may not bind themselves.
     Any,
     /// These and no others: the default, with none, when a listener is declared.
     Only(Vec<worker_proto::address::Address>),
@@ -144,6 +157,8 @@ impl Config {
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
             control: ControlSocket::default(),
+            own_process: OwnProcess::default(),
+            cgroup: false,
         }
     }
 
@@ -168,14 +183,6 @@ impl Config {
         match role {
             Role::Worker => self.workers,
             Role::Agent => u32::try_from(self.agents.len()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// What a slot of a role runs.
-    pub(crate) fn program(&self, role: Role, slot: Slot) -> &Program {
-        match role {
-            Role::Worker => &self.program,
-            Role::Agent => &self.agents[slot.0 as usize],
         }
     }
 

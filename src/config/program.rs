@@ -1,9 +1,14 @@
-//! A program to run: path, arguments, environment, directory.
+//! A program to run: path, arguments, environment, directory, surroundings.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::surroundings::Surroundings;
+
 /// A program to run. It gets the master's environment, plus `env`, plus the `RR_*` variables.
+///
+/// Arguments and the values of variables may have placeholders, which differ from process to
+/// process: `{slot}`, `{id}`, `{generation}`, `{role}`, `{9230+slot}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The file, or a name to be searched for in `PATH`.
@@ -14,6 +19,8 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
     /// Where it runs, if not where the master does.
     pub cwd: Option<PathBuf>,
+    /// What else its processes find around them.
+    pub surroundings: Surroundings,
 }
 
 impl Program {
@@ -25,6 +32,7 @@ impl Program {
             args: Vec::new(),
             env: Vec::new(),
             cwd: None,
+            surroundings: Surroundings::default(),
         }
     }
 

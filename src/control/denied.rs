@@ -43,6 +43,9 @@ pub enum Denied {
     /// This master cannot do it.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// The reload did not begin: the configuration is wrong, or cannot be had.
+    #[error("reload: {0}")]
+    NotReloaded(String),
     /// The reload went back.
     #[error("{0}")]
     RolledBack(String),
@@ -67,6 +70,7 @@ impl Denied {
             | Denied::NoSuchListener { .. } => "not-found",
             Denied::Refused(_)
             | Denied::BelowZero { .. }
+            | Denied::NotReloaded(_)
             | Denied::TooMany(_)
             | Denied::Unsupported(_) => "refused",
             Denied::RolledBack(_) => "rolled-back",

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(crate) enum Outcome {
     Stopping,
     Stopped { code: u8 },
-    Reloading { generation: u64 },
+    Reloading,
     Reloaded { generation: u64 },
     RollingBack,
     RolledBack { generation: u64 },
@@ -25,6 +25,7 @@ pub(crate) enum Outcome {
     Paused { listeners: Vec<String> },
     Resumed { listeners: Vec<String> },
     Levelled { level: String },
+    Checked { changes: Vec<String> },
 }
 
 impl fmt::Display for Outcome {
@@ -32,7 +33,7 @@ impl fmt::Display for Outcome {
         match self {
             Outcome::Stopping => f.write_str("stopping"),
             Outcome::Stopped { code } => write!(f, "stopped with exit code {code}"),
-            Outcome::Reloading { generation } => write!(f, "reloading to generation {generation}"),
+            Outcome::Reloading => f.write_str("reloading"),
             Outcome::Reloaded { generation } => write!(f, "all at generation {generation}"),
             Outcome::RollingBack => f.write_str("rolling back"),
             Outcome::RolledBack { generation } => write!(f, "back at generation {generation}"),
@@ -49,6 +50,13 @@ impl fmt::Display for Outcome {
             Outcome::Signalled { processes } => write!(f, "{processes} processes signalled"),
             Outcome::Paused { listeners } => write!(f, "paused: {}", listed(listeners)),
             Outcome::Resumed { listeners } => write!(f, "resumed: {}", listed(listeners)),
+            Outcome::Checked { changes } if changes.is_empty() => {
+                f.write_str("the configuration is right, and nothing has changed")
+            }
+            Outcome::Checked { changes } => {
+                write!(f, "the configuration is right; a reload changes ")?;
+                f.write_str(&changes.join(", "))
+            }
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
         }
     }

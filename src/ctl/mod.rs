@@ -87,13 +87,15 @@ fn run(args: &Args) -> Result<(), Quiet> {
         command @ Command::Events { follow } => {
             events(&mut client, args, command, follow, &mut screen)
         }
-        command @ (Command::ConfigShow | Command::ConfigCheck) => {
+        command @ Command::ConfigShow => {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
             screen.line(&text)
         }
-        command @ Command::Change { .. } => change(&mut client, args, command, &mut screen),
+        command @ (Command::ConfigCheck | Command::Change { .. }) => {
+            change(&mut client, args, command, &mut screen)
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Asker {
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
     pub(crate) role: Role,
-    pub(crate) is_serving: bool,
+    pub(crate) is_in_rotation: bool,
 }
 
 /// What a worker gets for its `Listen`.
@@ -89,6 +89,14 @@ impl Acceptor {
             next: ListenerId(0),
             is_closing: false,
             is_paused: false,
+        }
+    }
+
+    /// From now on these rules hold, for every listener.
+    pub(crate) fn adopt(&mut self, rules: Rules) {
+        self.rules = rules;
+        for serving in self.serving.values_mut() {
+            serving.adopt(rules);
         }
     }
 
@@ -149,7 +157,7 @@ impl Acceptor {
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
         let granted = Self::grant(serving, asker, listen.options, self.window);
-        if asker.is_serving {
+        if asker.is_in_rotation {
             self.enter(asker.worker, asker.slot);
         }
         if granted.is_err() {

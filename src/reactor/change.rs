@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use crossbeam_channel::bounded;
 use serde_json::json;
-use worker_proto::ids::{Role, Slot, WorkerId};
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
+use super::reload::ReloadOutcome;
 use super::waiting::{Goal, Waiting};
 use super::{Reactor, clock};
 use crate::config::program::Program;
@@ -29,8 +31,6 @@ impl Reactor {
     ) {
         let done = self.make(now, change, origin);
         match &done {
-            // The end of a signal's story is told anyway.
-            Ok(_) if matches!(origin, Origin::Signal(_)) => {}
             Ok((outcome, _)) => log::info!("{origin}: {change}: {outcome}"),
             Err(denied) => log::info!("{origin}: {change}: denied: {denied}"),
         }
@@ -58,10 +58,12 @@ impl Reactor {
                 Ok((Outcome::Stopping, Some(Goal::Stopped)))
             }
             Change::Reload => {
-                // What the configuration says now is for whoever reads it to find out.
-                let to = self.supervisor.reload(now, self.config.rollout)?;
-                let generation = to.0;
-                Ok((Outcome::Reloading { generation }, Some(Goal::Reloaded(to))))
+                let (tell, told) = bounded(1);
+                self.reload(now, Some(tell));
+                match told.try_recv() {
+                    Ok(outcome) => Ok(at_once(reloaded(outcome)?)),
+                    Err(_) => Ok((Outcome::Reloading, Some(Goal::Reloaded(told)))),
+                }
             }
             Change::AbortReload => {
                 self.supervisor.abort_reload(now)?;
@@ -85,7 +87,7 @@ impl Reactor {
                     Some(Goal::Emptied { role, slot }),
                 ))
             }
-            Change::Kill(target) => self.kill(target).map(at_once),
+            Change::Kill(target) => self.kill(now, target).map(at_once),
             Change::Signal { to, signal } => self.signal(to, *signal).map(at_once),
             Change::Pause(name) => {
                 let listeners = self.acceptor.pause(name.as_deref());
@@ -119,7 +121,7 @@ impl Reactor {
         };
         match origin {
             Origin::Operator(_) if is_repeated => {}
-            Origin::Operator(_) | Origin::Handle | Origin::Signal(_) => {
+            Origin::Operator(_) | Origin::Handle => {
                 self.supervisor.handle(now, Event::Stop(how));
             }
         }
@@ -140,8 +142,6 @@ impl Reactor {
                 .map_err(|err| Denied::TooMany(err.to_string()))?;
         }
         self.supervisor.scale(now, workers)?;
-        // What newcomers are told of the size of the cluster.
-        self.config.workers = workers;
         let goal = Goal::Scaled { workers };
         Ok((Outcome::Scaling { from, to: workers }, Some(goal)))
     }
@@ -160,19 +160,18 @@ impl Reactor {
             .min_by_key(|view| (rank(view), view.worker))
     }
 
-    fn kill(&self, target: &Target) -> Result<Outcome, Denied> {
+    fn kill(&mut self, now: Instant, target: &Target) -> Result<Outcome, Denied> {
         let (role, slot) = self.locate(target)?;
         let victim = self.incumbent(role, slot).map(|view| view.worker);
-        let process = victim.and_then(|victim| self.processes.get(&victim));
+        let process = victim.and_then(|victim| self.processes.get_mut(&victim));
+        let processes = usize::from(process.is_some());
         if let Some(process) = process {
             process
-                .signal(Signal::Kill)
+                .signal(Signal::Kill, now)
                 .map_err(|err| Denied::Signal(format!("kill {target}: {}", describe(&err))))?;
         }
-        Ok(Outcome::Killed {
-            slot: target.to_string(),
-            processes: usize::from(process.is_some()),
-        })
+        let slot = target.to_string();
+        Ok(Outcome::Killed { slot, processes })
     }
 
     fn signal(&self, to: &Recipients, signal: SignalNumber) -> Result<Outcome, Denied> {
@@ -253,6 +252,23 @@ impl Reactor {
             let fact = Fact::of_cluster(what, text, json!({ "listener": name }));
             self.announce(clock::wall(), fact);
         }
+    }
+}
+
+/// How a reload ended.
+pub(super) fn reloaded(outcome: ReloadOutcome) -> Result<Outcome, Denied> {
+    match outcome {
+        ReloadOutcome::Done {
+            generation: Generation(generation),
+        } => Ok(Outcome::Reloaded { generation }),
+        ReloadOutcome::RolledBack {
+            generation,
+            to,
+            cause,
+        } => Err(Denied::RolledBack(format!(
+            "generation {generation} was given up, all are at {to}: {cause}"
+        ))),
+        ReloadOutcome::Refused { reason } => Err(Denied::NotReloaded(reason)),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! `CLOCK_MONOTONIC`, so that setting the wall clock neither delays nor hastens anything.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::control::time::UnixTime;
 
@@ -16,4 +18,11 @@ pub(crate) fn wall() -> UnixTime {
 #[expect(clippy::disallowed_methods, reason = "this is the sanctioned caller")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The same moment as other processes know it: since the clock's own beginning.
+pub(crate) fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .expect("Linux has this clock")
+        .into()
 }

@@ -4,10 +4,10 @@
 use std::fmt;
 
 use crossbeam_channel::Sender;
-use nix::sys::signal::Signal;
 
 use super::acceptor::ListenerStatus;
 use super::load::WorkerLoad;
+use super::reload::ReloadOutcome;
 use crate::control::change::Change;
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
@@ -19,6 +19,7 @@ use crate::sys::door::Peer;
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
+    Reload(Sender<ReloadOutcome>),
     Status(Sender<Status>),
     AwaitReady(Sender<()>),
     Events(Sender<ClusterEvent>),
@@ -37,7 +38,6 @@ pub(crate) enum Answer {
 /// Who wants a change, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    Signal(Signal),
     Handle,
     Operator(Peer),
 }
@@ -45,7 +45,6 @@ pub(crate) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Signal(signal) => write!(f, "{signal}"),
             Origin::Handle => f.write_str("handle"),
             Origin::Operator(Peer { uid, pid }) => write!(f, "control: uid {uid} pid {pid}"),
         }

@@ -1,16 +1,18 @@
 //! The supervisor's actions, done: one arm per action.
 
-use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::Instant;
 
 use worker_proto::env;
 use worker_proto::frame::FromMaster;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
+use super::generations::Version;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
-use crate::supervisor::{Action, Event, Notice};
+use crate::config::placeholder::Incumbent;
+use crate::supervisor::{Action, Event, ExitStatus, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -63,35 +65,42 @@ impl Reactor {
                 if let Some(process) = self.processes.get(&worker) {
                     self.acceptor.retire(worker, process.slot, &mut turn);
                 }
-                if let Some(process) = self.processes.get(&worker)
-                    && let Err(err) = process.signal(signal)
+                if let Some(process) = self.processes.get_mut(&worker)
+                    && let Err(err) = process.signal(signal, now)
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }
             }
             Action::Forget { worker } => {
+                self.spawner.give_up(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
-                    if role == Role::Worker && !self.supervisor.is_kept(role, slot) {
+                    if role == Role::Worker && !self.supervisor.is_awaited(role, slot) {
                         self.acceptor.settle(slot, &mut turn);
                     }
                     turn.loads.part(worker);
                     process.disconnect(turn.registry);
+                    self.lines.forget(worker);
                 }
             }
             Action::Notify(notice) => {
-                log(&notice, &self.processes);
+                self.log(&notice);
+                self.face.note(&notice);
                 self.chronicle_notice(&notice);
-                let mut turn = turn!(self, now);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
                 } = notice
                 {
-                    self.acceptor.settle(slot, &mut turn);
+                    self.acceptor.settle(slot, &mut turn!(self, now));
+                }
+                self.note_rollout(now, &notice);
+                if matches!(notice, Notice::Stopping { .. }) {
+                    self.drop_reloads();
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {
+                    self.begin_reload(now);
                     for waiting in self.expectant.drain(..) {
                         let _ = waiting.try_send(());
                     }
@@ -128,39 +137,84 @@ impl Reactor {
             worker,
             Process::prepare(worker, slot, generation, role, master),
         );
-        self.spawner.order(Order {
+        let order = Order {
             worker,
             launch,
             control: control.into(),
-        });
+        };
+        self.spawner.order(order, now);
     }
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
-        let program = self.config.program(role, slot);
+        let Version { program, pinned } = self.generations.version(role, slot, generation);
+        let incumbent = Incumbent {
+            worker,
+            slot,
+            generation,
+            role,
+        };
+        let value = |(name, value): &(OsString, OsString)| (name.clone(), incumbent.expand(value));
         let launch = Launch {
-            program: program.path.clone(),
-            args: program.args.clone(),
+            name: program.path.clone(),
+            program: pinned.clone(),
+            args: program.args.iter().map(|it| incumbent.expand(it)).collect(),
             cwd: program.cwd.clone(),
-            env: program.env.clone(),
+            env: program.env.iter().map(value).collect(),
+            private: self.config.own_process.variables.clone(),
             nofile: self.nofile,
+            surroundings: incumbent.surroundings(&program.surroundings),
+            slot,
+            cell: self.cgroup.as_ref().map(|cgroup| cgroup.cell(worker.0)),
         };
         launch
             .with_env(env::ROLE, role.to_string())
             .with_env(env::SLOT, slot.to_string())
-            .with_env(env::COUNT, self.config.count(role).to_string())
+            .with_env(env::COUNT, self.supervisor.slots(role).to_string())
             .with_env(env::WORKER_ID, worker.0.to_string())
             .with_env(env::GENERATION, generation.to_string())
     }
-}
 
-/// Of a process that hangs it also tells what that process is doing: the signal that comes next puts
-/// an end to it.
-fn log(notice: &Notice, processes: &HashMap<WorkerId, Process>) {
-    if let Notice::Hung { who, .. } = notice
-        && let Some(activity) = processes.get(&who.worker).and_then(Process::activity)
-    {
-        log::log!(notice.level(), "{notice}; {activity}");
-    } else {
-        log::log!(notice.level(), "{notice}");
+    /// Of a process that hangs it also tells what that process is doing, since the signal that comes
+    /// next puts an end to it; of one that was killed, whether it was for want of memory; and of one
+    /// that ended by itself what it said last.
+    fn log(&mut self, notice: &Notice) {
+        let level = notice.level();
+        if let Notice::Hung { who, .. } = notice
+            && let Some(process) = self.processes.get(&who.worker)
+            && let Some(activity) = process.activity()
+        {
+            log::log!(level, "{notice}; {activity}");
+        } else if let Notice::Exited { who, status, .. } = notice
+            && *status == KILLED
+            && !self.was_killed(who.worker)
+            && self.oom_kills.look() > 0
+        {
+            log::log!(level, "{notice}; the kernel killed it for want of memory");
+        } else {
+            log::log!(level, "{notice}");
+        }
+        if let Notice::Exited {
+            who,
+            expected: false,
+            ..
+        } = notice
+        {
+            let name = match who.role {
+                Role::Worker => who.worker.to_string(),
+                Role::Agent => format!("agent slot={}", who.slot),
+            };
+            for line in self.tail(who.worker) {
+                log::log!(level, "{name} stderr: {line}");
+            }
+        }
+    }
+
+    fn was_killed(&self, worker: WorkerId) -> bool {
+        self.processes.get(&worker).is_some_and(Process::was_killed)
     }
 }
+
+const KILLED: ExitStatus = ExitStatus::Signal {
+    signal: libc::SIGKILL,
+    core_dumped: false,
+};

@@ -59,6 +59,17 @@ impl Loads {
         }
     }
 
+    /// From now on these limits hold.
+    pub(crate) fn limit(&mut self, limits: ConnectionLimits) {
+        self.limits = limits;
+    }
+
+    /// How many connections each worker was given, and which were not taken back.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (WorkerId, u64)> {
+        let workers = self.workers.iter();
+        workers.map(|(worker, load)| (*worker, load.given))
+    }
+
     /// There are no limits any more: at a stop everybody who waits is served.
     pub(crate) fn lift_limits(&mut self) {
         self.limits = ConnectionLimits::default();

@@ -10,17 +10,28 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod execute;
+mod face;
+mod generations;
+mod host;
+mod lines;
 mod link;
 pub(crate) mod load;
 mod operators;
+mod orphans;
 mod process;
 mod queue;
+pub(crate) mod reload;
 mod report;
+pub(crate) mod service;
 pub(crate) mod serving;
+mod signals;
 mod spawner;
+mod standing;
 mod talk;
 mod token;
+mod undertaker;
 mod waiting;
+mod wear;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -32,31 +43,38 @@ use crossbeam_channel::{Receiver, Sender};
 use log::LevelFilter;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
-use nix::poll::PollTimeout;
-use nix::sys::signal::Signal;
 use worker_proto::ids::{Role, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
-use self::command::{Answer, Command, Origin, Status};
+use self::command::{Command, Origin, Status};
+use self::face::Face;
+use self::generations::{Generations, Versions};
+pub(crate) use self::host::Host;
+use self::lines::{Lines, Pipes};
 use self::load::Loads;
+use self::orphans::Orphans;
 use self::process::Process;
+use self::reload::Reloads;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
+use self::undertaker::Undertaker;
 use self::waiting::Waiting;
+use self::wear::{Sight, WearWatch};
 use crate::config::Config;
-use crate::control::change::Change;
 use crate::control::chronicle::Chronicle;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
-use crate::supervisor::{Disconnect, Event, Stage, Stop, Supervisor, Symptom, WorkerState};
+use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
+use crate::sys::oom::OomKills;
 use crate::sys::signals::Signals;
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
@@ -81,6 +99,10 @@ pub(crate) struct Reactor {
     supervisor: Supervisor,
     acceptor: Acceptor,
     loads: Loads,
+    generations: Generations,
+    reloads: Reloads,
+    wear: WearWatch,
+    oom_kills: OomKills,
     /// What showed about workers in this turn.
     findings: Vec<Finding>,
     processes: HashMap<WorkerId, Process>,
@@ -93,12 +115,23 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     spawner: Spawner,
     closer: Closer,
+    /// What processes say, where the master is to read it.
+    lines: Lines,
     signals: Option<Signals>,
+    /// When it has shown whether a shell that sent SIGHUP meant a reload.
+    doubt: Option<Instant>,
+    /// Has the log file opened again.
+    log_file: Option<Sender<()>>,
+    undertaker: Undertaker,
+    /// Removed when the undertaker has done its work.
+    cgroup: Option<Arc<Cgroup>>,
+    orphans: Option<Orphans>,
     commands: Receiver<Command>,
     /// Those who wait for the cluster to be ready.
     expectant: Vec<Sender<()>>,
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
+    face: Face,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -122,31 +155,6 @@ enum Progress {
     Finished(ExitCode),
 }
 
-/// What the process that the reactor lives in gives to it.
-#[derive(Debug, Default)]
-pub(crate) struct Host {
-    /// The binary's signals; an embedded master has none.
-    pub(crate) signals: Option<Signals>,
-    /// The limit that the binary was started with, if it raised its own.
-    pub(crate) nofile: Option<NofileLimit>,
-    /// Changes what is logged, if the log is the binary's.
-    pub(crate) set_log_level: Option<fn(LevelFilter)>,
-}
-
-impl Host {
-    /// Waits; answers whether a signal came first.
-    pub(crate) fn wait(&self, pause: Duration) -> io::Result<bool> {
-        match &self.signals {
-            Some(signals) => signals.wait(pause),
-            None => {
-                let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
-                nix::poll::poll(&mut [], pause)?;
-                Ok(false)
-            }
-        }
-    }
-}
-
 impl Reactor {
     pub(crate) fn new(
         config: Config,
@@ -164,22 +172,36 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let rules = Rules {
-            overflow: config.overflow,
-            stall_timeout: config.stall_timeout,
-            hang_timeout: config.hang_timeout,
-        };
+        let rules = Rules::of(&config);
+        if let Some(orphans) = &host.orphans {
+            poll.registry().register(
+                &mut SourceFd(&orphans.as_raw_fd()),
+                Source::Orphans.into(),
+                Interest::READABLE,
+            )?;
+        }
         let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec.name(), socket);
         }
+        let cgroup = host.cgroup.map(Arc::new);
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
-            spawner: Spawner::start(Arc::clone(&waker))?,
+            spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
             closer: Closer::start()?,
+            lines: Lines::default(),
+            undertaker: Undertaker::start(config.kill_timeout, cgroup.clone())?,
+            cgroup,
             loads: Loads::new(config.connection_limits),
+            generations: Generations::starting_with(Versions::of(&config)),
+            reloads: Reloads::new(host.source, Arc::clone(&waker)),
+            wear: WearWatch::new(config.recycling),
+            oom_kills: OomKills::watch(),
             findings: Vec::new(),
             signals: host.signals,
+            doubt: None,
+            log_file: host.log_file,
+            orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
             config,
@@ -190,6 +212,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             commands,
             expectant: Vec::new(),
+            face: Face::new(host.service, host.title),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -219,15 +242,19 @@ impl Reactor {
         loop {
             let now = clock::now();
             self.supervisor.handle(now, Event::Tick);
+            self.resolve_doubt(now);
             self.flush_starved(now);
             self.execute_actions(now);
+            self.spawner.turn(now);
             self.loads.tick(now);
+            self.watch_wear(now);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
-            self.note_rest(now);
+            self.note_rest();
+            self.face.turn(now, &self.supervisor);
             self.flush_operators(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
@@ -244,20 +271,29 @@ impl Reactor {
             }
             self.read_links(now);
             self.serve_operators(now);
+            self.reap_orphans();
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
         let has_operators_to_hear = self.server.as_ref().is_some_and(Server::is_unfinished);
-        if self.acceptor.is_unfinished() || !self.talkative.is_empty() || has_operators_to_hear {
+        if self.acceptor.is_unfinished()
+            || !self.talkative.is_empty()
+            || self.has_orphans()
+            || has_operators_to_hear
+        {
             return Some(Duration::ZERO);
         }
         let deadline = [
             self.supervisor.next_deadline(),
             self.acceptor.deadline(),
             self.loads.deadline(),
+            self.wear.deadline(),
+            self.spawner.deadline(),
             self.starved.values().min().copied(),
             self.server.as_ref().and_then(Server::deadline),
+            self.face.deadline(),
+            self.doubt,
         ];
         let now = clock::now();
         deadline
@@ -272,6 +308,7 @@ impl Reactor {
         match source {
             Source::Waker => {
                 self.read_outcomes(now);
+                self.go_on_with_reload(now);
                 self.read_commands(now);
             }
             Source::Signals => self.read_signals(now),
@@ -288,11 +325,16 @@ impl Reactor {
                     self.flush_link(worker, now);
                 }
             }
-            Source::Exit(worker) => self.reap(worker, now),
+            Source::Exit(worker) => self.note_exit(worker, now),
             Source::Door => self.let_operators_in(now),
             Source::Operator(client) => {
                 if let Some(server) = &mut self.server {
                     server.note_ready(client);
+                }
+            }
+            Source::Orphans => {
+                if let Some(orphans) = &mut self.orphans {
+                    orphans.note();
                 }
             }
         }
@@ -302,18 +344,36 @@ impl Reactor {
         while let Some(outcome) = self.spawner.poll_outcome() {
             let worker = outcome.worker;
             let Some(process) = self.processes.get_mut(&worker) else {
+                // It was given up, and is late.
+                if let Ok(started) = outcome.process {
+                    self.undertaker.put_down(worker, started.pidfd, now);
+                }
                 continue;
             };
-            let started = outcome.process.and_then(|pidfd| {
-                let pid = pidfd.pid();
-                process.start(pidfd, self.poll.registry()).map(|()| pid)
+            let started = outcome.process.and_then(|started| {
+                let pid = started.pidfd.pid();
+                let name = format!("{} pid={pid}", process.name());
+                let pipes = Pipes {
+                    stdout: started.stdout,
+                    stderr: started.stderr,
+                };
+                process.start(started.pidfd, self.poll.registry())?;
+                if let Err(err) = self.lines.adopt(worker, &name, pipes) {
+                    // Nobody would read what it says: the next one may have better luck.
+                    log::error!("{worker}: read its output: {}: SIGKILL", describe(&err));
+                    process.signal(Kill, now)?;
+                }
+                Ok(pid)
             });
             match started {
                 Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
                 Err(err) => {
                     // It may exist and be impossible to watch.
-                    let _ = process.signal(Kill);
-                    let program = self.config.program(process.role, process.slot);
+                    if let Some((pidfd, _)) = process.take_remains(self.poll.registry()) {
+                        self.undertaker.put_down(worker, pidfd, now);
+                    }
+                    let (role, slot, generation) = (process.role, process.slot, process.generation);
+                    let program = &self.generations.version(role, slot, generation).program;
                     let reason = format!("start {}: {}", program.path.display(), explain(&err));
                     self.supervisor
                         .handle(now, Event::SpawnFailed { worker, reason });
@@ -325,6 +385,7 @@ impl Reactor {
     fn read_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
+                Command::Reload(answer) => self.reload(now, Some(answer)),
                 Command::Change(change, answer) => {
                     let by = (Origin::Handle, When::Begun);
                     self.change(now, &change, by, answer);
@@ -347,28 +408,6 @@ impl Reactor {
                         self.expectant.remove(0);
                     }
                     self.expectant.push(reply);
-                }
-            }
-        }
-    }
-
-    fn read_signals(&mut self, now: Instant) {
-        while let Some(signals) = &mut self.signals {
-            match signals.next() {
-                Ok(Some(signal)) => {
-                    log::info!("{signal} received");
-                    let stop = if signal == Signal::SIGQUIT {
-                        Stop::Fast
-                    } else {
-                        Stop::Graceful
-                    };
-                    let by = (Origin::Signal(signal), When::Begun);
-                    self.change(now, &Change::Stop(stop), by, Answer::Nobody);
-                }
-                Ok(None) => break,
-                Err(err) => {
-                    log::error!("read signals: {err}");
-                    break;
                 }
             }
         }
@@ -397,13 +436,16 @@ impl Reactor {
         any
     }
 
-    /// Collects a process that ended, after its last words.
-    fn reap(&mut self, worker: WorkerId, now: Instant) {
+    /// Reports a process that ended, after its last words, and has it buried.
+    fn note_exit(&mut self, worker: WorkerId, now: Instant) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        match process.reap(self.poll.registry()) {
+        match process.exit_status() {
             Ok(Some(status)) => {
+                if let Some((pidfd, told)) = process.take_remains(self.poll.registry()) {
+                    self.undertaker.bury(worker, pidfd, told, now);
+                }
                 self.read_link(worker, LAST_WORDS, now);
                 if self
                     .processes
@@ -412,12 +454,33 @@ impl Reactor {
                 {
                     self.disconnect(worker, Disconnect::Closed, now);
                 }
+                self.lines.hear_out(worker);
                 self.supervisor
                     .handle(now, Event::Exited { worker, status });
             }
             Ok(None) => {}
             Err(err) => log::error!("{worker}: collect its exit status: {err}"),
         }
+    }
+
+    /// Replaces workers that have done or taken enough.
+    fn watch_wear(&mut self, now: Instant) {
+        if !self.wear.is_due(now) {
+            return;
+        }
+        let sights: Vec<Sight> = self
+            .loads
+            .given()
+            .filter(|(worker, _)| self.supervisor.is_serving(*worker))
+            .filter_map(|(worker, given)| {
+                let pid = self.supervisor.worker(worker)?.pid?;
+                Some(Sight { worker, pid, given })
+            })
+            .collect();
+        for (worker, why) in self.wear.look(&sights) {
+            self.supervisor.handle(now, Event::Worn { worker, why });
+        }
+        self.execute_actions(now);
     }
 
     fn report_closed_listeners(&mut self, now: Instant) {
@@ -433,6 +496,11 @@ impl Reactor {
 }
 
 impl Reactor {
+    /// The last lines of a process's standard error, as far as the master reads it.
+    pub(crate) fn tail(&self, worker: WorkerId) -> Vec<String> {
+        self.lines.tail(worker)
+    }
+
     /// Whether a worker may yet come that asks for a listener.
     fn expects_workers(&self) -> bool {
         self.supervisor.workers().any(|view| {
@@ -448,6 +516,7 @@ fn explain(err: &io::Error) -> String {
         Some(libc::EAGAIN) => "; raise the limit on processes (ulimit -u, TasksMax=)",
         Some(libc::EMFILE) => "; raise the limit on descriptors (ulimit -n, LimitNOFILE=)",
         Some(libc::ENOMEM) => "; memory is short",
+        Some(libc::EACCES) => "; its user may not execute it, or not enter a directory on the way",
         Some(libc::ENOENT) => "; the program, or the interpreter in its first line, is missing",
         _ => "",
     };

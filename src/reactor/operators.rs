@@ -88,11 +88,7 @@ impl Reactor {
                 self.reply(client, Some(id), said);
             }
             Command::ConfigCheck => {
-                let said = match self.check_config() {
-                    Ok(checked) => Said::Ok(checked),
-                    Err(denied) => fault(denied.kind(), denied.to_string()),
-                };
-                self.reply(client, Some(id), said);
+                self.check_config(Answer::Operator(client, id));
             }
             Command::Change { change, answer } => {
                 let Some(peer) = self.server.as_ref().and_then(|it| it.peer(client)) else {

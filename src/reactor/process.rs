@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -28,7 +29,11 @@ pub(crate) struct Process {
     pub(crate) role: Role,
     connection: Connection,
     pidfd: Option<Pidfd>,
+    /// When its group first got a signal to leave.
+    told: Option<Instant>,
     complaints: u32,
+    /// The strongest signal that the supervisor had sent to it.
+    signalled: Option<Signal>,
 }
 
 /// The control channel of a process over its life.
@@ -56,7 +61,17 @@ impl Process {
             role,
             connection,
             pidfd: None,
+            told: None,
             complaints: 0,
+            signalled: None,
+        }
+    }
+
+    /// What comes before each line that it says.
+    pub(crate) fn name(&self) -> String {
+        match self.role {
+            Role::Worker => format!("{} slot={}", self.worker, self.slot),
+            Role::Agent => format!("agent slot={}", self.slot),
         }
     }
 
@@ -110,24 +125,34 @@ impl Process {
         self.connection = Connection::Over;
     }
 
-    /// Collects the exit status once.
-    pub(crate) fn reap(&mut self, registry: &Registry) -> io::Result<Option<ExitStatus>> {
-        let Some(pidfd) = &self.pidfd else {
-            return Ok(None);
-        };
-        let status = pidfd.reap()?;
-        if status.is_some() {
-            let _ = registry.deregister(&mut SourceFd(&pidfd.as_raw_fd()));
-            self.pidfd = None;
-        }
-        Ok(status)
+    /// How the process ended; `None` while it lives, and once its remains were taken.
+    pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        self.pidfd.as_ref().map_or(Ok(None), Pidfd::exit_status)
+    }
+
+    /// Gives away what is to be reaped, and when its group was told to leave.
+    pub(crate) fn take_remains(&mut self, registry: &Registry) -> Option<(Pidfd, Option<Instant>)> {
+        let pidfd = self.pidfd.take()?;
+        let _ = registry.deregister(&mut SourceFd(&pidfd.as_raw_fd()));
+        Some((pidfd, self.told))
     }
 
     /// Signals the process, and those it started if the signal is for them too, unless it is gone.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.pidfd
-            .as_ref()
-            .map_or(Ok(()), |pidfd| pidfd.signal(signal))
+    pub(crate) fn signal(&mut self, signal: Signal, now: Instant) -> io::Result<()> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(());
+        };
+        match signal {
+            Signal::Terminate | Signal::Kill => self.told = self.told.or(Some(now)),
+            Signal::Abort => {}
+        }
+        self.signalled = Some(signal);
+        pidfd.signal(signal)
+    }
+
+    /// Whether its SIGKILL, if it got one, is the master's.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.signalled == Some(Signal::Kill)
     }
 
     /// Sends the process alone a signal by its number; answers whether it is there to get it.
@@ -168,14 +193,19 @@ impl Process {
     }
 
     /// What the process is told when it has said `Hello`.
-    pub(crate) fn welcome(&self, config: &Config, listeners: Vec<DeclaredListener>) -> Welcome {
+    pub(crate) fn welcome(
+        &self,
+        config: &Config,
+        count: u32,
+        listeners: Vec<DeclaredListener>,
+    ) -> Welcome {
         Welcome {
             protocol: PROTOCOL,
             worker: self.worker,
             slot: self.slot,
             generation: self.generation,
             role: self.role,
-            count: config.count(self.role),
+            count,
             listeners,
             limits: Limits {
                 orphan_grace: config.orphan_grace,

@@ -13,7 +13,6 @@ use super::load::WorkerLoad;
 use super::operators::VERSION;
 use super::serving::QueueStatus;
 use crate::config::program::Program;
-use crate::control::denied::Denied;
 use crate::control::event::millis;
 use crate::control::status::{Cluster, Listener, Load, Master, Rollout, Worker};
 use crate::dispatch::{Reason, Reasons};
@@ -94,7 +93,7 @@ impl Reactor {
     }
 
     fn report_empty(&self, role: Role, slot: Slot) -> Worker {
-        let state = match self.supervisor.is_kept(role, slot) {
+        let state = match self.supervisor.is_awaited(role, slot) {
             true => "vacant",
             false => "parked",
         };
@@ -149,18 +148,6 @@ impl Reactor {
             "unavailable": config.rollout.unavailable,
             "canary": time(config.rollout.canary),
         })
-    }
-
-    /// Whether the configuration, read anew, would be accepted.
-    // The hook for a configuration that can be read anew.
-    #[expect(
-        clippy::unused_self,
-        reason = "it will be read from what this master was started with"
-    )]
-    pub(super) fn check_config(&self) -> Result<Value, Denied> {
-        Err(Denied::Unsupported(
-            "this master was configured by flags alone: there is nothing to read anew",
-        ))
     }
 }
 

@@ -83,7 +83,8 @@ impl Reactor {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        let welcome = process.welcome(&self.config, self.acceptor.declared());
+        let count = self.supervisor.slots(process.role);
+        let welcome = process.welcome(&self.config, count, self.acceptor.declared());
         let page = (process.role == Role::Worker).then(|| {
             let (scoreboard, page) = process.create_scoreboard().unzip();
             self.loads.join(worker, pid, scoreboard);
@@ -101,7 +102,7 @@ impl Reactor {
             worker,
             slot: process.slot,
             role: process.role,
-            is_serving: self.supervisor.is_serving(worker),
+            is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
         let request = listen.request;
         let mut turn = turn!(self, now);

@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Exit(WorkerId),
     /// A saturated accept queue has room again.
     Queue(WorkerId, ListenerId),
+    /// A child ended, perhaps one that the master did not start.
+    Orphans,
     /// An operator is at the door.
     Door,
     /// An operator said something, or can be told something.
@@ -38,8 +40,9 @@ impl From<Source> for Token {
             Source::Control(WorkerId(worker)) => (3, worker, 0),
             Source::Exit(WorkerId(worker)) => (4, worker, 0),
             Source::Queue(WorkerId(worker), ListenerId(listener)) => (5, worker, listener),
-            Source::Door => (6, 0, 0),
-            Source::Operator(ClientId(client)) => (7, client, 0),
+            Source::Orphans => (6, 0, 0),
+            Source::Door => (7, 0, 0),
+            Source::Operator(ClientId(client)) => (8, client, 0),
         };
         debug_assert!(worker <= WORKER_MASK && u64::from(listener) <= LISTENER_MASK);
         let packed = kind << KIND_SHIFT | u64::from(listener) << LISTENER_SHIFT | worker;
@@ -60,8 +63,9 @@ impl Source {
             3 => Source::Control(worker),
             4 => Source::Exit(worker),
             5 => Source::Queue(worker, listener),
-            6 => Source::Door,
-            7 => Source::Operator(ClientId(worker.0)),
+            6 => Source::Orphans,
+            7 => Source::Door,
+            8 => Source::Operator(ClientId(worker.0)),
             _ => return None,
         })
     }
@@ -85,6 +89,7 @@ mod tests {
         for source in [
             Source::Waker,
             Source::Signals,
+            Source::Orphans,
             Source::Listener(ListenerId(0)),
             Source::Listener(ListenerId(1_000_000)),
             Source::Control(WorkerId(1)),

@@ -1,11 +1,12 @@
 //! Those who wait for what they asked for to be done, and are told what happens on the way.
 
-use std::time::Instant;
-
-use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+use crossbeam_channel::Receiver;
+use worker_proto::ids::{Role, Slot, WorkerId};
 
 use super::Reactor;
+use super::change::reloaded;
 use super::command::Answer;
+use super::reload::{Checked, ReloadOutcome};
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
 use crate::control::outcome::Outcome;
@@ -13,6 +14,7 @@ use crate::control::protocol::Said;
 use crate::control::server::fault;
 use crate::exit_code::ExitCode;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage, WorkerState};
+use crate::sys::describe;
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -24,12 +26,12 @@ pub(super) struct Waiting {
 }
 
 /// What has to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Goal {
     /// The cluster ends.
     Stopped,
-    /// It is all at this generation.
-    Reloaded(Generation),
+    /// Its reload has ended, as it is told here.
+    Reloaded(Receiver<ReloadOutcome>),
     /// It is all at the generation before.
     RolledBack,
     /// It has come to rest with so many workers.
@@ -42,6 +44,8 @@ pub(super) enum Goal {
     },
     /// Nobody is in the slot.
     Emptied { role: Role, slot: Slot },
+    /// The configuration was read anew; no change.
+    Checked(Receiver<Checked>),
 }
 
 impl Reactor {
@@ -50,6 +54,29 @@ impl Reactor {
             return self.answer(waiting.answer, Err(Denied::Busy));
         }
         self.waiting.push(waiting);
+    }
+
+    /// Reads the configuration anew, and tells whether a reload would accept it.
+    pub(super) fn check_config(&mut self, answer: Answer) {
+        let is_check = |waiting: &Waiting| matches!(waiting.goal, Goal::Checked(_));
+        if self.waiting.iter().any(is_check) {
+            return self.answer(answer, Err(Denied::Busy));
+        }
+        match self.reloads.check(&self.config) {
+            Ok(Some(told)) => self.await_goal(Waiting {
+                goal: Goal::Checked(told),
+                answer,
+                what: "control: config check".to_owned(),
+            }),
+            Ok(None) => {
+                let why = "this master has no configuration that could be read anew";
+                self.answer(answer, Err(Denied::Unsupported(why)));
+            }
+            Err(err) => {
+                let reason = format!("start a thread: {}", describe(&err));
+                self.answer(answer, Err(Denied::Failed(reason)));
+            }
+        }
     }
 
     /// Tells whoever asked.
@@ -76,41 +103,38 @@ impl Reactor {
         }
     }
 
-    /// A reload has come to its end, one way or the other.
+    /// A reload that somebody wanted back is back.
     pub(super) fn note_reload(&mut self, notice: &Notice) {
-        let verdict = |goal: Goal| match (goal, notice) {
-            (Goal::Reloaded(wanted), Notice::ReloadDone { generation, .. })
-                if wanted == *generation =>
-            {
-                let generation = generation.0;
-                Some(Ok(Outcome::Reloaded { generation }))
-            }
-            (Goal::Reloaded(wanted), Notice::RolledBack { generation, .. })
-                if wanted == *generation =>
-            {
-                Some(Err(Denied::RolledBack(notice.to_string())))
-            }
+        self.resolve(|goal| match (goal, notice) {
             (Goal::RolledBack, Notice::RolledBack { to, .. }) => {
                 let generation = to.0;
                 Some(Ok(Outcome::RolledBack { generation }))
             }
             (
-                Goal::Reloaded(_) | Goal::RolledBack,
+                Goal::RolledBack,
                 Notice::RollingBack {
                     cause: RollbackCause::Stopping,
                     ..
                 },
             ) => Some(Err(Refused::Stopping.into())),
             _ => None,
-        };
-        self.resolve(verdict);
+        });
     }
 
     /// Answers those whose goal is reached, or cannot be any more.
-    pub(super) fn note_rest(&mut self, _now: Instant) {
+    pub(super) fn note_rest(&mut self) {
         if self.waiting.is_empty() && !self.is_scaling {
             return;
         }
+        self.resolve(|goal| match goal {
+            Goal::Reloaded(told) => told.try_recv().ok().map(reloaded),
+            Goal::Checked(told) => told.try_recv().ok().map(checked),
+            Goal::Stopped
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. } => None,
+        });
         let is_over = match self.supervisor.stage() {
             Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
             Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
@@ -131,8 +155,8 @@ impl Reactor {
             let found = in_slots.iter().find(|it| (it.0, it.1) == (role, slot));
             found.map(|it| it.2)
         };
-        self.resolve(|goal| match goal {
-            Goal::Stopped | Goal::Reloaded(_) | Goal::RolledBack => None,
+        self.resolve(|goal| match *goal {
+            Goal::Stopped | Goal::Reloaded(_) | Goal::Checked(_) | Goal::RolledBack => None,
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
             }
@@ -170,6 +194,7 @@ impl Reactor {
         self.resolve(|goal| match goal {
             Goal::Stopped => Some(Ok(Outcome::Stopped { code: code as u8 })),
             Goal::Reloaded(_)
+            | Goal::Checked(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
@@ -202,9 +227,9 @@ impl Reactor {
         }
     }
 
-    fn resolve(&mut self, verdict: impl Fn(Goal) -> Option<Result<Outcome, Denied>>) {
+    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
         for waiting in std::mem::take(&mut self.waiting) {
-            match verdict(waiting.goal) {
+            match verdict(&waiting.goal) {
                 None => self.waiting.push(waiting),
                 Some(outcome) => {
                     match &outcome {
@@ -215,6 +240,13 @@ impl Reactor {
                 }
             }
         }
+    }
+}
+
+fn checked(checked: Checked) -> Result<Outcome, Denied> {
+    match checked {
+        Ok(changes) => Ok(Outcome::Checked { changes }),
+        Err(reason) => Err(Denied::NotReloaded(reason)),
     }
 }
 

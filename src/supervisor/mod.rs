@@ -200,13 +200,24 @@ impl Supervisor {
         self.processes.get(&worker).is_some_and(Process::is_serving)
     }
 
-    /// Whether the slot has an incumbent, or will have one again.
+    /// Whether it receives connections.
     #[must_use]
-    pub fn is_kept(&self, role: Role, slot: Slot) -> bool {
-        let mut seats = self.seats.iter();
-        seats.any(|seat| seat.role == role && seat.slot == slot && !seat.is_parked())
+    pub fn is_in_rotation(&self, worker: WorkerId) -> bool {
+        self.processes
+            .get(&worker)
+            .is_some_and(Process::is_in_rotation)
     }
 
+    /// Whether somebody has yet to become ready in the slot.
+    #[must_use]
+    pub fn is_awaited(&self, role: Role, slot: Slot) -> bool {
+        let mut seats = self.seats.iter();
+        seats.any(|seat| {
+            (seat.role, seat.slot) == (role, slot)
+                && !seat.is_parked()
+                && !seat.incumbent().is_some_and(|by| self.is_serving(by))
+        })
+    }
     /// How many processes of this role are serving.
     #[must_use]
     pub fn serving(&self, role: Role) -> usize {
@@ -281,12 +292,12 @@ impl Supervisor {
         let post = Post::Standby;
         process.turn(now, Phase::Serving { post });
         let (who, took) = (process.who(), process.uptime(now));
+        self.notify(Notice::Ready { who, took });
         let mut seats = self.seats.iter();
         match seats.position(|seat| seat.renewal.successor() == Some(worker)) {
             Some(index) => self.succeed(now, index, worker),
             None => self.man_rotation(),
         }
-        self.notify(Notice::Ready { who, took });
         if self.stage == Stage::Serving {
             self.order(Action::AnnounceReady { worker });
         }

@@ -205,7 +205,7 @@ impl Supervisor {
             | Renewal::Rebuilding => false,
             Renewal::GivenUp => true,
         };
-        if !self.seats.iter().all(is_settled) {
+        if !self.seats.iter().all(is_settled) || self.has_strangers(target) {
             return;
         }
         let Some(rollout) = self.rollout.take() else {
@@ -232,6 +232,13 @@ impl Supervisor {
                 took,
             },
         });
+    }
+
+    /// Whether somebody of another generation is still there who holds no seat.
+    fn has_strangers(&self, target: Generation) -> bool {
+        let holds_one = |worker| self.seats.iter().any(|seat| seat.is_held_by(worker));
+        self.of_role(Role::Worker)
+            .any(|process| process.generation != target && !holds_one(process.worker))
     }
 
     /// The cluster stops: that is the end of every rollout.

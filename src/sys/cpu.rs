@@ -1,13 +1,20 @@
-//! How many CPUs this process may use: its affinity mask and its cgroup's quota.
+//! How many CPUs this process may use: its affinity mask and its cgroup's quota; and which of them
+//! a process gets.
 //!
 //! `--workers auto` says which of the two decided, so the count is never a mystery.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use worker_proto::ids::Slot;
+
+use crate::config::surroundings::Affinity;
 
 /// A number of CPUs, and where it comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,14 +59,51 @@ impl fmt::Display for CpuCount {
     }
 }
 
-fn affinity() -> u32 {
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
-        return 1;
+/// The CPUs for the process of a slot.
+pub(crate) fn set_for(affinity: &Affinity, slot: Slot) -> io::Result<CpuSet> {
+    let mut set = CpuSet::new();
+    match affinity {
+        Affinity::Cpus(cpus) => {
+            for &cpu in cpus {
+                set.set(cpu.into())?;
+            }
+        }
+        Affinity::Auto => {
+            let own = own_cpus()?;
+            // An affinity mask is never empty.
+            let turn = slot.0 as usize % own.len().max(1);
+            if let Some(&cpu) = own.iter().nth(turn) {
+                set.set(cpu)?;
+            }
+        }
+    }
+    Ok(set)
+}
+
+/// Which of these CPUs a process here cannot be put on: the machine does not have them, or the
+/// cgroup withholds them (`cpuset.cpus`).
+pub(crate) fn unavailable(cpus: &BTreeSet<u16>) -> io::Result<Vec<u16>> {
+    // The kernel's own answer, on a thread that ends right after.
+    let possible = |cpu: u16| {
+        let mut set = CpuSet::new();
+        set.set(cpu.into()).is_ok() && sched_setaffinity(Pid::from_raw(0), &set).is_ok()
     };
-    let cpus = (0..CpuSet::count())
-        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-        .count();
-    u32::try_from(cpus.max(1)).unwrap_or(1)
+    thread::scope(|scope| {
+        let ask = || cpus.iter().copied().filter(|&cpu| !possible(cpu)).collect();
+        let asking = thread::Builder::new().spawn_scoped(scope, ask)?;
+        asking.join().map_err(|_| io::Error::other("a panic"))
+    })
+}
+
+fn affinity() -> u32 {
+    let cpus = own_cpus().map_or(1, |cpus| cpus.len().max(1));
+    u32::try_from(cpus).unwrap_or(1)
+}
+
+fn own_cpus() -> io::Result<BTreeSet<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let is_own = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
+    Ok((0..CpuSet::count()).filter(is_own).collect())
 }
 
 /// The tightest `cpu.max` from this process's cgroup up to the root, in CPUs.
@@ -90,6 +134,25 @@ mod tests {
         assert_eq!(parse_cpu_max("max 100000\n"), None);
         assert_eq!(parse_cpu_max("1 0"), None);
         assert_eq!(parse_cpu_max("junk"), None);
+    }
+
+    #[test]
+    fn slots_take_the_own_cpus_in_turn() {
+        let own: Vec<usize> = own_cpus().unwrap().into_iter().collect();
+        for slot in 0..2 * u32::try_from(own.len()).unwrap() {
+            let set = set_for(&Affinity::Auto, Slot(slot)).unwrap();
+            let cpu = own[slot as usize % own.len()];
+            assert!((0..CpuSet::count()).all(|it| set.is_set(it).unwrap() == (it == cpu)));
+        }
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_are_found_out_without_a_trace() {
+        let before = own_cpus().unwrap();
+        let first = u16::try_from(*before.first().unwrap()).unwrap();
+        let found = unavailable(&BTreeSet::from([first, 1023])).unwrap();
+        assert_eq!(found, [1023]);
+        assert_eq!(own_cpus().unwrap(), before);
     }
 
     #[test]

@@ -24,9 +24,4 @@ impl NofileLimit {
         setrlimit(Resource::RLIMIT_NOFILE, before.hard, before.hard)?;
         Ok(before)
     }
-
-    /// Sets this process's limits. Async-signal-safe: one system call.
-    pub(crate) fn apply(self) -> io::Result<()> {
-        Ok(setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)?)
-    }
 }

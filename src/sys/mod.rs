@@ -7,19 +7,37 @@
     reason = "the fence: system calls that nix and socket2 do not wrap"
 )]
 
+pub(crate) mod accounts;
 pub(crate) mod activity;
+pub(crate) mod census;
+pub(crate) mod cgroup;
 pub(crate) mod channel;
 pub(crate) mod cpu;
+pub(crate) mod credentials;
+pub(crate) mod daemon;
 pub(crate) mod door;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
+#[cfg(test)]
+pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listening;
+pub(crate) mod memory;
+pub(crate) mod notify;
+pub(crate) mod oom;
+pub(crate) mod orphans;
 pub(crate) mod pidfd;
 pub(crate) mod pidfile;
+pub(crate) mod pin;
+pub(crate) mod pipe;
+pub(crate) mod preparation;
+pub(crate) mod priority;
 pub(crate) mod program;
+pub(crate) mod rights;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod title;
+mod wait;
 pub(crate) mod window;
 
 /// `address already in use (EADDRINUSE)`: the text for people, the name for searching.

@@ -1,16 +1,19 @@
 //! A process by its pidfd: it can be awaited, reaped and signalled, and never confused with a
 //! later process of the same number.
 //!
-//! Only [`Pidfd::reap`] reaps; until it has, the pid cannot be reused.
+//! Only [`Pidfd::reap`] reaps; until it has, neither the pid nor the number of the group that the
+//! process leads can be reused.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{self, Signal};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::wait::{Whose, Zombie, wait};
 use crate::supervisor::{ExitStatus, Signal as Order};
 
 /// A child of this process that is not reaped yet.
@@ -40,46 +43,52 @@ impl Pidfd {
         self.pid
     }
 
-    /// Collects the exit status, or `None` while the process lives. What it leaves behind in its
-    /// process group gets SIGTERM.
-    pub(crate) fn reap(&self) -> io::Result<Option<ExitStatus>> {
-        let ended = self.wait(WaitPidFlag::WNOWAIT)?;
-        if ended.is_some() {
-            // Not reaped yet, so the group's number is still this process's. One that changed its
-            // user may not be signalled: EPERM must not keep it from being reaped.
-            let _ = self.signal_group(Signal::SIGTERM);
-            self.wait(WaitPidFlag::empty())?;
-        }
-        Ok(ended)
+    /// How the process ended, or `None` while it lives. It is not reaped by that.
+    pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        self.wait(Zombie::Keep)
     }
 
-    fn wait(&self, how: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
-        loop {
-            let waited = waitid(
-                Id::PIDFd(self.fd.as_fd()),
-                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | how,
-            );
-            return match waited {
-                Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),
-                Ok(WaitStatus::Signaled(_, signal, core_dumped)) => Ok(Some(ExitStatus::Signal {
-                    signal: signal as i32,
-                    core_dumped,
-                })),
-                Ok(_) => Ok(None),
-                Err(Errno::EINTR) => continue,
-                Err(err) => Err(err.into()),
-            };
-        }
+    /// Reaps the process if it has ended: from now on its number, and its group's, may be a
+    /// stranger's. One that lives is nobody's business any more.
+    pub(crate) fn reap(self) {
+        // It may have been reaped by the process that an embedded master lives in.
+        let _ = self.wait(Zombie::Reap);
     }
 
-    /// Signals the process or its group, as the order says.
+    /// Ends the process and its group, and reaps it; one that cannot die within `patience` is left
+    /// to itself. Waits, so it is not for the loop.
+    pub(crate) fn destroy(self, patience: Duration) {
+        let _ = self.signal(Order::Kill);
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        // Readable when it has ended, see pidfd_open(2). EINTR: no handler of the master's runs here.
+        let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout);
+        self.reap();
+    }
+
+    fn wait(&self, zombie: Zombie) -> io::Result<Option<ExitStatus>> {
+        let ended = wait(Whose::Pidfd(self.as_fd()), zombie)?;
+        Ok(ended.map(|(_, status)| status))
+    }
+
+    /// Signals the process or its group, as the order says. One that is stopped goes on: it could
+    /// neither obey nor leave a core dump otherwise, see `signal(7)`.
     ///
     /// The pid is not reaped while this value exists, so neither number can be a stranger's.
     pub(crate) fn signal(&self, order: Order) -> io::Result<()> {
         match order {
-            Order::Terminate => self.signal_group(Signal::SIGTERM),
-            Order::Abort => self.send(Signal::SIGABRT as i32),
-            Order::Kill => self.signal_group(Signal::SIGKILL),
+            Order::Terminate => {
+                self.signal_group(Signal::SIGTERM)?;
+                self.signal_group(Signal::SIGCONT)
+            }
+            Order::Abort => {
+                self.signal_process(Signal::SIGABRT)?;
+                self.signal_process(Signal::SIGCONT)
+            }
+            Order::Kill => {
+                // It may have left its group to others.
+                let process = self.signal_process(Signal::SIGKILL);
+                self.signal_group(Signal::SIGKILL).and(process)
+            }
         }
     }
 
@@ -91,6 +100,16 @@ impl Pidfd {
             Err(Errno::ESRCH) => self.send(signal as i32),
             Err(err) => Err(err.into()),
         }
+    }
+
+    /// Has the process leave, and no other; it need not be a child, nor lead a group.
+    pub(crate) fn terminate_alone(&self) -> io::Result<()> {
+        self.signal_process(Signal::SIGTERM)?;
+        self.signal_process(Signal::SIGCONT)
+    }
+
+    fn signal_process(&self, signal: Signal) -> io::Result<()> {
+        self.send(signal as i32)
     }
 
     /// Sends the process, and nobody else, a signal by its number.

@@ -1,102 +1,209 @@
-//! Starting a process: everything between `fork` and `exec`.
+//! Starting a process: the order for it, and what comes of it.
 //!
 //! Whoever calls this must be a thread that lives as long as the master: `PR_SET_PDEATHSIG` fires
 //! when the *thread* that forked ends, see `PR_SET_PDEATHSIG(2const)`.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::env::var_os;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::unistd::{Pid, getppid};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::Pid;
 use worker_proto::env;
+use worker_proto::ids::Slot;
 
+use super::cgroup::Cell;
+use super::credentials::Credentials;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
-use crate::config::systemd;
+use super::pin::Pinned;
+use super::preparation::{Preparation, Step, StepError};
+use super::{cpu, pipe};
+use crate::config::surroundings::{Environment, Privileges, Stream, Surroundings};
+use crate::config::{service, systemd};
 
-/// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What to start. No placeholder is left in it.
+#[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    pub(crate) program: PathBuf,
+    pub(crate) program: Pinned,
+    /// What the program is called, as its first argument.
+    pub(crate) name: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,
     /// Added to the master's own environment.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// Left out of the master's own environment.
+    pub(crate) private: Vec<OsString>,
     /// Given back to the process, if the master raised its own.
     pub(crate) nofile: Option<NofileLimit>,
+    /// Its accounts are numbers.
+    pub(crate) surroundings: Surroundings,
+    pub(crate) slot: Slot,
+    /// The control group that is made for it.
+    pub(crate) cell: Option<Cell>,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pidfd: Pidfd,
+    /// What it says on these streams, if the master is to read it.
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// Starts the process as the leader of its own group, with `control` as its control channel.
 ///
 /// Blocks until `exec` succeeded or failed.
-pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Pidfd> {
-    let mut command = Command::new(&launch.program);
-    command
-        .args(&launch.args)
-        .stdin(Stdio::null())
-        .process_group(0);
-    if let Some(cwd) = &launch.cwd {
-        command.current_dir(cwd);
+pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
+    let door = launch.cell.as_ref().map(Cell::open).transpose()?;
+    let started = spawn_in(door, launch, control);
+    if let (Err(_), Some(cell)) = (&started, &launch.cell) {
+        cell.close();
     }
-    for name in env::ALL.iter().chain(&systemd::VARIABLES) {
-        command.env_remove(name);
-    }
-    command.envs(launch.env.iter().map(|(name, value)| (name, value)));
-    command.env(env::CONTROL_FD, control.as_raw_fd().to_string());
-    command.env(env::MASTER_PID, std::process::id().to_string());
+    started
+}
 
-    let control_fd = control.as_raw_fd();
-    let nofile = launch.nofile;
-    let master = Pid::this();
+fn spawn_in(door: Option<OwnedFd>, launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
+    let preparation = launch.preparation(control)?;
+    let surroundings = &launch.surroundings;
+    let (stdout, its_stdout) = open_stream(&surroundings.stdout, &preparation.credentials)?;
+    let (stderr, its_stderr) = open_stream(&surroundings.stderr, &preparation.credentials)?;
+    let mut command = launch.command();
+    command.stdout(its_stdout).stderr(its_stderr);
+    command.env(env::CONTROL_FD, control.as_raw_fd().to_string());
+    let (failed, mut report) = io::pipe()?;
     let prepare = move || {
-        reset_signals()?;
-        if let Some(limit) = nofile {
-            limit.apply()?;
+        if let Some(door) = &door {
+            Cell::enter(door)?;
         }
-        // SAFETY: `control` outlives the spawn, and the new process has a copy of every descriptor.
-        let control = unsafe { BorrowedFd::borrow_raw(control_fd) };
-        fcntl(control, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The master may have died before the line above: then nobody would send the signal.
-        if getppid() != master {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        Ok(())
+        preparation.perform().map_err(|(step, errno)| {
+            tell(&mut report, step);
+            errno.into()
+        })
     };
     // SAFETY: `prepare` allocates nothing and takes no lock; it makes system calls only.
-    let mut process = unsafe { command.pre_exec(prepare) }.spawn()?;
-    Pidfd::open(process.id()).inspect_err(|_| {
+    let started = unsafe { command.pre_exec(prepare) }.spawn();
+    // With it goes the writing end of the report.
+    drop(command);
+    let mut process = started.map_err(|source| match hear(failed) {
+        Some(step) => io::Error::other(StepError { step, source }),
+        None => source,
+    })?;
+    let pidfd = Pidfd::open(process.id()).inspect_err(|_| {
         // Nobody could watch it.
         let _ = process.kill();
         let _ = process.wait();
+    })?;
+    Ok(Started {
+        pidfd,
+        stdout,
+        stderr,
     })
 }
 
-/// A new program starts with nothing blocked and nothing ignored: both survive `exec`, see
-/// `execve(2)`. Async-signal-safe.
-fn reset_signals() -> io::Result<()> {
-    for signal in 1..=LAST_SIGNAL {
-        // SAFETY: `signal` with SIG_DFL runs no code of ours. It fails with EINVAL for SIGKILL,
-        // SIGSTOP and the numbers that libc keeps to itself, which have nothing to reset.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// The master's end of a stream, if it has one, and the process's.
+fn open_stream(stream: &Stream, credentials: &Credentials) -> io::Result<(Option<OwnedFd>, Stdio)> {
+    match stream {
+        // The process opens the file itself, when it is the user that it is going to be.
+        Stream::Inherit | Stream::File(_) => Ok((None, Stdio::inherit())),
+        Stream::Null => Ok((None, Stdio::null())),
+        Stream::Lines => {
+            let (reader, writer) = pipe::create(credentials)?;
+            Ok((Some(reader), writer.into()))
+        }
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
 }
 
-/// `_NSIG - 1` on Linux.
-const LAST_SIGNAL: libc::c_int = 64;
+/// Async-signal-safe.
+fn tell(report: &mut PipeWriter, step: Step) {
+    // Fails only if the master is gone.
+    let _ = report.write(&[step.code()]);
+}
+
+/// At which step the new process failed, if it was one of ours. It has ended, so it waits for
+/// nothing; nor for a stranger that was forked meanwhile and has a copy of the other end.
+fn hear(report: PipeReader) -> Option<Step> {
+    let report = File::from(OwnedFd::from(report));
+    fcntl(&report, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+    let mut code = [0];
+    (&report).read_exact(&mut code).ok()?;
+    Step::from_code(code[0])
+}
 
 impl Launch {
     /// The same launch with more environment.
     pub(crate) fn with_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
         self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program.to_run());
+        match &self.surroundings.title {
+            Some(title) => command.arg0(title),
+            None => command.arg0(&self.name),
+        };
+        command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .process_group(0);
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(cwd);
+        }
+        match self.surroundings.environment {
+            Environment::Inherited => {
+                let protocols = [&systemd::VARIABLES, &service::VARIABLES];
+                for name in env::ALL.iter().chain(protocols.into_iter().flatten()) {
+                    command.env_remove(name);
+                }
+                for name in &self.private {
+                    command.env_remove(name);
+                }
+            }
+            Environment::Cleared => {
+                command.env_clear();
+                command.envs(var_os("PATH").map(|path| ("PATH", path)));
+            }
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.env(env::MASTER_PID, std::process::id().to_string());
+        command
+    }
+
+    fn preparation(&self, control: &OwnedFd) -> io::Result<Preparation> {
+        let surroundings = &self.surroundings;
+        let affinity = surroundings.affinity.as_ref();
+        let limits = surroundings.limits.iter();
+        Ok(Preparation {
+            nofile: self.nofile,
+            limits: limits
+                .map(|limit| (limit.resource, limit.soft, limit.hard))
+                .collect(),
+            nice: surroundings.nice,
+            affinity: affinity
+                .map(|affinity| cpu::set_for(affinity, self.slot))
+                .transpose()?,
+            credentials: Credentials::of(surroundings)?,
+            umask: surroundings.umask,
+            stdout: path_of(&surroundings.stdout)?,
+            stderr: path_of(&surroundings.stderr)?,
+            no_new_privs: surroundings.privileges == Privileges::NeverNew,
+            control: control.as_raw_fd(),
+            master: Pid::this(),
+        })
+    }
+}
+
+fn path_of(stream: &Stream) -> io::Result<Option<CString>> {
+    match stream {
+        Stream::File(path) => Ok(Some(CString::new(path.as_os_str().as_bytes())?)),
+        Stream::Inherit | Stream::Null | Stream::Lines => Ok(None),
     }
 }

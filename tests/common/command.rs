@@ -63,11 +63,16 @@ impl Unprivileged {
     ) -> Command {
         let mut command = in_shell(prelude, &self.dir.path().join("rr-master"));
         command.args(args).current_dir(self.dir.path());
-        if nix::unistd::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        command
+        without_rights(command)
     }
+}
+
+/// The same command as nobody if this is root.
+pub fn without_rights(mut command: Command) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
 }
 
 /// A port that only root may bind, or `None` where everybody may bind every port.

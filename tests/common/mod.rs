@@ -13,9 +13,15 @@ pub mod client;
 pub mod command;
 pub mod evidence;
 pub mod gate;
+#[path = "../../src/sys/lease.rs"]
+pub mod lease;
 pub mod load;
+pub mod log;
+pub mod manager;
 pub mod operator;
 pub mod processes;
+pub mod script;
+pub mod shell;
 pub mod sockets;
 pub mod terminal;
 
@@ -243,7 +249,17 @@ impl Cluster {
 
     /// Waits for a line of the log that was not waited for before; answers it.
     pub fn await_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        self.await_within(DEADLINE, what, wanted)
+    }
+
+    /// The same with a deadline of its own.
+    pub fn await_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             match self
                 .lines
@@ -257,7 +273,7 @@ impl Cluster {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no {what} within {DEADLINE:?}\n{}", self.log())
+                    panic!("no {what} within {patience:?}\n{}", self.log())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("the log ended before {what}\n{}", self.log())

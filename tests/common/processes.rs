@@ -39,6 +39,28 @@ pub fn is_alive(pid: Pid) -> bool {
             .is_ok_and(|stat| state(&stat) != Some('Z'))
 }
 
+/// Whether there is such a process, if only a zombie.
+pub fn exists(pid: Pid) -> bool {
+    kill(pid, None) != Err(Errno::ESRCH)
+}
+
+/// Who lives in the group of this process beside itself, with the letter that `proc(5)` has for the
+/// state; the leader may be gone.
+pub fn followers(leader: Pid) -> Vec<(Pid, char)> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (_, after_name) = stat.rsplit_once(") ")?;
+            let group: i32 = after_name.split(' ').nth(2)?.parse().ok()?;
+            let state = state(&stat)?;
+            let is_follower = group == leader.as_raw() && pid != group && state != 'Z';
+            is_follower.then_some((Pid::from_raw(pid), state))
+        })
+        .collect()
+}
+
 /// Stops the process as SIGSTOP does, and waits until none of its threads runs.
 pub fn freeze(pid: Pid) {
     kill(pid, Signal::SIGSTOP).expect("stop the process");

@@ -37,6 +37,7 @@ macro_rules! decoders {
 decoders! {
     address,
     ancillary,
+    config_file,
     connections,
     control_request,
     environment,

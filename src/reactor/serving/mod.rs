@@ -28,6 +28,7 @@ use super::counters::{Counters, QueueCounters};
 use super::load::Loads;
 use super::queue::AcceptQueue;
 use super::token::Source;
+use crate::config::Config;
 use crate::config::Overflow;
 use crate::dispatch::{Reason, Reasons, Rotation, RoundRobin};
 use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
@@ -74,6 +75,16 @@ pub(crate) struct Rules {
     pub(crate) overflow: Overflow,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) hang_timeout: Option<Duration>,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &Config) -> Self {
+        Rules {
+            overflow: config.overflow,
+            stall_timeout: config.stall_timeout,
+            hang_timeout: config.hang_timeout,
+        }
+    }
 }
 
 /// How long a listener lives.
@@ -150,6 +161,11 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Serving {
+    /// From now on these rules hold.
+    pub(crate) fn adopt(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     pub(crate) fn new(
         id: ListenerId,
         name: String,

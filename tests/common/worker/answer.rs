@@ -15,6 +15,10 @@
 //! | `/limit` | answers the soft limit on descriptors |
 //! | `/signals` | answers the blocked and ignored signals, from `/proc/self/status` |
 //! | `/child` | starts a process that sleeps; answers its pid |
+//! | `/say/HEX` | writes these bytes to standard error |
+//! | `/last-words/HEX` | writes these bytes to standard error and exits with code 9, without an answer |
+//! | `/flood/LINES` | writes so many lines of 100 bytes to standard output; answers when it has |
+//! | `/run/FILE` | runs a shell script, and does not wait for it; answers its pid |
 //! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
 use std::io::{BufRead, BufReader, Write};
@@ -119,6 +123,28 @@ fn perform(worker: &Worker, path: &str) -> String {
                 .expect("start sleep");
             child.id().to_string()
         }
+        "say" => {
+            let _ = std::io::stderr().write_all(&bytes(argument));
+            String::new()
+        }
+        "last-words" => {
+            let _ = std::io::stderr().write_all(&bytes(argument));
+            exit(9)
+        }
+        "flood" => {
+            for number in 0..argument.parse::<usize>().expect("a number") {
+                let _ = std::io::stdout().write_all(format!("{number:099}\n").as_bytes());
+            }
+            String::new()
+        }
+        "run" => {
+            let child = Command::new("/bin/sh")
+                .arg(argument)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("start a shell");
+            child.id().to_string()
+        }
         "relisten" => {
             for _ in 0..argument.parse().expect("a number") {
                 worker.listen("127.0.0.2:0").expect("listen").close();
@@ -127,4 +153,12 @@ fn perform(worker: &Worker, path: &str) -> String {
         }
         _ => format!("unknown path {path}"),
     }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2);
+    let digits = digits.map(|pair| std::str::from_utf8(pair).expect("hexadecimal digits"));
+    digits
+        .map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal digits"))
+        .collect()
 }

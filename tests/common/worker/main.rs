@@ -7,7 +7,8 @@
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
-//!   cluster without agents).
+//!   cluster without agents);
+//! * `by-generation MODE... then MODE...`: another mode for each generation, the last one for all further.
 //!
 //! With `TEST_COUNTS=DIR` in its environment a worker that has finished serving writes what it
 //! served to `DIR/ID`: the counts can be read without disturbing them.
@@ -23,8 +24,10 @@ mod witnessed;
 
 use std::fs;
 use std::io::Read;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use worker_proto::{Event, Listener, Served, Server, Worker, env};
@@ -43,7 +46,9 @@ fn live(args: &[&str]) -> ExitCode {
             let is_replacement = number(env::WORKER_ID) > number(env::COUNT);
             live(choose(args, "then", usize::from(is_replacement)))
         }
+        "by-generation" => live(choose(args, "then", number(env::GENERATION) - 1)),
         "serve" => serve(args),
+        "boot" => boot(args[0].parse().expect("milliseconds"), &args[1..]),
         "pool" => pool(args[0].parse().expect("a number of threads")),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
@@ -59,16 +64,20 @@ fn live(args: &[&str]) -> ExitCode {
             code(args[0])
         }
         "agent" => agent(),
+        "greedy" => greedy(),
+        "hoard" => hoard(args[0].parse().expect("MiB")),
+        "gated" => gated(args[0]),
         "never-ready" => {
             let _worker = Worker::connect().expect("connect");
             forever()
         }
         "silent" => forever(),
-        "ignore-term" => {
+        "ignore" => {
+            let signal: Signal = args[0].parse().expect("a signal");
             // Before any other thread, so that all of them have it blocked.
-            SigSet::from_iter([Signal::SIGTERM])
+            SigSet::from_iter([signal])
                 .thread_block()
-                .expect("block SIGTERM");
+                .expect("block the signal");
             let worker = Worker::connect().expect("connect");
             worker.ready().expect("ready");
             forever()
@@ -91,6 +100,36 @@ fn number(name: &str) -> usize {
     value.parse().expect("a number")
 }
 
+/// Serves, and has so much memory more than it needs.
+fn hoard(mebibytes: usize) -> ExitCode {
+    let hoard = std::hint::black_box(vec![1_u8; mebibytes << 20]);
+    let code = serve(&[]);
+    drop(hoard);
+    code
+}
+
+/// Ready, and exits when the whole cluster is.
+fn gated(exit_code: &str) -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    worker.ready().expect("ready");
+    let ready = worker
+        .events()
+        .iter()
+        .find(|event| *event == Event::ClusterReady);
+    ready.expect("the cluster to be ready");
+    code(exit_code)
+}
+
+/// Ready, and then takes all the memory there is.
+fn greedy() -> ExitCode {
+    let worker = Worker::connect().expect("connect");
+    worker.ready().expect("ready");
+    let mut taken = Vec::new();
+    loop {
+        taken.push(vec![1_u8; 1 << 20]);
+    }
+}
+
 /// Serves the targets, or every declared listener.
 fn serve(targets: &[&str]) -> ExitCode {
     let worker = Worker::connect().expect("connect");
@@ -104,6 +143,19 @@ fn serve(targets: &[&str]) -> ExitCode {
     };
     worker.ready().expect("ready");
     serve_until_drained(worker, listeners)
+}
+
+/// Becomes another program after a time that differs from worker to worker, at most so many
+/// milliseconds.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a program that takes its time to start"
+)]
+fn boot(longest: u64, program: &[&str]) -> ExitCode {
+    let share = (number(env::WORKER_ID) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    std::thread::sleep(Duration::from_millis((longest * share) >> 32));
+    let (path, args) = program.split_first().expect("a program");
+    panic!("exec {path}: {}", Command::new(path).args(args).exec())
 }
 
 /// Serves every declared listener with so many threads.

@@ -1,0 +1,100 @@
+//! Settings as a configuration file: what `--print-config` prints.
+//!
+//! It is written from what clap was given, so there is a line for every setting, and reading it
+//! again gives the same settings.
+
+use std::ffi::OsStr;
+
+use toml::Value;
+
+use super::Settings;
+use super::layer::Origin;
+use super::setting::{ARGS, Kind, PROGRAM, Setting};
+use crate::cli::{Failure, usage};
+
+/// Every setting, with where it comes from.
+pub(super) fn to_toml(settings: &Settings) -> Result<String, Failure> {
+    let mut lines = vec![format!(
+        "# The configuration of rr-master {}, and where each setting comes from.",
+        env!("CARGO_PKG_VERSION")
+    )];
+    lines.push(String::new());
+    lines.extend(program(settings)?);
+    let mut headings: Vec<&str> = Vec::new();
+    for Setting { heading, .. } in &settings.settings {
+        if !headings.contains(&heading.as_str()) {
+            headings.push(heading);
+        }
+    }
+    for heading in headings {
+        lines.extend([String::new(), format!("# {heading}")]);
+        let all = settings.settings.iter();
+        for setting in all.filter(|setting| setting.heading == heading) {
+            lines.push(line(settings, setting)?);
+        }
+    }
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}
+
+fn program(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let Some((program, args)) = settings.args.command.split_first() else {
+        let text = format!("# {PROGRAM} is not set: the built-in hello worker");
+        return Ok(vec![text]);
+    };
+    let origin = settings.origin(PROGRAM);
+    let program = Value::String(utf8(PROGRAM, program)?);
+    let args = args.iter().map(|arg| Ok(Value::String(utf8(ARGS, arg)?)));
+    let args = Value::Array(args.collect::<Result<_, Failure>>()?);
+    Ok(vec![
+        assignment(PROGRAM, &program, origin),
+        assignment(ARGS, &args, origin),
+    ])
+}
+
+fn line(settings: &Settings, setting: &Setting) -> Result<String, Failure> {
+    let Setting { id, key, kind, .. } = setting;
+    let origin = settings.origin(key);
+    let values = settings.matches.get_raw(id.as_str());
+    let values = values.into_iter().flatten();
+    let values: Vec<String> = values
+        .map(|value| utf8(key, value))
+        .collect::<Result<_, _>>()?;
+    let value = match (kind, &values[..]) {
+        (Kind::List | Kind::Pairs, values) if !values.is_empty() || *origin != Origin::Default => {
+            Value::Array(values.iter().cloned().map(Value::String).collect())
+        }
+        (Kind::Switch, [value]) => Value::Boolean(value == "true"),
+        (Kind::Value, [value]) => number_or_text(value),
+        (Kind::Text, [value]) => Value::String(value.clone()),
+        (Kind::Switch | Kind::Text | Kind::Value | Kind::List | Kind::Pairs, _) => {
+            return Ok(format!("# {key} is not set"));
+        }
+    };
+    Ok(assignment(key, &value, origin))
+}
+
+fn assignment(key: &str, value: &Value, origin: &Origin) -> String {
+    let mut line = format!("{key} = {value}  # ");
+    for c in origin.to_string().chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// A number is written as one if it comes back as it was.
+fn number_or_text(value: &str) -> Value {
+    match value.parse::<i64>() {
+        Ok(number) if number.to_string() == value => Value::Integer(number),
+        Ok(_) | Err(_) => Value::String(value.to_owned()),
+    }
+}
+
+fn utf8(key: &str, value: &OsStr) -> Result<String, Failure> {
+    let text = value.to_str().map(str::to_owned);
+    text.ok_or_else(|| usage(format!("{key} {value:?}: not UTF-8, so no file can say it")))
+}

@@ -1,0 +1,349 @@
+//! Reloads: the configuration is read anew, what has changed of it is applied, and a new generation
+//! begins.
+//!
+//! One reload is under way at a time. Whoever asks meanwhile waits for the one that follows, with
+//! everybody else who did: what they want is in the files by now.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::Waker;
+use worker_proto::ids::Generation;
+
+use super::Reactor;
+use super::generations::Versions;
+use super::serving::Rules;
+use crate::config::Config;
+use crate::config::diff::{Change, Takes, diff};
+use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
+
+/// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
+#[derive(Clone)]
+pub(crate) struct Source(Arc<dyn Fn() -> Result<Config, String> + Send + Sync>);
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// All workers are of the new generation.
+    Done {
+        /// That one.
+        generation: Generation,
+    },
+    /// All workers are of the generation before.
+    RolledBack {
+        /// The new generation, which is over.
+        generation: Generation,
+        /// The generation before.
+        to: Generation,
+        /// Why.
+        cause: RollbackCause,
+    },
+    /// It did not begin, and nothing has changed.
+    Refused {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// What a reload would change, or why it would be refused.
+pub(super) type Checked = Result<Vec<String>, String>;
+
+/// The reload under way, and the one that follows it.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    source: Option<Source>,
+    waker: Arc<Waker>,
+    state: State,
+    /// Who waits for the one under way.
+    asked: Vec<Sender<ReloadOutcome>>,
+    next: Option<Next>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Reading(Receiver<Result<Plan, String>>),
+    /// The supervisor has it. What was in force before comes back if the rollout does.
+    Rolling {
+        before: Box<Config>,
+    },
+}
+
+/// What was read.
+#[derive(Debug)]
+struct Plan {
+    config: Config,
+    versions: Versions,
+}
+
+/// A reload that waits for its turn.
+#[derive(Debug, Default)]
+struct Next {
+    asked: Vec<Sender<ReloadOutcome>>,
+}
+
+impl Source {
+    pub(crate) fn new(read: impl Fn() -> Result<Config, String> + Send + Sync + 'static) -> Self {
+        Source(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+impl Reloads {
+    pub(super) fn new(source: Option<Source>, waker: Arc<Waker>) -> Self {
+        Reloads {
+            source,
+            waker,
+            state: State::Idle,
+            asked: Vec::new(),
+            next: None,
+        }
+    }
+
+    /// Reads everything on a thread of its own: files may take their time.
+    fn read(&mut self, current: &Config) -> io::Result<()> {
+        let source = self.source.clone();
+        let current = current.clone();
+        let waker = Arc::clone(&self.waker);
+        let (tell, told) = bounded(1);
+        thread::Builder::new()
+            .name("rr-reload".to_owned())
+            .spawn(move || {
+                let config = match source {
+                    Some(Source(read)) => read(),
+                    None => Ok(current),
+                };
+                let plan = config.map(|config| Plan {
+                    versions: Versions::of(&config),
+                    config,
+                });
+                let _ = tell.send(plan);
+                let _ = waker.wake();
+            })?;
+        self.state = State::Reading(told);
+        Ok(())
+    }
+
+    /// Reads everything on a thread of its own, and tells what a reload would change. `None` if there is
+    /// nothing to read.
+    pub(super) fn check(&self, current: &Config) -> io::Result<Option<Receiver<Checked>>> {
+        let Some(Source(read)) = self.source.clone() else {
+            return Ok(None);
+        };
+        let current = current.clone();
+        let waker = Arc::clone(&self.waker);
+        let (tell, told) = bounded(1);
+        thread::Builder::new()
+            .name("rr-check".to_owned())
+            .spawn(move || {
+                let changes = |config| diff(&current, &config).iter().map(show).collect();
+                let _ = tell.send(read().map(changes));
+                let _ = waker.wake();
+            })?;
+        Ok(Some(told))
+    }
+
+    fn answer(&mut self, outcome: &ReloadOutcome) {
+        for asked in self.asked.drain(..) {
+            let _ = asked.try_send(outcome.clone());
+        }
+    }
+}
+
+impl Reactor {
+    /// Somebody wants a reload. If one is under way, or the cluster is not ready yet, it follows.
+    pub(super) fn reload(&mut self, now: Instant, answer: Option<Sender<ReloadOutcome>>) {
+        if self.is_ending() {
+            if let Some(answer) = answer {
+                let reason = Refused::Stopping.to_string();
+                let _ = answer.try_send(ReloadOutcome::Refused { reason });
+            }
+            return;
+        }
+        let next = self.reloads.next.get_or_insert_default();
+        if next.asked.len() < MOST_ASKED {
+            next.asked.extend(answer);
+        }
+        self.begin_reload(now);
+    }
+
+    /// Begins the reload that waits, if it is its turn.
+    pub(super) fn begin_reload(&mut self, now: Instant) {
+        if self.supervisor.stage() != Stage::Serving || !matches!(self.reloads.state, State::Idle) {
+            return;
+        }
+        let Some(next) = self.reloads.next.take() else {
+            return;
+        };
+        self.reloads.asked = next.asked;
+        if let Err(err) = self.reloads.read(&self.config) {
+            self.refuse_reload(now, format!("start a thread: {err}"));
+        }
+    }
+
+    /// Goes on with a reload whose configuration has been read.
+    pub(super) fn go_on_with_reload(&mut self, now: Instant) {
+        let State::Reading(told) = &self.reloads.state else {
+            return;
+        };
+        match told.try_recv() {
+            Ok(Ok(plan)) => self.roll_out(now, plan),
+            Ok(Err(reason)) => self.refuse_reload(now, reason),
+            Err(err) if err.is_disconnected() => {
+                self.refuse_reload(now, "reading the configuration failed".to_owned());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn roll_out(&mut self, now: Instant, Plan { config, versions }: Plan) {
+        let before = self.config.clone();
+        let rollout = config.rollout;
+        if let Err(refused) = self.adopt(now, config) {
+            self.adopt_again(now, before);
+            return self.refuse_reload(now, refused.to_string());
+        }
+        match self.supervisor.reload(now, rollout) {
+            Ok(generation) => {
+                self.generations.begin(generation, versions);
+                let before = Box::new(before);
+                self.reloads.state = State::Rolling { before };
+            }
+            Err(refused) => {
+                self.adopt_again(now, before);
+                self.refuse_reload(now, refused.to_string());
+            }
+        }
+    }
+
+    /// What the supervisor tells about a rollout.
+    pub(super) fn note_rollout(&mut self, now: Instant, notice: &Notice) {
+        let outcome = if let Notice::ReloadDone { generation, .. } = notice {
+            ReloadOutcome::Done {
+                generation: *generation,
+            }
+        } else if let Notice::RolledBack {
+            generation,
+            to,
+            cause,
+            ..
+        }
+        | Notice::RollingBack {
+            generation,
+            to,
+            cause: cause @ RollbackCause::Stopping,
+        } = notice
+        {
+            ReloadOutcome::RolledBack {
+                generation: *generation,
+                to: *to,
+                cause: cause.clone(),
+            }
+        } else {
+            return;
+        };
+        let state = std::mem::replace(&mut self.reloads.state, State::Idle);
+        if let (State::Rolling { before }, ReloadOutcome::RolledBack { .. }) = (state, &outcome)
+            && !self.is_ending()
+        {
+            self.adopt_again(now, *before);
+        }
+        self.reloads.answer(&outcome);
+        self.forget_generations();
+        self.begin_reload(now);
+    }
+
+    fn is_ending(&self) -> bool {
+        match self.supervisor.stage() {
+            Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
+            Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
+        }
+    }
+
+    /// Nobody is kept waiting by a cluster that stops.
+    pub(super) fn drop_reloads(&mut self) {
+        self.reloads.state = State::Idle;
+        if let Some(next) = self.reloads.next.take() {
+            self.reloads.asked.extend(next.asked);
+        }
+        let reason = Refused::Stopping.to_string();
+        self.reloads.answer(&ReloadOutcome::Refused { reason });
+    }
+
+    fn refuse_reload(&mut self, now: Instant, reason: String) {
+        log::error!("reload: {reason}: everything stays as it is");
+        self.reloads.state = State::Idle;
+        self.reloads.answer(&ReloadOutcome::Refused { reason });
+        self.begin_reload(now);
+    }
+
+    /// From now on this configuration is in force, but for what only a restart can change.
+    fn adopt(&mut self, now: Instant, mut config: Config) -> Result<(), Refused> {
+        let old = &self.config;
+        for change in diff(old, &config) {
+            match change.takes {
+                Takes::Now | Takes::Generation => log::info!("reload: {change}"),
+                Takes::Restart => {
+                    log::warn!("reload: {change}: this takes a restart of the master");
+                }
+            }
+        }
+        config.own_process.clone_from(&old.own_process);
+        config.control.clone_from(&old.control);
+        config.listeners.clone_from(&old.listeners);
+        config.on_demand.clone_from(&old.on_demand);
+        config.window = old.window;
+        config.spare = old.spare;
+        if config.agents.len() != old.agents.len() {
+            config.agents.clone_from(&old.agents);
+        }
+        // Who was scaled by hand stays so, unless the configuration wants another number now.
+        let workers = (config.workers != old.workers).then_some(config.workers);
+        self.config = config;
+        self.loads.limit(self.config.connection_limits);
+        self.acceptor.adopt(Rules::of(&self.config));
+        self.wear.adopt(self.config.recycling);
+        self.supervisor.adopt(now, self.config.plan());
+        match workers {
+            Some(workers) => self.supervisor.scale(now, workers),
+            None => Ok(()),
+        }
+    }
+
+    /// As it was before: nothing of it can be refused.
+    fn adopt_again(&mut self, now: Instant, before: Config) {
+        if let Err(refused) = self.adopt(now, before) {
+            log::error!("reload: {refused}: not everything is as it was");
+        }
+    }
+
+    fn forget_generations(&mut self) {
+        let current = self.supervisor.generation();
+        let processes = &self.processes;
+        self.generations.keep(|generation| {
+            generation == current
+                || processes
+                    .values()
+                    .any(|process| process.generation == generation)
+        });
+    }
+}
+
+fn show(change: &Change) -> String {
+    match change.takes {
+        Takes::Now | Takes::Generation => change.to_string(),
+        Takes::Restart => format!("{change} (takes a restart of the master)"),
+    }
+}
+
+/// How many may wait for one reload.
+const MOST_ASKED: usize = 1024;
