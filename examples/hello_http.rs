@@ -15,6 +15,7 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use worker_proto::http::should_close;
 use worker_proto::{Connection, Draining, Identity, RequestCounter, Server, Worker};
 
 /// Joins the cluster of the master that started it, or serves alone.
@@ -27,6 +28,8 @@ pub fn main() -> ExitCode {
 
 fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let worker = Worker::connect()?;
+    // Whatever a panic has left behind, the next worker does not have it.
+    worker.catch_panics();
     let listeners = worker.listen_declared_or("127.0.0.1:8000")?;
     if worker.is_alone() {
         eprintln!("hello_http: http://{}/", listeners[0].address());
@@ -66,7 +69,7 @@ fn converse(
             &mut io::sink(),
         );
         let is_whole = body.is_ok_and(|bytes| bytes == request.body_bytes);
-        let is_last = draining.is_draining() && reader.buffer().is_empty();
+        let is_last = should_close(draining) && reader.buffer().is_empty();
         let stays = request.keep_alive && is_whole && !is_last;
         connection.write_all(answer(status, me, stays, request.head_only).as_bytes())?;
         if !request.keep_alive && is_whole && reader.buffer().is_empty() {

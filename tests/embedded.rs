@@ -83,6 +83,21 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
 }
 
+/// Also those that are too many for the log, and in a process that is still there. (G08)
+#[test]
+fn the_status_counts_what_workers_report() {
+    let _alone = alone();
+    let cluster = Embedded::start(config(2));
+    let problems = || cluster.handle.status().unwrap().problems;
+    assert_eq!(problems(), 0);
+    let serving: BTreeSet<_> = (0..30)
+        .map(|_| get(cluster.address(), "/report/odd").unwrap().server().id)
+        .collect();
+    await_condition("all of them", || problems() == 30);
+    assert_eq!(serving, [1, 2].into());
+    assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+}
+
 /// What workers say of themselves, as far as it is possible.
 #[test]
 fn the_status_shows_how_many_connections_each_worker_has() {

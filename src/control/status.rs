@@ -30,6 +30,8 @@ pub struct Master {
     pub wanted: u32,
     /// Whether nothing is under way.
     pub settled: bool,
+    /// How many problems processes have reported and survived, since the start.
+    pub problems: u64,
     /// The reload under way.
     pub rollout: Option<Rollout>,
     /// The program that workers run, and its arguments.

@@ -46,6 +46,7 @@ fn headline(cluster: &Cluster, palette: Palette) -> String {
         wanted,
         rollout,
         program,
+        problems,
         settled: _,
     } = &cluster.master;
     let serving = cluster.workers.iter();
@@ -73,6 +74,10 @@ fn headline(cluster: &Cluster, palette: Palette) -> String {
     }
     if cluster.listeners.iter().any(|listener| listener.paused) {
         let _ = write!(text, ", {}", palette.paint(Tone::Changing, "paused"));
+    }
+    if *problems > 0 {
+        let how_many = format!("{problems} problems reported");
+        let _ = write!(text, ", {}", palette.paint(Tone::Changing, &how_many));
     }
     let program = printable(&program.join(" "));
     let _ = writeln!(text, "\n{}", palette.paint(Tone::Faint, &program));
@@ -330,6 +335,7 @@ mod tests {
                 generation: 1,
                 wanted: 2,
                 settled: true,
+                problems: 0,
                 rollout: None,
                 program: vec!["/bin/server".to_owned()],
             },

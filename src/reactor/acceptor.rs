@@ -166,19 +166,12 @@ impl Acceptor {
         granted
     }
 
-    /// The worker wants no more of this listener; answers whether it had it.
-    pub(crate) fn unlisten(
-        &mut self,
-        worker: WorkerId,
-        listener: ListenerId,
-        turn: &mut Turn<'_>,
-    ) -> bool {
-        let Some(serving) = self.serving.get_mut(&listener) else {
-            return false;
-        };
-        let had = serving.retire(worker, turn);
-        self.drop_unclaimed(turn);
-        had
+    /// The worker wants no more of this listener, if it has it.
+    pub(crate) fn unlisten(&mut self, worker: WorkerId, listener: ListenerId, turn: &mut Turn<'_>) {
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.retire(worker, turn);
+            self.drop_unclaimed(turn);
+        }
     }
 
     /// The worker may receive from now on.

@@ -60,4 +60,6 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// How many connections each worker has, in the order of their ids.
     pub loads: Vec<WorkerLoad>,
+    /// How many problems the processes have reported and survived, since the start.
+    pub problems: u64,
 }

@@ -73,6 +73,7 @@ impl Reactor {
             }
             Action::Forget { worker } => {
                 self.spawner.give_up(worker);
+                self.problems.forget(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);

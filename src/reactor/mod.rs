@@ -18,6 +18,7 @@ mod link;
 pub(crate) mod load;
 mod operators;
 mod orphans;
+mod problems;
 mod process;
 mod queue;
 pub(crate) mod reload;
@@ -55,6 +56,7 @@ pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::orphans::Orphans;
+use self::problems::Problems;
 use self::process::Process;
 use self::reload::Reloads;
 use self::serving::{Finding, Rules};
@@ -113,6 +115,8 @@ pub(crate) struct Reactor {
     starved: BTreeMap<WorkerId, Instant>,
     /// Stalled workers that have not answered a ping yet.
     pinged: BTreeSet<WorkerId>,
+    /// What processes have reported of themselves.
+    problems: Problems,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -210,6 +214,7 @@ impl Reactor {
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
             pinged: BTreeSet::new(),
+            problems: Problems::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
@@ -396,6 +401,7 @@ impl Reactor {
                         workers: self.supervisor.workers().collect(),
                         listeners: self.acceptor.status(),
                         loads: self.loads.status(),
+                        problems: self.problems.total(),
                     };
                     let _ = reply.try_send(status);
                 }

@@ -64,6 +64,7 @@ impl Reactor {
             generation: self.supervisor.generation().0,
             wanted: self.supervisor.wanted(),
             settled: self.supervisor.is_settled(),
+            problems: self.problems.total(),
             rollout: rollout.map(|rollout| Rollout {
                 from: rollout.from.0,
                 to: rollout.to.0,

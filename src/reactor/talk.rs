@@ -10,10 +10,11 @@ use worker_proto::ids::{Role, WorkerId};
 
 use super::acceptor::Asker;
 use super::link::{Broken, Flushed, Heard, Link};
+use super::problems::one_line;
 use super::process::Process;
 use super::{Reactor, clock, turn};
 use crate::control::event::Fact;
-use crate::supervisor::{Disconnect, Event};
+use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 
 impl Reactor {
     /// Reads every control channel that has something, each within its budget.
@@ -57,10 +58,10 @@ impl Reactor {
             }
             ToMaster::Listen(listen) => self.listen(worker, &listen, now),
             ToMaster::Unlisten { listener } => {
-                let mut turn = turn!(self, now);
-                if self.acceptor.unlisten(worker, listener, &mut turn) {
-                    self.tell(worker, FromMaster::Unlistened { listener }, None, now);
-                }
+                // Nothing more will come, whether it was taken away before or not.
+                self.acceptor
+                    .unlisten(worker, listener, &mut turn!(self, now));
+                self.tell(worker, FromMaster::Unlistened { listener }, None, now);
             }
             ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
             ToMaster::Pong { token } => {
@@ -76,6 +77,33 @@ impl Reactor {
             ToMaster::NoRoom { listener } => self.acceptor.no_room(worker, listener, now),
             // Every turn looks at those who are at their limit; this is what the turn is for.
             ToMaster::Relieved => {}
+            ToMaster::Retiring { reason } => self.let_retire(worker, &reason, now),
+            ToMaster::Report { problem } => self.note_problem(worker, &problem, now),
+        }
+    }
+
+    /// The process wants to be replaced. Its state may be corrupt, so what it has not received goes
+    /// to others if there are any, or will be.
+    fn let_retire(&mut self, worker: WorkerId, reason: &str, now: Instant) {
+        let Some(view) = self.supervisor.worker(worker) else {
+            return;
+        };
+        if view.state == WorkerState::Leaving {
+            return self.note_problem(worker, reason, now);
+        }
+        let reason = one_line(reason);
+        self.supervisor
+            .handle(now, Event::Retiring { worker, reason });
+        let others = self.supervisor.serving(view.role) > 0
+            || self.supervisor.is_awaited(view.role, view.slot);
+        if self.supervisor.stage() == Stage::Serving && others {
+            self.retire(worker, now);
+        }
+    }
+
+    fn note_problem(&mut self, worker: WorkerId, problem: &str, now: Instant) {
+        if let Some(view) = self.supervisor.worker(worker) {
+            self.problems.note(view.who(), problem, now);
         }
     }
 

@@ -18,6 +18,7 @@ impl Supervisor {
     ) -> Option<Next> {
         let process = self.processes.get(&worker)?;
         let (who, served) = (process.who(), process.served(now));
+        let was_serving = process.is_serving();
         let was_told = process.was_told_to_leave();
         let index = self.seats.iter().position(|seat| seat.is_held_by(worker))?;
         if self.seats[index].renewal.successor() == Some(worker) {
@@ -32,8 +33,9 @@ impl Supervisor {
             Restart::Always { backoff, .. } => {
                 let delay = match failure {
                     // It serves what it has while its replacement starts.
-                    Failure::Retired { .. } => Duration::ZERO,
-                    Failure::NotSpawned { .. }
+                    Failure::Retired { .. } if was_serving => Duration::ZERO,
+                    Failure::Retired { .. }
+                    | Failure::NotSpawned { .. }
                     | Failure::NotReady
                     | Failure::Disconnected
                     | Failure::Goodbye

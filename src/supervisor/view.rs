@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
+use super::notice::Who;
 use super::phase::{Phase, Post};
 use super::process::Process;
 
@@ -56,6 +57,20 @@ pub enum WorkerState {
     Serving,
     /// It has to be gone.
     Leaving,
+}
+
+impl WorkerView {
+    /// What it is called in the log.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        Who {
+            worker: self.worker,
+            slot: self.slot,
+            generation: self.generation,
+            role: self.role,
+            pid: self.pid,
+        }
+    }
 }
 
 impl From<&Process> for WorkerView {

@@ -40,6 +40,17 @@ pub enum ToMaster {
     },
     /// A connection was closed, and the master had asked on the scoreboard to be told.
     Relieved,
+    /// Something in this process went wrong: it takes nothing new, finishes what it has, and wants
+    /// to be replaced. Answered by `Drain`; what it has not received is for others.
+    Retiring {
+        /// What went wrong, for a person; at most [`MAX_REASON_BYTES`] of it are read.
+        reason: String,
+    },
+    /// Something went wrong, and was survived: for the log and the counters of the master.
+    Report {
+        /// What went wrong, for a person; at most [`MAX_REASON_BYTES`] of it are read.
+        problem: String,
+    },
 }
 
 /// What the master sends on a control channel.
@@ -205,6 +216,9 @@ pub struct Connections {
     /// needs it. Means nothing.
     pub padding: Vec<u8>,
 }
+
+/// How much of a worker's own words about what went wrong is of use to anybody.
+pub const MAX_REASON_BYTES: usize = 4 * 1024;
 
 /// The most connections that one packet may carry.
 pub const MAX_BATCH: u8 = 64;

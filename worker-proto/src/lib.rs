@@ -28,6 +28,9 @@
 //! ```
 //!
 //! * [`Worker`], [`Listener`], [`Connection`], [`Server`] are what a program uses; see [`sdk`].
+//! * [`Worker::retire`], [`Worker::catch_panics`], [`Worker::on_drain`], [`Worker::on_stop`] and
+//!   [`Worker::begin_work`] are for leaving well when something went wrong or the cluster stops;
+//!   [`http`] has the header that goes with it.
 //! * [`env`](mod@env) documents the `RR_*` variables.
 //! * [`frame`], [`codec`], [`scm`] and [`socket`] are the protocol: for the master, and for those
 //!   who speak it without the SDK; [`scoreboard`] and [`tally`] are the two sides of the shared page.
@@ -39,6 +42,7 @@ pub mod codec;
 pub mod env;
 pub mod frame;
 pub mod handshake;
+pub mod http;
 pub mod ids;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
@@ -54,8 +58,8 @@ pub mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;
 pub use sdk::{
-    ConnectError, Connection, Draining, Event, Identity, InFlight, Incoming, ListenError, Listener,
-    RequestCounter, Served, Server, Stream, Worker,
+    Alarm, ConnectError, Connection, Draining, Event, HookResult, Identity, InFlight, Incoming,
+    ListenError, Listener, OnPanic, RequestCounter, Served, Server, Stream, Work, Worker,
 };
 
 pub use frame::ListenOptions;

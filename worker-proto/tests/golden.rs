@@ -46,6 +46,12 @@ fn to_master() -> Vec<ToMaster> {
             listener: ListenerId(2),
         },
         ToMaster::Relieved,
+        ToMaster::Retiring {
+            reason: "ill".to_owned(),
+        },
+        ToMaster::Report {
+            problem: "odd".to_owned(),
+        },
     ]
 }
 
@@ -62,6 +68,8 @@ fn bytes_to_master(frame: &ToMaster) -> &'static str {
         ToMaster::Goodbye => "05",
         ToMaster::NoRoom { .. } => "06 02",
         ToMaster::Relieved => "07",
+        ToMaster::Retiring { .. } => "08 03 696c6c",
+        ToMaster::Report { .. } => "09 03 6f6464",
     }
 }
 
@@ -365,6 +373,8 @@ fn any_to_master() -> impl Strategy<Value = ToMaster> {
             listener: ListenerId(listener)
         }),
         Just(ToMaster::Relieved),
+        any::<String>().prop_map(|reason| ToMaster::Retiring { reason }),
+        any::<String>().prop_map(|problem| ToMaster::Report { problem }),
     ]
 }
 

@@ -59,6 +59,31 @@ fn who_says_goodbye_has_time_to_leave_and_is_replaced_meanwhile() {
     s.exits(1, killed(SIGKILL)).expect([forget(1)]);
 }
 
+/// N18, G07: its successor does not wait for it, and its end is no second failure.
+#[test]
+fn who_retires_is_replaced_at_once_and_finishes_meanwhile() {
+    let mut s = Script::with_workers(1);
+    s.retires(1)
+        .expect([leave(1), drain(1, secs(30)), spawn(2, 0)]);
+    s.tells(["w1 slot=0 gen=1 pid=101 retires: ill, restart in 0 ms"]);
+    s.spawned(2).ready(2).expect([enter(2), announce(2)]);
+    s.retires(1).goodbye(1).closes_its_channel(1);
+    s.exits(1, code(42)).expect([forget(1)]);
+    s.advance(secs(3_600)).expect_nothing();
+}
+
+/// It has served nobody, so it is like any other start that failed.
+#[test]
+fn who_retires_before_it_is_ready_is_replaced_after_the_delay() {
+    let mut s = Script::with_workers(1);
+    s.exits(1, code(1)).advance(secs(1)).spawned(2);
+    s.expect([leave(1), forget(1), spawn(2, 0)]);
+    s.retires(2).expect([drain(2, secs(30))]);
+    s.advance(millis(1_499)).expect_nothing();
+    s.advance(millis(1)).expect([spawn(3, 0)]);
+    s.exits(2, code(1)).expect([forget(2)]);
+}
+
 #[test]
 fn a_goodbye_does_not_excuse_a_violation() {
     let mut s = Script::with_workers(1);

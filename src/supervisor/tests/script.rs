@@ -165,6 +165,11 @@ impl Script {
         self.happens(Event::Goodbye { worker: w(id) })
     }
 
+    pub(super) fn retires(&mut self, id: u64) -> &mut Script {
+        let (worker, reason) = (w(id), "ill".to_owned());
+        self.happens(Event::Retiring { worker, reason })
+    }
+
     pub(super) fn closes_its_channel(&mut self, id: u64) -> &mut Script {
         self.happens(Event::Disconnected {
             worker: w(id),

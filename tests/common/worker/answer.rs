@@ -5,7 +5,10 @@
 //! | `/` | answers at once |
 //! | `/slow/MS` | says `/slow/MS begun` on standard error; answers after a while |
 //! | `/exit/CODE` | exits without an answer |
-//! | `/abort`, `/panic` | SIGABRT; a panic in the handler |
+//! | `/abort`, `/panic`, `/panic/TEXT` | SIGABRT; a panic in the handler |
+//! | `/held` | says `/held begun`; answers when the client has sent a byte more |
+//! | `/beside` | says `/beside begun`; at a byte something panics in another thread; answers at the next |
+//! | `/retire/TEXT`, `/report/TEXT` | retires, reports; answers |
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
 //! | `/cwd` | answers the working directory |
@@ -21,7 +24,7 @@
 //! | `/run/FILE` | runs a shell script, and does not wait for it; answers its pid |
 //! | `/relisten/COUNT` | listens on 127.0.0.2 so many times, and gives the listener back |
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +49,17 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
     requests.fetch_add(1, Ordering::Relaxed);
     let path = request.split(' ').nth(1).unwrap_or("/");
     let body = match path {
+        "/held" => {
+            announce(&format!("{path} begun"));
+            await_byte(&mut reader)
+        }
+        "/beside" => {
+            announce(&format!("{path} begun"));
+            await_byte(&mut reader);
+            let other = std::thread::spawn(|| panic!("beside it")).join();
+            assert!(other.is_err());
+            await_byte(&mut reader)
+        }
         "/peer" => connection.peer().to_string(),
         "/nonblocking" => is_nonblocking(&connection).to_string(),
         path => perform(worker, path),
@@ -60,6 +74,12 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
         body.len(),
     );
     let _ = (&connection).write_all(answer.as_bytes());
+}
+
+/// Answers nothing.
+fn await_byte(client: &mut impl Read) -> String {
+    let _ = client.read_exact(&mut [0]);
+    String::new()
 }
 
 fn is_nonblocking(connection: &Connection) -> bool {
@@ -91,7 +111,16 @@ fn perform(worker: &Worker, path: &str) -> String {
         }
         "exit" => exit(argument.parse().expect("an exit code")),
         "abort" => std::process::abort(),
-        "panic" => panic!("asked to"),
+        "panic" if argument.is_empty() => panic!("asked to"),
+        "panic" => panic!("{argument}"),
+        "retire" => {
+            worker.retire(argument);
+            String::new()
+        }
+        "report" => {
+            worker.report(argument);
+            String::new()
+        }
         "env" => std::env::var(argument).unwrap_or_default(),
         "fds" => std::fs::read_dir("/proc/self/fd")
             .map_or(0, Iterator::count)

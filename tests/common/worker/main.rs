@@ -2,7 +2,7 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -16,6 +16,7 @@
 mod answer;
 #[path = "../evidence/mod.rs"]
 mod evidence;
+mod ill;
 mod odd;
 mod plain;
 mod raw;
@@ -50,6 +51,7 @@ fn live(args: &[&str]) -> ExitCode {
         "serve" => serve(args),
         "boot" => boot(args[0].parse().expect("milliseconds"), &args[1..]),
         "pool" => pool(args[0].parse().expect("a number of threads")),
+        "ill" => ill::live(args),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
         "late" => late(args[0], args[1]),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Control {
     owner: u32,
     channel: Arc<WorkerChannel>,
     scorekeeper: Scorekeeper,
+    /// Whether listeners end after what they have received.
+    sated: AtomicBool,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -98,7 +101,8 @@ impl Control {
         let control = Control {
             owner: process::id(),
             channel,
-            scorekeeper: scorekeeper.clone(),
+            scorekeeper,
+            sated: AtomicBool::new(false),
             shared: Arc::new(Mutex::new(Shared {
                 bond: Bond::Attached,
                 next_request: 0,
@@ -111,10 +115,9 @@ impl Control {
             shared: Arc::clone(&control.shared),
             events,
             draining,
-            scorekeeper,
             orphan,
         };
-        start_thread(move || reader.run())?;
+        start_thread("rr-control", move || reader.run())?;
         Ok(control)
     }
 
@@ -136,6 +139,15 @@ impl Control {
 
     pub(crate) fn scorekeeper(&self) -> &Scorekeeper {
         &self.scorekeeper
+    }
+
+    /// From now on listeners end, without what they have not received.
+    pub(crate) fn stop_receiving(&self) {
+        self.sated.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_sated(&self) -> bool {
+        self.sated.load(Ordering::Acquire)
     }
 
     /// Whether this is the process that joined the cluster, and not a child forked from it.
@@ -274,7 +286,6 @@ struct Reader {
     shared: Arc<Mutex<Shared>>,
     events: Sender<Event>,
     draining: Draining,
-    scorekeeper: Scorekeeper,
     orphan: Orphan,
 }
 
@@ -317,7 +328,7 @@ impl Reader {
             FromMaster::Unlistened { listener } => lock(&self.shared).parted(listener),
             FromMaster::ClusterReady => self.tell(Event::ClusterReady),
             FromMaster::Drain { within } => {
-                self.begin_draining();
+                self.draining.begin();
                 self.tell(Event::Drain { within });
             }
             FromMaster::Ping { token } => {
@@ -385,11 +396,6 @@ impl Reader {
         }
     }
 
-    fn begin_draining(&self) {
-        self.scorekeeper.draining();
-        self.draining.begin();
-    }
-
     fn tell(&self, event: Event) {
         if let Err(err) = self.events.try_send(event)
             && err.is_full()
@@ -410,7 +416,7 @@ impl Reader {
             }
             shared.bond = Bond::Orphaned;
         }
-        self.begin_draining();
+        self.draining.begin();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
         _ = self.events.try_send(Event::MasterGone);
@@ -425,12 +431,12 @@ impl Reader {
     }
 }
 
-/// Starts the thread with every signal blocked, as it starts before the program has said which it
+/// Starts a thread with every signal blocked, as it starts before the program has said which it
 /// wants: a program that blocks SIGTERM to wait for it with `sigwait(3)` or `signalfd(2)` would
 /// die of it if one thread had it open, see `signal(7)`.
-fn start_thread(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn start_thread(name: &str, life: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let thread = thread::Builder::new().name("rr-control".to_owned());
+    let thread = thread::Builder::new().name(name.to_owned());
     let started = thread.spawn(life);
     mask.thread_set_mask()?;
     started.map(drop)

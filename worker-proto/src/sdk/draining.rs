@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::scorekeeper::Scorekeeper;
 use super::wait;
 
 /// Tells whether the process has been asked to finish. Cheap to clone, one truth for all clones.
@@ -23,14 +24,17 @@ pub struct Draining(Arc<Switch>);
 struct Switch {
     begun: AtomicBool,
     event: EventFd,
+    scorekeeper: Scorekeeper,
 }
 
 impl Draining {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Says on the scoreboard, too, when it begins.
+    pub(crate) fn new(scorekeeper: Scorekeeper) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Draining(Arc::new(Switch {
             begun: AtomicBool::new(false),
             event: EventFd::from_flags(flags)?,
+            scorekeeper,
         })))
     }
 
@@ -43,7 +47,12 @@ impl Draining {
     /// Waits until draining begins, at most `within`; says whether it has.
     #[must_use]
     pub fn wait(&self, within: Duration) -> bool {
-        if !self.is_draining() && wait::readable([self.as_fd()], Some(within)).is_err() {
+        self.wait_at_most(Some(within))
+    }
+
+    /// Waits, for ever if need be.
+    pub(crate) fn wait_at_most(&self, within: Option<Duration>) -> bool {
+        if !self.is_draining() && wait::readable([self.as_fd()], within).is_err() {
             log::warn!("failed to wait for draining: poll(2) has no memory");
         }
         self.is_draining()
@@ -51,6 +60,7 @@ impl Draining {
 
     pub(crate) fn begin(&self) {
         if !self.0.begun.swap(true, Ordering::AcqRel) {
+            self.0.scorekeeper.draining();
             // Cannot fail: the counter is 0, and 1 fits.
             _ = self.0.event.write(1);
         }

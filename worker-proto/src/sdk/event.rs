@@ -10,7 +10,7 @@ pub enum Event {
     ClusterReady,
     /// Take nothing new, finish, exit. The listeners end by themselves.
     Drain {
-        /// How long until the master sends SIGTERM.
+        /// How long until the master sends SIGTERM; without a master there is no end to it.
         within: Duration,
     },
     /// The master is gone. The process is draining, and is ended by force after a short grace.

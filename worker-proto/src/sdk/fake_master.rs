@@ -270,11 +270,7 @@ impl FakeMaster {
 
     /// Asks the worker to finish: nothing more comes after what is already handed over.
     pub fn drain(&self, within: Duration) {
-        for queue in &self.desk.state().queues {
-            // Fails only when the worker has shut its end: then it has the end already.
-            _ = queue.sender.shutdown(Shutdown::Write);
-        }
-        self.send(FromMaster::Drain { within });
+        self.desk.drain(within);
     }
 
     /// Says that the whole cluster is ready.
@@ -353,12 +349,23 @@ impl Desk {
                 });
             }
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
+            // What it has not received stays in its queues, for `reclaim`.
+            ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
             ToMaster::Hello(_)
             | ToMaster::Ready
             | ToMaster::Pong { .. }
             | ToMaster::NoRoom { .. }
-            | ToMaster::Relieved => {}
+            | ToMaster::Relieved
+            | ToMaster::Report { .. } => {}
         }
+    }
+
+    fn drain(&self, within: Duration) {
+        for queue in &self.state().queues {
+            // Fails only when the worker has shut its end: then it has the end already.
+            _ = queue.sender.shutdown(Shutdown::Write);
+        }
+        self.reply(&FromMaster::Drain { within });
     }
 
     fn listen(&self, listen: &Listen) {
@@ -439,6 +446,9 @@ impl Queue {
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a worker that retires is given.
+const RETIRING_WITHIN: Duration = Duration::from_secs(30);
 
 /// How many frames wait for a test that does not look; later ones are dropped.
 const FRAMES: usize = 1024;

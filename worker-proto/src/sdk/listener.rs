@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::control::{self, Control};
 use super::in_flight::InFlight;
 use super::standalone::OwnSocket;
+use super::wait;
 use crate::address::{Address, AddressError};
 use crate::frame::{DispatchMode, Listening, MAX_CONNECTIONS_BYTES, ToMaster};
 use crate::ids::ListenerId;
@@ -96,7 +97,15 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         match &self.source {
             Source::Queue(queue) => queue.accept(),
-            Source::Socket(socket) => socket.accept().map(Some),
+            Source::Socket(socket) => socket.accept(),
+        }
+    }
+
+    /// Waits until [`accept`](Self::accept) has something to say.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        match &self.source {
+            Source::Queue(queue) => wait::readable([queue.receiver.as_fd()], None).map(drop),
+            Source::Socket(socket) => socket.wait(),
         }
     }
 
@@ -295,6 +304,10 @@ impl AcceptQueue {
         loop {
             if let Some(connection) = intake.received.pop_front() {
                 return Ok(Some(connection));
+            }
+            // The process retires: what it has not received is for others.
+            if self.control.is_sated() {
+                return Ok(None);
             }
             match self.receive(&mut intake) {
                 Ok(()) => intake.short = false,

@@ -2,14 +2,17 @@
 //!
 //! A [`Worker`] joins the cluster, a [`Listener`] brings connections, a [`Server`] serves them.
 //! The program is the same under a master and on its own. One thread, `rr-control`, reads the
-//! control channel; everything else happens in the caller's threads.
+//! control channel; hooks and the wait for SIGTERM have threads of their own, if a program asks for
+//! them. Everything else happens in the caller's threads.
 
+mod alarm;
 mod connection;
 mod control;
 mod draining;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 mod fake_master;
+mod hook;
 mod in_flight;
 #[allow(
     unsafe_code,
@@ -17,20 +20,27 @@ mod in_flight;
 )]
 mod inherit;
 mod listener;
+mod on_panic;
 mod request_counter;
 mod scorekeeper;
 mod server;
 mod standalone;
+mod termination;
 mod wait;
+mod work;
 mod worker;
 
+pub use alarm::Alarm;
 pub use connection::{Connection, Stream};
 pub use draining::Draining;
 pub use event::Event;
 #[cfg(any(test, feature = "testing"))]
 pub use fake_master::FakeMaster;
+pub use hook::HookResult;
 pub use in_flight::InFlight;
 pub use listener::{Incoming, ListenError, Listener};
+pub use on_panic::OnPanic;
 pub use request_counter::RequestCounter;
 pub use server::{Served, Server};
+pub use work::Work;
 pub use worker::{ConnectError, Identity, Worker};

@@ -5,9 +5,7 @@
 //! busy nobody holds a baton, so nothing more is received, and what waits in the accept queue
 //! can still be given to another worker.
 
-use std::any::Any;
 use std::io;
-use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,8 +15,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::connection::Connection;
+use super::hook::message;
 use super::listener::{Listener, is_shortage};
-use super::wait;
 
 /// Serves connections, each in a thread of a bounded pool.
 #[derive(Clone, Debug)]
@@ -53,7 +51,9 @@ impl Server {
     }
 
     /// Serves until every listener has ended and the last connection is served. A panic of the
-    /// handler costs its own connection only.
+    /// handler costs its own connection only; with
+    /// [`catch_panics`](super::Worker::catch_panics) it also ends the listeners, and the others are
+    /// served.
     ///
     /// Ask for the listeners with a `max_batch` of 1, the default: what comes in the same packet
     /// as another connection is received before it can be started.
@@ -193,7 +193,7 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
         loop {
             match listener.accept() {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    wait::readable([listener.as_fd()], None)?;
+                    listener.wait()?;
                 }
                 Err(err) if is_shortage(&err) => {
                     if !short {
@@ -231,22 +231,13 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> &str {
-    if let Some(message) = payload.downcast_ref::<&str>() {
-        message
-    } else if let Some(message) = payload.downcast_ref::<String>() {
-        message
-    } else {
-        "without a message"
-    }
-}
-
 /// How long accepting pauses at most when descriptors or memory run out.
 const RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::AtomicUsize;
 
@@ -275,6 +266,7 @@ mod tests {
         }
     }
 
+    /// C09, F11.
     #[test]
     fn a_panic_costs_its_own_connection_only() {
         let (master, worker) = FakeMaster::new();

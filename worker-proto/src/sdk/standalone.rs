@@ -11,19 +11,27 @@ use crate::address::Address;
 use crate::bind::{SocketFile, socket_address};
 use crate::frame::ListenOptions;
 use crate::sdk::connection::Connection;
+use crate::sdk::draining::Draining;
 use crate::sdk::in_flight::InFlight;
+use crate::sdk::wait;
 
 /// A listening socket that this process bound itself.
 #[derive(Debug)]
 pub(crate) struct OwnSocket {
+    /// Never blocks, as draining must be noticed, too.
     socket: Socket,
     nonblocking: bool,
+    draining: Draining,
     /// Removed when the socket is dropped.
     _file: Option<SocketFile>,
 }
 
 impl OwnSocket {
-    pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
+    pub(crate) fn bind(
+        address: &Address,
+        options: ListenOptions,
+        draining: Draining,
+    ) -> io::Result<Self> {
         let at = socket_address(address)?;
         let socket = Socket::new(at.domain(), Type::STREAM, None)?;
         if matches!(at.domain(), Domain::IPV4 | Domain::IPV6) {
@@ -42,10 +50,11 @@ impl OwnSocket {
         };
         let backlog = options.backlog.unwrap_or(BACKLOG);
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        socket.set_nonblocking(options.nonblocking)?;
+        socket.set_nonblocking(true)?;
         Ok(OwnSocket {
             socket,
             nonblocking: options.nonblocking,
+            draining,
             _file: file,
         })
     }
@@ -55,22 +64,31 @@ impl OwnSocket {
         Ok(Address::from(&self.socket.local_addr()?))
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Connection> {
-        loop {
+    /// The next connection; `None` when the program drains.
+    pub(crate) fn accept(&self) -> io::Result<Option<Connection>> {
+        while !self.draining.is_draining() {
             match self.socket.accept() {
                 Ok((socket, peer)) => {
                     socket.set_nonblocking(self.nonblocking)?;
                     let peer = Address::from(&peer);
-                    return Ok(Connection::accepted(
-                        socket.into(),
-                        peer,
-                        InFlight::uncounted(),
-                    ));
+                    let connection =
+                        Connection::accepted(socket.into(), peer, InFlight::uncounted());
+                    return Ok(Some(connection));
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock && !self.nonblocking => {
+                    self.wait()?;
                 }
                 Err(err) if is_the_clients_fault(&err) => {}
                 Err(err) => return Err(err),
             }
         }
+        Ok(None)
+    }
+
+    /// Waits until there is something to accept, or the program drains.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        wait::readable([self.as_fd(), self.draining.as_fd()], None)?;
+        Ok(())
     }
 }
 

@@ -5,22 +5,28 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::control::{Control, Farewell, Orphan};
+use super::alarm::Alarm;
+use super::control::{self, Control, Farewell, Orphan};
 use super::draining::Draining;
 use super::event::{EVENTS, Event};
+use super::hook::{self, Hook, HookResult};
 use super::inherit;
 use super::listener::{ListenError, Listener};
+use super::on_panic::{self, OnPanic};
 use super::request_counter::RequestCounter;
 use super::scorekeeper::Scorekeeper;
 use super::standalone::OwnSocket;
+use super::termination::{self, Progress};
 use super::wait;
+use super::work::{Work, Workload};
 use crate::address::Address;
 use crate::frame::{DeclaredListener, FromMaster, ListenOptions, MAX_BATCH, ToMaster, Welcome};
 use crate::handshake::{self, PROTOCOL};
@@ -39,7 +45,11 @@ pub struct Worker {
     declared: Vec<DeclaredListener>,
     draining: Draining,
     events: Receiver<Event>,
-    ready: AtomicBool,
+    progress: Progress,
+    alarm: Alarm,
+    catches_panics: AtomicBool,
+    workload: Workload,
+    stop_hooks: Mutex<Vec<Hook>>,
     membership: Membership,
 }
 
@@ -114,9 +124,10 @@ impl Worker {
         scorekeeper: Scorekeeper,
         orphan: Orphan,
     ) -> Result<Self, ConnectError> {
-        let draining = Draining::new()?;
+        let draining = Draining::new(scorekeeper.clone())?;
         let (tell, events) = bounded(EVENTS);
         let control = Control::start(channel, tell, draining.clone(), scorekeeper, orphan)?;
+        let control = Arc::new(control);
         Ok(Worker {
             identity: Identity {
                 worker: welcome.worker,
@@ -127,14 +138,19 @@ impl Worker {
                 pid: process::id(),
             },
             declared: welcome.listeners,
+            alarm: Alarm::for_master(&control, draining.clone()),
             draining,
             events,
-            ready: AtomicBool::new(false),
-            membership: Membership::Cluster(Arc::new(control)),
+            progress: Progress::default(),
+            catches_panics: AtomicBool::new(false),
+            workload: Workload::none(),
+            stop_hooks: Mutex::new(Vec::new()),
+            membership: Membership::Cluster(control),
         })
     }
 
     fn alone() -> Result<Self, ConnectError> {
+        let draining = Draining::new(Scorekeeper::default())?;
         let (tell, events) = bounded(EVENTS);
         Ok(Worker {
             identity: Identity {
@@ -146,9 +162,13 @@ impl Worker {
                 pid: process::id(),
             },
             declared: Vec::new(),
-            draining: Draining::new()?,
+            alarm: Alarm::for_nobody(tell.clone(), draining.clone()),
+            draining,
             events,
-            ready: AtomicBool::new(false),
+            progress: Progress::default(),
+            catches_panics: AtomicBool::new(false),
+            workload: Workload::none(),
+            stop_hooks: Mutex::new(Vec::new()),
             membership: Membership::Alone(tell),
         })
     }
@@ -212,13 +232,13 @@ impl Worker {
     /// # Errors
     /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
     pub fn ready(&self) -> io::Result<()> {
-        if self.ready.swap(true, Ordering::AcqRel) {
+        if !self.progress.serves() {
             return Ok(());
         }
         match &self.membership {
             Membership::Cluster(control) => control.send(&ToMaster::Ready).map_err(io_error),
             Membership::Alone(tell) => {
-                // Room for it: this is the first and only event.
+                // Room for it: there is at most one other event.
                 _ = tell.try_send(Event::ClusterReady);
                 Ok(())
             }
@@ -249,11 +269,153 @@ impl Worker {
         })
     }
 
-    /// Leaves the cluster in peace, after the last connection is served: says goodbye, waits at
-    /// most 5 s until the master has read everything sent before, and answers with what `main`
-    /// is to return.
+    /// Something went wrong that may go wrong again: this process takes nothing new, finishes what
+    /// it has, and is replaced at once. See [`Alarm::retire`].
+    pub fn retire(&self, reason: &str) {
+        self.alarm.retire(reason);
+    }
+
+    /// Something went wrong and was survived: the master writes it to its log and counts it. See
+    /// [`Alarm::report`].
+    pub fn report(&self, problem: &str) {
+        self.alarm.report(problem);
+    }
+
+    /// The way to say that something went wrong, for those who do not have the worker at hand.
+    #[must_use]
+    pub fn alarm(&self) -> Alarm {
+        self.alarm.clone()
+    }
+
+    /// From now on a panic, in whatever thread, is told the master before anything unwinds or
+    /// aborts: a worker [`retire`](Self::retire)s because of it, an agent
+    /// [`report`](Self::report)s it. What the panic itself does is as before.
+    ///
+    /// ```
+    /// # let (master, worker) = worker_proto::FakeMaster::new();
+    /// use worker_proto::Server;
+    ///
+    /// worker.catch_panics();
+    /// let listener = worker.listen("127.0.0.1:8000")?;
+    /// worker.ready()?;
+    /// # let client = master.connect("127.0.0.1:8000");
+    /// // Ends after a panic of the handler, when the other connections are served.
+    /// let served = Server::new().serve([listener], |connection| {
+    ///     panic!("the client's address is {}", connection.peer());
+    /// })?;
+    /// assert_eq!(served.panics, 1);
+    /// worker.leave();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn catch_panics(&self) {
+        let usual = OnPanic::usual_for(self.identity.role);
+        self.catch_panics_with(move |_| usual);
+    }
+
+    /// As [`catch_panics`](Self::catch_panics), with your own judgement of each panic. It is asked
+    /// inside the panic hook, so it must be quick, take no lock and not panic itself: that aborts
+    /// the process.
+    ///
+    /// Only the first call counts. A hook that is set later with [`std::panic::set_hook`] takes the
+    /// place of this one.
+    pub fn catch_panics_with(
+        &self,
+        judge: impl Fn(&PanicHookInfo<'_>) -> OnPanic + Send + Sync + 'static,
+    ) {
+        if !self.catches_panics.swap(true, Ordering::AcqRel) {
+            on_panic::catch(self.alarm(), judge);
+        }
+    }
+
+    /// From now on SIGTERM asks this process to finish, as `kill -TERM PID` by an operator means it:
+    /// it [`retire`](Self::retire)s. The second one ends it as SIGTERM ends any program, except that
+    /// one that is running its last [hooks](Self::on_stop) is left to it. So is ended at once who is
+    /// not ready yet, or was told to drain and has let its deadline pass.
+    ///
+    /// It is for you to ask for, since it has its price. SIGTERM is blocked in this thread and those
+    /// that it starts, and in every process started from them (`sigprocmask(2)`): unblock it there.
+    /// A master that has to stop fast sends SIGTERM, and SIGKILL a second later: that second is all
+    /// you have to finish then.
+    ///
+    /// Call it in `main`, before other threads are started.
+    ///
+    /// # Errors
+    /// When threads are running in which SIGTERM is not blocked, or none can be started.
+    pub fn handle_termination(&self) -> io::Result<()> {
+        termination::handle(self.alarm(), self.draining(), self.progress.clone())
+    }
+
+    /// Marks something as under way that is no connection, and that [`leave`](Self::leave) has to
+    /// wait for.
+    pub fn begin_work(&self) -> Work {
+        self.workload.begin()
+    }
+
+    /// Has this done when draining begins, at once if it has begun: take yourself off a list, wake
+    /// who sleeps. It runs on a thread of its own, in which every signal is blocked, and
+    /// [`leave`](Self::leave) waits for its end. A failure is logged and told the master.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn on_drain(&self, hook: impl FnOnce() -> HookResult + Send + 'static) -> io::Result<()> {
+        let (draining, alarm, work) = (self.draining(), self.alarm(), self.begin_work());
+        control::start_thread("rr-drain", move || {
+            if draining.wait_at_most(None)
+                && let Err(failure) = hook::attempt(hook)
+            {
+                complain(&alarm, &format!("the hook for draining {failure}"));
+            }
+            drop(work);
+        })
+    }
+
+    /// Has this done by [`leave`](Self::leave), last of all, with 1 s to do it in: write what is to
+    /// be kept, say goodbye to others. A failure is logged and told the master, and does not change
+    /// the exit code. Several are done one after the other, in the order in which they came.
+    pub fn on_stop(&self, hook: impl FnOnce() -> HookResult + Send + 'static) {
+        self.on_stop_within(STOP_WITHIN, hook);
+    }
+
+    /// As [`on_stop`](Self::on_stop), with that much time. What is not done by then ends with the
+    /// process.
+    pub fn on_stop_within(
+        &self,
+        within: Duration,
+        hook: impl FnOnce() -> HookResult + Send + 'static,
+    ) {
+        self.stop_hooks().push(Hook::new(within, hook));
+    }
+
+    fn stop_hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
+        let hooks = self.stop_hooks.lock();
+        hooks.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the cluster in peace, after the last connection is served: begins draining if it has
+    /// not begun, waits for [work](Self::begin_work) under way, runs the [last hooks](Self::on_stop),
+    /// says goodbye, waits at most 5 s until the master has read everything sent before, and
+    /// answers with what `main` is to return. A program may as well return a code of its own.
+    ///
+    /// Work is waited for as long as it takes, which the master limits, or 30 s if nobody had asked
+    /// this process to finish.
     #[must_use = "return the exit code from main"]
     pub fn leave(self) -> ExitCode {
+        let patience = if self.draining.is_draining() {
+            None
+        } else {
+            Some(UNASKED_WITHIN)
+        };
+        self.draining.begin();
+        let hooks = std::mem::take(&mut *self.stop_hooks());
+        if !self.workload.wait(patience) {
+            complain(&self.alarm, "leaves before its work is finished");
+        }
+        self.progress.stops();
+        for hook in hooks {
+            if let Err(failure) = hook.run() {
+                complain(&self.alarm, &format!("the hook for stopping {failure}"));
+            }
+        }
         let Membership::Cluster(control) = &self.membership else {
             return ExitCode::SUCCESS;
         };
@@ -295,7 +457,7 @@ impl Worker {
             }
             Membership::Alone(_) => {
                 let address: Address = target.parse()?;
-                OwnSocket::bind(&address, options)
+                OwnSocket::bind(&address, options, self.draining())
                     .and_then(|socket| Listener::over_socket(target, socket))
                     .map_err(|source| ListenError::Bind { address, source })
             }
@@ -402,6 +564,12 @@ fn introduce(channel: &Arc<WorkerChannel>) -> Result<(Welcome, Scorekeeper), Con
     }
 }
 
+/// To our own log, and to the master's.
+fn complain(alarm: &Alarm, problem: &str) {
+    log::error!("{problem}");
+    alarm.report(problem);
+}
+
 fn io_error(err: SendError) -> io::Error {
     match err {
         SendError::Exhausted(err) | SendError::Io(err) => err,
@@ -417,6 +585,13 @@ const ORPHANED_AGENT: u8 = 110;
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 const LISTEN_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the last hooks may take, each, if they do not say.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long work is waited for by who leaves although nobody asked it to: it serves no more, and
+/// the master does not know.
+const UNASKED_WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
