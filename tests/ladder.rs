@@ -119,12 +119,9 @@ fn expected(cause: Cause, kind: Kind) -> (Duration, Duration) {
         Cause::FastStop => Duration::ZERO,
         // It has begun before the watch was started.
         Cause::Retirement => return (Duration::ZERO, STOP_TIMEOUT + KILL_TIMEOUT),
-        Cause::Stop
-        | Cause::Reload
-        | Cause::Scale
-        | Cause::Drain
-        | Cause::Restart
-        | Cause::Age => STOP_TIMEOUT,
+        Cause::Stop | Cause::Reload | Cause::Scale | Cause::Drain | Cause::Restart | Cause::Age => {
+            STOP_TIMEOUT
+        }
     };
     match kind {
         Kind::Obeys => (Duration::ZERO, drain),

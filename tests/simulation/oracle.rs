@@ -229,7 +229,12 @@ impl Oracle {
                     Standing::Starting | Standing::Serving
                 ) {
                     self.tally.saw(Feat::Retirement);
-                    self.loses_seat(now, id, Loss::Retirement);
+                    // Nobody serves meanwhile who was not ready: that is a failure like any other.
+                    let loss = match self.worker(id).standing {
+                        Standing::Serving => Loss::Retirement,
+                        _ => Loss::Failure,
+                    };
+                    self.loses_seat(now, id, loss);
                     let patience = self.plan.stop_timeout;
                     let worker = self.worker(id);
                     worker.is_retired = true;

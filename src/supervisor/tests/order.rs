@@ -9,7 +9,7 @@ fn a_drained_slot_stays_empty_until_it_is_wanted_again() {
     s.drain_slot(Role::Worker, 0);
     s.expect([leave(1), drain(1, secs(30))]);
     s.exits(1, code(0)).advance(secs(3_600)).expect([forget(1)]);
-    assert!(!s.supervisor.is_kept(Role::Worker, Slot(0)));
+    assert!(!s.supervisor.is_awaited(Role::Worker, Slot(0)));
     s.restart_slot(Role::Worker, 0).expect([spawn(3, 0)]);
     s.spawned(3).ready(3).expect([enter(3), announce(3)]);
 }

@@ -66,6 +66,9 @@ fn a_canary_that_does_not_start_or_is_not_ready_takes_the_reload_back() {
     s.expect([spawn_of(2, 2, 0), forget(2)]);
     s.reload(GENTLY).spawned(3).advance(secs(10));
     s.expect([spawn_of(3, 3, 0), terminate(3)]);
+    // It is over when nobody of the new generation is left.
+    assert!(s.supervisor.rollout().is_some());
+    s.exits(3, killed(SIGTERM)).expect([forget(3)]);
     assert_eq!(s.supervisor.rollout(), None);
 }
 

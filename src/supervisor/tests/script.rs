@@ -180,7 +180,7 @@ impl Script {
     }
 
     pub(super) fn retires(&mut self, id: u64) -> &mut Script {
-        let (worker, reason) = (w(id), "ill".to_owned());
+        let (worker, reason) = (w(id), "heap corrupt".to_owned());
         self.happens(Event::Retiring { worker, reason })
     }
 
@@ -203,13 +203,6 @@ impl Script {
     pub(super) fn exits(&mut self, id: u64, status: ExitStatus) -> &mut Script {
         let worker = w(id);
         self.happens(Event::Exited { worker, status })
-    }
-
-    pub(super) fn retires(&mut self, id: u64) -> &mut Script {
-        self.happens(Event::Retiring {
-            worker: w(id),
-            reason: "heap corrupt".to_owned(),
-        })
     }
 
     /// It has received a thousand connections.

@@ -312,9 +312,9 @@ impl Oracle {
         assert!(self.reload.is_none(), "the rollout does not end");
         for (&(role, slot), seat) in &self.seats {
             let mut workers = self.workers.values();
-            let is_kept = !self.is_blurred || supervisor.is_kept(role, slot);
+            let is_awaited = !self.is_blurred || supervisor.is_awaited(role, slot);
             let is_there = seat.parked.is_some()
-                || !is_kept
+                || !is_awaited
                 || workers
                     .any(|it| (it.role, it.slot, it.standing) == (role, slot, Standing::Serving));
             assert!(is_there, "nobody serves in {role} {slot}");
