@@ -7,13 +7,13 @@ use super::*;
 impl Supervisor {
     /// Notes whether enough serve; gives up after too long a time in which they did not.
     pub(super) fn take_temperature(&mut self, now: Instant) {
-        let Some(patience) = self.plan.unhealthy_exit else {
-            return;
+        let patience = match self.plan.unhealthy_exit {
+            Some(patience) if self.stage == Stage::Serving && !self.is_healthy() => patience,
+            Some(_) | None => {
+                self.ailing = None;
+                return;
+            }
         };
-        if self.stage != Stage::Serving || self.is_healthy() {
-            self.ailing = None;
-            return;
-        }
         match self.ailing {
             None => {
                 self.ailing = Some(after(now, patience));

@@ -7,6 +7,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 use super::notice::Who;
 use super::phase::{Departure, Phase, Post};
 use super::pulse::Pulse;
+use super::wear::Wear;
 
 /// A process, alive or about to be.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Process {
     pub(super) born: Instant,
     pub(super) channel: Channel,
     pub(super) pulse: Pulse,
+    /// Why it is to be replaced, whatever keeps its turn from coming.
+    pub(super) worn: Option<Wear>,
     pub(super) phase: Phase,
     /// Since when it is in that phase.
     pub(super) since: Instant,
@@ -53,6 +56,7 @@ impl Process {
             born: now,
             channel: Channel::Silent,
             pulse: Pulse::default(),
+            worn: None,
             phase: Phase::Spawning { deadline },
             since: now,
         }

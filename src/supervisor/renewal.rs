@@ -4,7 +4,7 @@
 //! The successor starts first, and takes the seat when it is ready; whoever loses a seat leaves. Only
 //! a rollout that may do without somebody, and the agents, who must never be two, empty the seat first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -21,7 +21,7 @@ pub(super) enum Renewal {
     Proving { successor: WorkerId, until: Instant },
     /// The successor has the seat, and the one before has not left yet.
     Leaving { predecessor: WorkerId },
-    /// It was emptied, and its next incumbent does not serve yet.
+    /// It was emptied, and its next incumbent does not serve yet, if one comes.
     Rebuilding,
     /// Its successor failed on the way back: until the rollout is over the seat keeps whom it has.
     GivenUp,
@@ -32,6 +32,8 @@ pub(super) enum Renewal {
 pub(super) enum Errand {
     Rollout,
     Wear(Wear),
+    /// Whom it was to replace is gone: it takes the seat if it is ready first.
+    Vacancy,
 }
 
 impl Renewal {
@@ -60,6 +62,26 @@ impl Renewal {
         !matches!(self, Renewal::None | Renewal::Due { .. } | Renewal::GivenUp)
     }
 
+    /// What is left of it when the incumbent fails: who wears out is not there any more.
+    pub(super) fn without_incumbent(self) -> Renewal {
+        match self {
+            Renewal::Due { .. } => Renewal::None,
+            Renewal::Starting {
+                successor,
+                why: Errand::Wear(_),
+            } => Renewal::Starting {
+                successor,
+                why: Errand::Vacancy,
+            },
+            Renewal::None
+            | Renewal::Starting { .. }
+            | Renewal::Proving { .. }
+            | Renewal::Leaving { .. }
+            | Renewal::Rebuilding
+            | Renewal::GivenUp => self,
+        }
+    }
+
     /// When the supervisor has to look at it again.
     fn alarm(self, now: Instant) -> Option<Instant> {
         match self {
@@ -81,34 +103,43 @@ impl Supervisor {
         if self.stage != Stage::Serving {
             return;
         }
-        self.note_age(now);
         for index in 0..self.seats.len() {
             self.go_on(now, index);
         }
+        self.note_age(now);
         self.begin_renewals(now);
         self.end_rollout(now);
     }
 
     /// A worker that could go on is to be replaced, if nobody does that already.
     pub(super) fn worn(&mut self, now: Instant, worker: WorkerId, why: Wear) {
-        let seat = self
-            .seats
-            .iter_mut()
-            .find(|seat| seat.incumbent() == Some(worker));
-        if let Some(seat) = seat
-            && seat.renewal == Renewal::None
-            && let Some(process) = self.processes.get(&worker)
+        let mut seats = self.seats.iter();
+        let index = seats.position(|seat| seat.incumbent() == Some(worker));
+        if let Some(index) = index
+            && let Some(process) = self.processes.get_mut(&worker)
             && process.is_serving()
+            && process.worn.is_none()
         {
-            seat.renewal = Renewal::Due { why, from: now };
+            process.worn = Some(why);
             let who = process.who();
             self.notify(Notice::Worn { who, why });
+            self.go_on(now, index);
+        }
+    }
+
+    /// Its successor failed, and that is that.
+    fn unworn(&mut self, index: usize) {
+        let incumbent = self.seats[index].incumbent();
+        if let Some(process) = incumbent.and_then(|it| self.processes.get_mut(&it)) {
+            process.worn = None;
         }
     }
 
     /// The successor is ready: it takes the seat, unless it has to prove itself before.
     pub(super) fn succeed(&mut self, now: Instant, index: usize, successor: WorkerId) {
-        match self.rollout.as_ref().and_then(Rollout::canary) {
+        let generation = self.processes.get(&successor).map(|it| it.generation);
+        let rollout = self.rollout.as_ref();
+        match rollout.and_then(|rollout| rollout.canary(generation?)) {
             Some(canary) => {
                 let until = after(now, canary);
                 self.seats[index].renewal = Renewal::Proving { successor, until };
@@ -128,36 +159,40 @@ impl Supervisor {
     ) -> Next {
         let seat = &mut self.seats[index];
         let renewal = std::mem::replace(&mut seat.renewal, Renewal::None);
+        if self.stage != Stage::Serving {
+            return Next::NotReplaced;
+        }
         if self.rolls_back(culprit, what) {
             return Next::RolledBack;
         }
-        let seat = &mut self.seats[index];
-        match renewal {
-            Renewal::Starting {
-                why: Errand::Wear(why),
-                ..
-            } if why != Wear::Asked => {
-                let delay = match &self.plan.restart {
-                    Restart::Always { backoff, .. } => seat.backoff.fail(backoff, Duration::ZERO),
-                    Restart::Never => return Next::PredecessorStays,
-                };
-                let from = after(now, delay);
-                seat.renewal = Renewal::Due { why, from };
-                Next::RestartIn(delay)
-            }
+        let errand = match renewal {
+            Renewal::Starting { why, .. } => why,
             Renewal::None
             | Renewal::Due { .. }
-            | Renewal::Starting { .. }
             | Renewal::Proving { .. }
             | Renewal::Leaving { .. }
             | Renewal::Rebuilding
-            | Renewal::GivenUp => {
-                if self.rollout.is_some() {
+            | Renewal::GivenUp => Errand::Rollout,
+        };
+        let seat = &mut self.seats[index];
+        match (errand, &self.plan.restart) {
+            (Errand::Wear(why), restart) if why != Wear::Asked => {
+                let delay = match restart {
+                    Restart::Always { backoff, .. } => seat.backoff.fail(backoff, Duration::ZERO),
+                    Restart::Never => SECOND_TRY,
+                };
+                let from = after(now, delay);
+                seat.renewal = Renewal::Due { why, from };
+                return Next::RestartIn(delay);
+            }
+            (Errand::Wear(_), _) => self.unworn(index),
+            (Errand::Rollout | Errand::Vacancy, _) => {
+                if self.rollout.as_ref().is_some_and(Rollout::is_backward) {
                     seat.renewal = Renewal::GivenUp;
                 }
-                Next::PredecessorStays
             }
         }
+        self.seats[index].next(now)
     }
 
     /// The earliest moment at which a renewal goes on by itself.
@@ -181,9 +216,8 @@ impl Supervisor {
                 self.seats[index].renewal = Renewal::None;
             }
             Renewal::Rebuilding => {
-                if let Some(by) = self.seats[index].incumbent()
-                    && self.is_serving(by)
-                {
+                let seat = &self.seats[index];
+                if self.serves(seat) || seat.is_parked() {
                     self.seats[index].renewal = Renewal::None;
                 }
             }
@@ -193,6 +227,15 @@ impl Supervisor {
             | Renewal::Proving { .. }
             | Renewal::Leaving { .. }
             | Renewal::GivenUp => {}
+        }
+        let seat = &self.seats[index];
+        let incumbent = seat.incumbent().and_then(|by| self.processes.get(&by));
+        if seat.renewal == Renewal::None
+            && let Some(why) = incumbent
+                .filter(|it| it.is_serving())
+                .and_then(|it| it.worn)
+        {
+            self.seats[index].renewal = Renewal::Due { why, from: now };
         }
     }
 
@@ -221,7 +264,7 @@ impl Supervisor {
         self.advance_rollout(generation);
     }
 
-    /// Begins as many renewals as there may be at a time.
+    /// Begins as many renewals as there may be at a time: of those that are no rollout never two.
     fn begin_renewals(&mut self, now: Instant) {
         let allowance = match &self.rollout {
             Some(rollout) => rollout.allowance(),
@@ -245,7 +288,7 @@ impl Supervisor {
             (Some(rollout), Renewal::None | Renewal::Due { .. }) => {
                 self.is_outdated(seat, rollout.target())
             }
-            (None, Renewal::Due { from, .. }) => from <= now && self.is_calm(),
+            (None, Renewal::Due { from, .. }) => from <= now,
             _ => false,
         };
         let seats = self.seats.iter().enumerate();
@@ -272,11 +315,6 @@ impl Supervisor {
         seat.generation != target || incumbent.is_some_and(|it| it.generation != target)
     }
 
-    /// Whether no other renewal is under way: of those that are no rollout there are never two.
-    fn is_calm(&self) -> bool {
-        self.count(Renewal::is_begun) == 0
-    }
-
     fn count(&self, which: fn(Renewal) -> bool) -> usize {
         self.seats.iter().filter(|seat| which(seat.renewal)).count()
     }
@@ -285,10 +323,13 @@ impl Supervisor {
         seat.incumbent().is_some_and(|by| self.is_serving(by))
     }
 
-    /// Whether so many serve that one may be missed, or this seat is missed already.
+    /// Whether so many serve that one may be missed, or this seat is missed already. Nobody is
+    /// missed in a seat that is to be empty.
     fn can_do_without(&self, index: usize, unavailable: u32) -> bool {
         let seats = self.seats.iter().filter(|seat| seat.role == Role::Worker);
-        let missing = seats.filter(|seat| !self.serves(seat)).count();
+        let missing = seats
+            .filter(|seat| !seat.is_parked() && !self.serves(seat))
+            .count();
         unavailable > 0 && (!self.serves(&self.seats[index]) || missing < unavailable as usize)
     }
 
@@ -338,9 +379,16 @@ impl Supervisor {
         candidates
             .filter_map(|seat| {
                 let process = self.processes.get(&seat.incumbent()?)?;
+                if process.worn.is_some() {
+                    return None;
+                }
                 let age = self.plan.jitter.time(process.worker, max_age);
                 Some((after(process.born, age), process.worker))
             })
             .min()
     }
 }
+
+/// Without restarts there is no back-off, but whoever wears out does not last for ever: so long after
+/// a successor that failed comes the next one.
+const SECOND_TRY: Duration = Duration::from_secs(60);

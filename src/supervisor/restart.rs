@@ -22,7 +22,8 @@ impl Supervisor {
         let was_told = process.was_told_to_leave();
         let index = self.seats.iter().position(|seat| seat.is_held_by(worker))?;
         if self.seats[index].renewal.successor() == Some(worker) {
-            return Some(self.fail_successor(now, index, who, failure));
+            let next = self.fail_successor(now, index, who, failure);
+            return (!was_told).then_some(next);
         }
         // Before the delay is known: the seat is to be filled with the generation before.
         self.rolls_back(who, failure);
@@ -48,6 +49,7 @@ impl Supervisor {
             }
         };
         seat.occupancy = occupancy;
+        seat.renewal = seat.renewal.without_incumbent();
         if self.stage.is_booting() {
             self.verdict.fail(match who.role {
                 Role::Agent => StopCause::AgentStart,

@@ -76,12 +76,16 @@ impl Rollout {
         }
     }
 
-    /// How long whoever is ready now has to prove itself; `None` if it has not.
-    pub(super) fn canary(&self) -> Option<Duration> {
+    /// How long one of that generation that is ready now has to prove itself; `None` if it has not.
+    pub(super) fn canary(&self, generation: Generation) -> Option<Duration> {
         match self.course {
-            Course::Canary => Some(self.plan.canary),
-            Course::All | Course::Back { .. } => None,
+            Course::Canary if generation == self.to => Some(self.plan.canary),
+            Course::Canary | Course::All | Course::Back { .. } => None,
         }
+    }
+
+    pub(super) fn is_backward(&self) -> bool {
+        !self.is_forward()
     }
 
     fn is_forward(&self) -> bool {
@@ -263,13 +267,17 @@ impl Supervisor {
         rollout.course = Course::Back {
             cause: cause.clone(),
         };
+        let is_new = |worker| {
+            let process = self.processes.get(&worker);
+            process.is_some_and(|it| it.generation == to)
+        };
         for seat in &mut self.seats {
             if seat.generation == to {
                 seat.generation = from;
             }
             // Whoever has no seat any more leaves; whoever was put into an emptied one is replaced.
             let was_filled = seat.renewal == Renewal::Rebuilding && seat.incumbent().is_some();
-            if seat.renewal.successor().is_some() || was_filled {
+            if seat.renewal.successor().is_some_and(is_new) || was_filled {
                 seat.renewal = Renewal::None;
             }
         }

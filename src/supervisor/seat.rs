@@ -2,11 +2,12 @@
 //!
 //! A seat has at most one incumbent and at most one successor. Whoever holds no seat leaves.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::backoff::Backoff;
+use super::notice::Next;
 use super::renewal::Renewal;
 
 /// A slot that has to be filled.
@@ -70,6 +71,16 @@ impl Seat {
 
     pub(super) fn is_held_by(&self, worker: WorkerId) -> bool {
         self.incumbent() == Some(worker) || self.renewal.successor() == Some(worker)
+    }
+
+    /// What becomes of it without its successor.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        match self.occupancy {
+            Occupancy::Taken { .. } => Next::PredecessorStays,
+            Occupancy::Fresh => Next::RestartIn(Duration::ZERO),
+            Occupancy::Vacant { due, .. } => Next::RestartIn(due.saturating_duration_since(now)),
+            Occupancy::Parked { .. } => Next::Parked,
+        }
     }
 
     /// When its restart comes, if one comes.

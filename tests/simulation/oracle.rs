@@ -3,23 +3,43 @@
 //! It sees what the supervisor sees and what it does, and keeps its own, simpler books: facts and
 //! promises with a time, no plan of what to do. Everything it finds wrong is a panic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rr_master::ExitCode;
 use rr_master::dispatch::Rotation;
 use rr_master::supervisor::*;
-use worker_proto::ids::{Role, Slot, WorkerId};
+use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
+use self::reload::{Reload, Way};
+use crate::operator::Order;
+use crate::tally::{Feat, Tally};
 use crate::world::LATENESS_MAX;
+
+mod change;
+mod reload;
+mod seats;
 
 pub(crate) struct Oracle {
     plan: Plan,
     pub(crate) era: Era,
+    /// Those that are not forgotten.
     workers: BTreeMap<WorkerId, Worker>,
+    latest: WorkerId,
     seats: BTreeMap<(Role, Slot), Seat>,
-    /// Every restart there ever was.
-    pub(crate) restarts: Vec<Instant>,
+    /// The one that everybody is of, as long as nothing is rolled out.
+    generation: Generation,
+    newest: Generation,
+    reload: Option<Reload>,
+    /// See [`Oracle::blur`].
+    is_blurred: bool,
+    /// See [`Oracle::is_unsure`].
+    unsure_until: Option<Instant>,
+    /// When it is given up if too few go on serving.
+    ailing: Option<Instant>,
+    pub(crate) tally: Tally,
+    /// Every restart there ever was, of each role.
+    restarts: BTreeMap<Role, Vec<Instant>>,
     listeners: Listeners,
     /// A process was forced to leave during the stop.
     is_forced: bool,
@@ -47,13 +67,30 @@ pub(crate) enum Era {
 struct Worker {
     role: Role,
     slot: Slot,
+    generation: Generation,
+    part: Part,
     standing: Standing,
+    born_at: Option<Instant>,
+    is_in_rotation: bool,
+    /// It has to be replaced, and from when on.
+    worn: Option<(Wear, Instant)>,
+    /// A rollout came between, so its turn may come before that.
+    is_disturbed: bool,
+    /// Somebody wanted it replaced, and no successor has failed since.
+    is_asked_for: bool,
+    /// Its successor has taken over, so the renewal lasts until it is gone.
+    is_replaced: bool,
+    /// It is of a generation that was rolled back, but its successor failed.
+    is_kept: bool,
+    is_retired: bool,
     pid: Option<u32>,
     is_connected: bool,
     /// It broke the protocol, or was not ready at the end: no patience is due.
     is_outlaw: bool,
     is_announced: bool,
     is_drained: bool,
+    /// Nobody waits longer than that to hear whether there is a process.
+    spawn_due: Instant,
     /// Without a change, it has to get SIGTERM then, and not before.
     term_due: Option<Instant>,
     /// The same for SIGKILL, once it got SIGTERM.
@@ -70,6 +107,22 @@ struct Worker {
     exits_told: u32,
 }
 
+/// What it is for its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Incumbent,
+    /// Not ready yet. `None`: it is there for a rollout, or for somebody who is gone.
+    Successor {
+        why: Option<Wear>,
+    },
+    /// Ready, and watched until then.
+    Canary {
+        until: Instant,
+    },
+    /// Nobody wants it any more.
+    Nobody,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Ordered,
@@ -78,7 +131,6 @@ enum Standing {
     Leaving,
     /// Reaped, or never there.
     Gone,
-    Forgotten,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +145,29 @@ struct Seat {
     /// Failures in a row.
     row: u32,
     due: Option<Instant>,
-    is_parked: bool,
+    /// Whose place that restart would take.
+    after: Option<WorkerId>,
+    /// Its next process is no restart.
+    is_fresh: bool,
+    /// It has passed to the generation that is rolled out.
+    is_passed: bool,
+    parked: Option<Parked>,
+}
+
+/// Why a slot stays empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parked {
+    GaveUp,
+    Done,
+    Hopeless,
+    Drained,
+}
+
+/// How somebody came to serve no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Failure,
+    Retirement,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +184,16 @@ impl Oracle {
             plan,
             era: Era::Before,
             workers: BTreeMap::new(),
+            latest: WorkerId(0),
             seats: BTreeMap::new(),
-            restarts: Vec::new(),
+            generation: Generation(1),
+            newest: Generation(1),
+            reload: None,
+            is_blurred: false,
+            unsure_until: None,
+            ailing: None,
+            tally: Tally::default(),
+            restarts: BTreeMap::new(),
             listeners: Listeners::Open,
             is_forced: false,
             announced: false,
@@ -131,21 +213,44 @@ impl Oracle {
                 let worker = self.worker(*worker);
                 worker.pid = Some(*pid);
                 worker.standing = Standing::Starting;
+                worker.born_at = Some(now);
                 worker.term_due = Some(due);
             }
             Event::SpawnFailed { worker, .. } => {
-                self.loses_seat(now, *worker);
+                self.loses_seat(now, *worker, Loss::Failure);
                 self.worker(*worker).standing = Standing::Gone;
             }
             Event::Online { .. } | Event::Tick => {}
-            Event::Retiring { .. } | Event::Worn { .. } => unreachable!("not yet"),
+            Event::Worn { .. } => {}
+            Event::Retiring { worker, .. } => {
+                let id = *worker;
+                if matches!(
+                    self.worker(id).standing,
+                    Standing::Starting | Standing::Serving
+                ) {
+                    self.tally.saw(Feat::Retirement);
+                    // Nobody serves meanwhile who was not ready: that is a failure like any other.
+                    let loss = match self.worker(id).standing {
+                        Standing::Serving => Loss::Retirement,
+                        _ => Loss::Failure,
+                    };
+                    self.loses_seat(now, id, loss);
+                    let patience = self.plan.stop_timeout;
+                    let worker = self.worker(id);
+                    worker.is_retired = true;
+                    worker.standing = Standing::Leaving;
+                    worker.term_due = Some(now + patience);
+                }
+            }
             Event::Ready { worker } => {
-                let worker = self.worker(*worker);
+                let id = *worker;
+                let worker = self.worker(id);
                 if worker.standing == Standing::Starting {
                     worker.standing = Standing::Serving;
                     worker.ready_at = Some(now);
                     worker.term_due = None;
                     worker.answer = Answer::Given { at: awake };
+                    self.may_succeed(now, id);
                 }
             }
             Event::Pong { worker, token } => {
@@ -177,8 +282,9 @@ impl Oracle {
                     self.begins_to_leave(now, *worker, Duration::from_secs(1));
                 }
             }
-            Event::Exited { worker, .. } => {
-                self.loses_seat(now, *worker);
+            Event::Exited { worker, status } => {
+                self.loses_seat(now, *worker, Loss::Failure);
+                self.heeds_exit_code(*worker, *status);
                 let worker = self.worker(*worker);
                 worker.standing = Standing::Gone;
                 worker.term_due = None;
@@ -204,52 +310,10 @@ impl Oracle {
             self.worker(id).standing,
             Standing::Starting | Standing::Serving
         ) {
-            self.loses_seat(now, id);
+            self.loses_seat(now, id, Loss::Failure);
             let worker = self.worker(id);
             worker.standing = Standing::Leaving;
             worker.term_due = Some(now + patience);
-        }
-    }
-
-    /// The incumbent failed: if the cluster is up, its successor is due after the back-off.
-    fn loses_seat(&mut self, now: Instant, id: WorkerId) {
-        let worker = &self.workers[&id];
-        if matches!(worker.standing, Standing::Leaving) {
-            return;
-        }
-        let served = worker
-            .ready_at
-            .map_or(Duration::ZERO, |ready_at| now - ready_at);
-        let role = worker.role;
-        let seat = self
-            .seats
-            .get_mut(&(role, worker.slot))
-            .expect("it was spawned into it");
-        match (self.era, &self.plan.restart) {
-            (Era::Boot, _) => {
-                self.era = Era::Ending {
-                    how: Stop::Graceful,
-                    cause: match role {
-                        Role::Agent => StopCause::AgentStart,
-                        Role::Worker => StopCause::WorkerStart,
-                    },
-                    since: now,
-                };
-            }
-            (Era::Up, Restart::Always { backoff, .. }) => {
-                if served >= backoff.healthy_after {
-                    seat.row = 0;
-                }
-                let exponent = i32::try_from(seat.row).expect("not so many");
-                let delay = backoff
-                    .first
-                    .mul_f64(1.5_f64.powi(exponent))
-                    .min(backoff.max);
-                seat.row += 1;
-                seat.due = Some(now + delay);
-            }
-            (Era::Up, Restart::Never) => seat.is_parked = true,
-            (Era::Before | Era::Ending { .. } | Era::Over(_), _) => {}
         }
     }
 
@@ -315,16 +379,25 @@ impl Oracle {
         );
         match action {
             Action::Spawn {
-                worker, slot, role, ..
-            } => self.spawn(now, *worker, *slot, *role),
+                worker,
+                slot,
+                generation,
+                role,
+            } => self.spawn(now, *worker, (*role, *slot), *generation),
             Action::Enter { worker } => {
                 let worker = self.known(*worker);
                 assert_eq!(worker.role, Role::Worker, "agents do not enter");
                 assert_eq!(worker.standing, Standing::Serving, "only the ready enter");
+                worker.is_in_rotation = true;
+                let was_spare = worker.ready_at.is_some_and(|ready_at| ready_at < now);
+                if was_spare && worker.part == Part::Incumbent {
+                    self.tally.saw(Feat::Promotion);
+                }
             }
             Action::Leave { worker } => {
                 let worker = self.known(*worker);
                 assert_eq!(worker.role, Role::Worker, "agents do not leave");
+                worker.is_in_rotation = false;
             }
             Action::AnnounceReady { worker } => {
                 let worker = self.known(*worker);
@@ -350,7 +423,7 @@ impl Oracle {
             }
             Action::CloseListeners => self.close_listeners(now),
             Action::AbandonListeners => {
-                self.begin_ending(now);
+                assert!(matches!(self.era, Era::Ending { .. }), "nobody said so");
                 assert_ne!(self.listeners, Listeners::Closed, "closed once");
                 let is_late = match self.listeners {
                     Listeners::Closing { deadline } => deadline <= now,
@@ -367,14 +440,16 @@ impl Oracle {
                 Signal::Kill => self.kill(now, *worker),
             },
             Action::Forget { worker } => {
-                let worker = self.known(*worker);
+                let id = *worker;
+                let worker = self.known(id);
                 assert_eq!(
                     worker.standing,
                     Standing::Gone,
                     "only the dead are forgotten"
                 );
-                worker.standing = Standing::Forgotten;
-                if worker.role == Role::Worker {
+                let role = worker.role;
+                self.workers.remove(&id);
+                if role == Role::Worker {
                     self.may_be_agents_turn(now);
                 }
             }
@@ -383,51 +458,48 @@ impl Oracle {
         }
     }
 
-    fn spawn(&mut self, now: Instant, id: WorkerId, slot: Slot, role: Role) {
-        let slots = match role {
-            Role::Worker => self.plan.workers,
-            Role::Agent => self.plan.agents,
-        };
-        assert!(slot.0 < slots, "there is no such slot");
-        let has_incumbent = self.workers.values().any(|other| {
-            (other.role, other.slot) == (role, slot)
-                && matches!(
-                    other.standing,
-                    Standing::Ordered | Standing::Starting | Standing::Serving
-                )
-        });
-        assert!(!has_incumbent, "two incumbents in one slot");
-        let is_served = |slot| {
-            let mut workers = self.workers.values();
-            workers.any(|it| {
-                (it.role, it.slot, it.standing) == (Role::Agent, Slot(slot), Standing::Serving)
-            })
-        };
-        let seat = self.seats.entry((role, slot)).or_default();
-        match self.era {
+    fn spawn(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        (role, slot): (Role, Slot),
+        generation: Generation,
+    ) {
+        assert!(slot.0 < self.slots(role), "there is no such slot");
+        let part = match self.era {
             Era::Boot => {
-                assert_eq!(seat.spawns, 0, "no second try while the cluster starts");
-                let agents_serve = (0..self.plan.agents).all(is_served);
+                let agents_serve = (0..self.plan.agents).all(|slot| self.serves(Role::Agent, slot));
                 assert!(role == Role::Agent || agents_serve, "agents first");
+                assert_eq!(generation, Generation(1));
+                let seat = self.seats.entry((role, slot)).or_default();
+                assert_eq!(seat.spawns, 0, "no second try while the cluster starts");
+                Part::Incumbent
             }
-            Era::Up => {
-                let due = seat.due.take().expect("a restart that was due");
-                assert!(due <= now, "too early");
-                assert!(!seat.is_parked, "a parked slot stays empty");
-                self.restarts.push(now);
-            }
+            Era::Up => self.part_of_new(now, (role, slot), generation),
             Era::Before | Era::Ending { .. } | Era::Over(_) => panic!("nobody is wanted"),
-        }
+        };
+        let seat = self.seats.get_mut(&(role, slot)).expect("a seat");
         seat.spawns += 1;
         let worker = Worker {
             role,
             slot,
+            generation,
+            part,
             standing: Standing::Ordered,
+            born_at: None,
+            is_in_rotation: false,
+            worn: None,
+            is_disturbed: false,
+            is_asked_for: false,
+            is_replaced: false,
+            is_kept: false,
+            is_retired: false,
             pid: None,
             is_connected: true,
             is_outlaw: false,
             is_announced: false,
             is_drained: false,
+            spawn_due: now + SPAWN_TIMEOUT,
             term_due: None,
             kill_due: None,
             signals: Vec::new(),
@@ -439,68 +511,122 @@ impl Oracle {
             disconnects_told: 0,
             exits_told: 0,
         };
+        assert!(id > self.latest, "ids are not reused");
+        self.latest = id;
+        self.workers.insert(id, worker);
         assert!(
-            self.workers.insert(id, worker).is_none(),
-            "ids are not reused"
-        );
-        assert!(
-            self.restarts_lately(now) <= self.limit(),
+            self.is_unsure(now, role) || self.restarts_lately(now, role) <= self.limit(),
             "too many restarts"
         );
     }
 
     fn close_listeners(&mut self, now: Instant) {
-        self.begin_ending(now);
+        assert!(matches!(self.era, Era::Ending { .. }), "nobody said so");
         assert_eq!(self.listeners, Listeners::Open, "closed once");
         assert!(!self.is_fast());
         let deadline = now + self.plan.stop_timeout;
         self.listeners = Listeners::Closing { deadline };
     }
 
-    /// The supervisor stops: had it a reason to?
-    fn begin_ending(&mut self, now: Instant) {
-        if self.era != Era::Up {
-            assert!(
-                matches!(self.era, Era::Ending { .. }),
-                "nobody wants it to end"
-            );
+    /// The supervisor stops: has it a reason to?
+    fn stopping(&mut self, now: Instant, cause: StopCause) {
+        if let Era::Ending { cause: known, .. } = self.era {
+            assert_eq!(cause, known, "the first reason counts");
             return;
         }
-        let is_limit_reached = self.restarts_lately(now) >= self.limit();
-        let is_empty = !self.workers.values().any(|worker| {
-            worker.role == Role::Worker
-                && !matches!(worker.standing, Standing::Gone | Standing::Forgotten)
-        });
-        let is_parked = |slot| {
-            let seat = self.seats.get(&(Role::Worker, Slot(slot)));
-            seat.is_some_and(|seat| seat.is_parked)
+        assert_eq!(self.era, Era::Up, "nobody wants it to end");
+        let is_right = match cause {
+            StopCause::Asked | StopCause::AgentStart | StopCause::WorkerStart => false,
+            StopCause::CrashLoop => {
+                self.is_crash_loop(now) || self.is_deserted() && !self.is_done()
+            }
+            StopCause::Done => self.is_deserted() && self.is_done(),
+            StopCause::Unhealthy => {
+                self.tally.saw(Feat::Unhealthy);
+                !self.is_healthy() && self.ailing.is_some_and(|it| it <= now)
+            }
         };
-        let is_deserted = is_empty && (0..self.plan.workers).all(is_parked);
-        let may_give_up = match self.plan.restart {
-            Restart::Always {
-                on_crash_loop: OnCrashLoop::Exit,
-                ..
-            } => is_limit_reached && self.is_any_due(now),
-            Restart::Never | Restart::Always { .. } => is_deserted,
-        };
-        assert!(may_give_up, "gave up without need");
+        assert!(
+            is_right || self.is_blurred,
+            "gave up without need: {cause:?}"
+        );
         self.era = Era::Ending {
             how: Stop::Graceful,
-            cause: StopCause::CrashLoop,
+            cause,
             since: now,
         };
     }
 
+    /// Too many restarts, and no patience with that.
+    fn is_crash_loop(&self, now: Instant) -> bool {
+        let is_too_much = |role| {
+            let mut dues = self.seats_of(role).filter_map(|seat| seat.due);
+            dues.any(|due| due <= now) && !self.has_room(now, role)
+        };
+        match self.plan.restart {
+            Restart::Always {
+                on_crash_loop: OnCrashLoop::Exit,
+                ..
+            } => is_too_much(Role::Agent) || is_too_much(Role::Worker),
+            Restart::Never | Restart::Always { .. } => false,
+        }
+    }
+
+    /// Nobody is left, nobody will come, and no operator wants it so.
+    fn is_deserted(&self) -> bool {
+        let is_over = |parked: Option<Parked>| parked.is_some_and(|it| it != Parked::Drained);
+        self.plan.workers > 0
+            && self.alive(Role::Worker) == 0
+            && self.seats_of(Role::Worker).all(|seat| is_over(seat.parked))
+    }
+
+    fn is_done(&self) -> bool {
+        let done = Some(Parked::Done);
+        self.seats_of(Role::Worker).all(|seat| seat.parked == done)
+    }
+
+    fn is_healthy(&self) -> bool {
+        let agents = (0..self.plan.agents).all(|slot| {
+            let seat = &self.seats[&(Role::Agent, Slot(slot))];
+            seat.parked == Some(Parked::Drained) || self.serves(Role::Agent, slot)
+        });
+        let least = self.plan.min_workers.min(self.plan.workers);
+        agents && self.serving(Role::Worker) >= least as usize
+    }
+
     fn drain(&mut self, now: Instant, id: WorkerId, within: Duration) {
-        assert!(matches!(
+        assert!(within <= self.plan.stop_timeout);
+        let worker = self.known(id);
+        assert!(!worker.is_drained, "asked once");
+        worker.is_drained = true;
+        if worker.is_retired {
+            assert_eq!(worker.standing, Standing::Leaving);
+            assert_eq!(within, self.plan.stop_timeout);
+            return;
+        }
+        assert_eq!(worker.standing, Standing::Serving);
+        let is_ending = matches!(
             self.era,
             Era::Ending {
                 how: Stop::Graceful,
                 ..
             }
-        ));
+        );
+        if self.known(id).part == Part::Nobody {
+            assert!(self.is_blurred || within == self.plan.stop_timeout);
+        } else if is_ending {
+            self.drain_at_the_end(now, id, within);
+        } else {
+            self.is_emptied(now, id);
+        }
+        let worker = self.known(id);
+        worker.standing = Standing::Leaving;
+        worker.part = Part::Nobody;
+        worker.term_due = Some(now + within);
+    }
+
+    fn drain_at_the_end(&mut self, now: Instant, id: WorkerId, within: Duration) {
         assert_eq!(self.listeners, Listeners::Closed, "first the listeners");
-        assert!(within <= self.plan.stop_timeout);
         let role = self.known(id).role;
         if role == Role::Agent {
             assert_eq!(self.alive(Role::Worker), 0, "agents leave last");
@@ -516,23 +642,29 @@ impl Oracle {
                 "one deadline"
             );
         }
-        let worker = self.known(id);
-        assert_eq!(worker.standing, Standing::Serving);
-        assert!(!worker.is_drained, "asked once");
-        worker.is_drained = true;
-        worker.standing = Standing::Leaving;
-        worker.term_due = Some(now + within);
     }
 
     fn terminate(&mut self, now: Instant, id: WorkerId) {
         let (era, is_listening) = (self.era, self.listeners != Listeners::Closed);
         let kill_due = now + self.plan.kill_timeout;
         let is_agents_turn = self.alive(Role::Worker) == 0;
+        let role = self.known(id).role;
+        let is_unsure = self.is_unsure(now, role);
+        let is_up = matches!(self.era, Era::Up);
         let worker = self.known(id);
+        let is_new = worker.born_at == Some(now) && worker.part == Part::Incumbent;
+        let may_be_emptied = is_up || is_listening && is_unsure && is_new;
+        let is_unready = worker.standing == Standing::Starting;
+        let is_unwanted = worker.part == Part::Nobody && is_unready;
+        let is_overdue = worker.term_due.is_some_and(|due| due <= now);
+        if may_be_emptied && is_unready && !is_unwanted && !is_overdue && !worker.is_outlaw {
+            self.is_emptied(now, id);
+        }
+        let worker = self.known(id);
+        let is_unwanted = worker.part == Part::Nobody && is_unready;
         assert!(worker.pid.is_some(), "there is nobody to signal");
         assert_ne!(worker.standing, Standing::Gone, "nobody signals the dead");
         assert_eq!(worker.signals, [], "SIGTERM once");
-        let is_overdue = worker.term_due.is_some_and(|due| due <= now);
         let may_be_dismissed = !is_listening && (worker.role == Role::Worker || is_agents_turn);
         let is_forced = match era {
             Era::Ending {
@@ -542,15 +674,14 @@ impl Oracle {
                 how: Stop::Graceful,
                 ..
             } => {
-                let is_unready = worker.standing == Standing::Starting;
                 assert!(
-                    is_overdue || is_unready && may_be_dismissed,
+                    is_overdue || is_unready && (may_be_dismissed || is_unwanted),
                     "SIGTERM too early"
                 );
                 worker.standing == Standing::Leaving && !worker.is_outlaw
             }
             Era::Ending { .. } | Era::Before | Era::Boot | Era::Up | Era::Over(_) => {
-                assert!(is_overdue, "SIGTERM too early");
+                assert!(is_overdue || is_unwanted, "SIGTERM too early");
                 false
             }
         };
@@ -558,7 +689,7 @@ impl Oracle {
         worker.term_due = None;
         worker.kill_due = Some(kill_due);
         if matches!(worker.standing, Standing::Starting | Standing::Serving) {
-            self.loses_seat(now, id);
+            self.loses_seat(now, id, Loss::Failure);
             self.known(id).standing = Standing::Leaving;
         }
         self.is_forced |= is_forced;
@@ -600,8 +731,9 @@ impl Oracle {
                 self.announced = true;
                 self.era = Era::Up;
             }
-            Notice::Hung { who, symptom, next } => self.hung(now, who.worker, *symptom, *next),
-            Notice::Disconnected { who, .. } => {
+            Notice::Hung { who, symptom, next } => self.hung(now, *who, *symptom, *next),
+            Notice::Disconnected { who, next, .. } => {
+                self.told_next(now, *who, *next);
                 let worker = self.known(who.worker);
                 assert!(!worker.is_connected);
                 worker.disconnects_told += 1;
@@ -613,7 +745,7 @@ impl Oracle {
                 expected,
                 ..
             } => {
-                let seat_due = self.seats[&(who.role, who.slot)].due;
+                self.told_next(now, *who, *next);
                 let worker = self.known(who.worker);
                 assert_eq!(who.pid, worker.pid);
                 worker.exits_told += 1;
@@ -622,37 +754,56 @@ impl Oracle {
                     next.is_none() || !expected,
                     "an expected exit needs no explanation"
                 );
-                if let Some(Next::RestartIn(delay)) = next {
-                    assert_eq!(now + *delay, seat_due.expect("a restart is due"));
-                }
             }
-            Notice::Parked { role, slot } => {
-                let room = self.restarts_lately(now) < self.limit();
-                assert!(!room, "parked although there is room");
-                let seat = self.seats.get_mut(&(*role, *slot)).expect("a seat");
-                assert!(seat.due.take().is_some_and(|due| due <= now));
-                seat.is_parked = true;
+            Notice::Parked { role, slot } => self.is_parked(now, *role, *slot),
+            Notice::RestartLimitReached { role, .. } => {
+                assert!(!self.has_room(now, *role));
             }
-            Notice::RestartLimitReached { .. } => {
-                assert!(self.restarts_lately(now) >= self.limit());
-            }
+            Notice::SpawnFailed { who, next, .. } => self.not_spawned(now, *who, *next),
+            Notice::Goodbye { who, next }
+            | Notice::Retiring { who, next, .. }
+            | Notice::ReadyTimeout { who, next, .. } => self.told_next(now, *who, Some(*next)),
+            Notice::Stopping { cause, .. } => self.stopping(now, *cause),
+            Notice::Unhealthy { .. } => assert!(!self.is_healthy(), "it is well"),
+            Notice::Worn { who, why } => self.is_worn(now, who.worker, *why),
+            Notice::Replaced { who, by } => self.is_replaced(now, *who, *by),
+            Notice::Scaled { .. } | Notice::Reopened { .. } => {}
+            Notice::ReloadStarted {
+                generation, from, ..
+            } => self.reload_starts(*generation, *from),
+            Notice::ReloadProgress { renewed, .. } => self.reload_goes_on(now, *renewed),
+            Notice::ReloadDone { generation, .. } => self.reload_is_done(*generation),
+            Notice::RollingBack { cause, .. } => self.turns_back(now, cause),
+            Notice::RolledBack { generation, .. } => self.is_rolled_back(*generation),
             Notice::Spawned { .. }
-            | Notice::SpawnFailed { .. }
             | Notice::Online { .. }
             | Notice::Ready { .. }
-            | Notice::ReadyTimeout { .. }
-            | Notice::Goodbye { .. }
             | Notice::Terminating { .. }
-            | Notice::Killing { .. }
-            | Notice::Stopping { .. } => {}
-            _ => panic!("nobody asked for that: {notice:?}"),
+            | Notice::Killing { .. } => {}
         }
     }
 
+    /// If nobody said so, the time for that must have passed.
+    fn not_spawned(&mut self, now: Instant, who: Who, next: Next) {
+        let is_ending = matches!(self.era, Era::Ending { .. });
+        let may_be_emptied = self.is_unsure(now, who.role);
+        let worker = self.known(who.worker);
+        if worker.standing == Standing::Ordered {
+            let waited = now + SPAWN_TIMEOUT - worker.spawn_due;
+            let is_unwanted = is_ending || worker.part == Part::Nobody || may_be_emptied;
+            let is_over = worker.spawn_due <= now || is_unwanted && waited >= SPAWN_GRACE;
+            assert!(is_over, "the spawner may still answer");
+            self.loses_seat(now, who.worker, Loss::Failure);
+            self.known(who.worker).standing = Standing::Gone;
+            self.tally.saw(Feat::Unanswered);
+        }
+        self.told_next(now, who, Some(next));
+    }
+
     /// Had it the time to show that it does not?
-    fn hung(&mut self, now: Instant, id: WorkerId, symptom: Symptom, next: Next) {
+    fn hung(&mut self, now: Instant, who: Who, symptom: Symptom, next: Next) {
         let (awake, timeout) = (self.awake, self.plan.hang_timeout);
-        let worker = self.known(id);
+        let worker = self.known(who.worker);
         assert_eq!(worker.standing, Standing::Serving, "only those can hang");
         match (symptom, worker.answer) {
             (Symptom::Silent { .. }, Answer::Owed { since }) => {
@@ -663,13 +814,10 @@ impl Oracle {
             (Symptom::Unmoved { .. }, _) => assert!(worker.is_unmoved, "nobody said so"),
         }
         worker.hangs_told += 1;
-        self.loses_seat(now, id);
-        let worker = self.known(id);
-        worker.standing = Standing::Leaving;
-        let (role, slot) = (worker.role, worker.slot);
-        if let Next::RestartIn(delay) = next {
-            assert_eq!(self.seats[&(role, slot)].due, Some(now + delay));
-        }
+        self.tally.saw(Feat::Hang);
+        self.loses_seat(now, who.worker, Loss::Failure);
+        self.known(who.worker).standing = Standing::Leaving;
+        self.told_next(now, who, Some(next));
     }
 
     fn finish(&mut self, code: ExitCode) {
@@ -681,63 +829,117 @@ impl Oracle {
             StopCause::WorkerStart => ExitCode::WorkerStart,
             StopCause::CrashLoop => ExitCode::CrashLoop,
             StopCause::Unhealthy => ExitCode::Unhealthy,
-            StopCause::Done => ExitCode::Clean,
-            StopCause::Asked if self.is_forced => ExitCode::ForcedKill,
-            StopCause::Asked => ExitCode::Clean,
+            StopCause::Asked | StopCause::Done if self.is_forced => ExitCode::ForcedKill,
+            StopCause::Asked | StopCause::Done => ExitCode::Clean,
         };
         assert_eq!(code, expected);
         assert_eq!(self.listeners, Listeners::Closed, "a listener is left open");
         let alive = self.alive(Role::Worker) + self.alive(Role::Agent);
         assert_eq!(alive, 0, "nobody is left behind");
+        assert!(self.reload.is_none(), "a rollout without an end");
         self.era = Era::Over(code);
     }
 
     /// An action is only ever about somebody who is not forgotten.
     fn known(&mut self, id: WorkerId) -> &mut Worker {
-        let worker = self
-            .workers
+        self.workers
             .get_mut(&id)
-            .expect("nobody was spawned under this id");
-        assert_ne!(worker.standing, Standing::Forgotten, "{id} is forgotten");
-        worker
+            .expect("it was spawned and is not forgotten")
     }
 }
 
 /// How it looks when everything was done.
 impl Oracle {
-    pub(crate) fn settled(&self, now: Instant, supervisor: &Supervisor, rotation: &Rotation) {
+    pub(crate) fn settled(&mut self, now: Instant, supervisor: &Supervisor, rotation: &Rotation) {
         for (&id, worker) in &self.workers {
             let is_serving = worker.standing == Standing::Serving;
             assert_ne!(worker.standing, Standing::Gone, "{id} is not forgotten");
             assert_eq!(supervisor.is_serving(id), is_serving, "{id}");
-            let rotates = is_serving && worker.role == Role::Worker;
-            assert_eq!(rotation.contains(id), rotates, "{id} in the rotation");
+            assert_eq!(rotation.contains(id), worker.is_in_rotation, "{id}");
+            assert!(is_serving || !worker.is_in_rotation, "{id} cannot serve");
+            let is_there = is_serving || worker.standing == Standing::Starting;
+            let is_wanted = worker.part != Part::Nobody;
+            let is_clear = worker.role == Role::Agent || !self.is_blurred;
+            let is_odd = is_there && !is_wanted && is_clear;
+            assert!(!is_odd, "{id} holds no seat and stays");
             let is_told = is_serving && self.era == Era::Up;
             assert!(worker.is_announced || !is_told, "{id} was not told");
-            if worker.standing != Standing::Forgotten {
-                assert!(
-                    worker.term_due.is_none_or(|due| due > now),
-                    "{id} needs SIGTERM"
-                );
-                assert!(
-                    worker.kill_due.is_none_or(|due| due > now),
-                    "{id} needs SIGKILL"
-                );
-                assert!(
-                    !(worker.is_outlaw && worker.signals.is_empty()),
-                    "{id} is an outlaw"
-                );
-                assert!(
-                    !(worker.is_unmoved && worker.signals.is_empty()),
-                    "{id} hangs"
-                );
-            }
+            let is_known = worker.standing != Standing::Ordered || worker.spawn_due > now;
+            assert!(is_known, "{id} is waited for");
+            assert!(
+                worker.term_due.is_none_or(|due| due > now),
+                "{id} needs SIGTERM"
+            );
+            assert!(
+                worker.kill_due.is_none_or(|due| due > now),
+                "{id} needs SIGKILL"
+            );
+            assert!(
+                !(worker.is_outlaw && worker.signals.is_empty()),
+                "{id} is an outlaw"
+            );
+            assert!(
+                !(worker.is_unmoved && worker.signals.is_empty()),
+                "{id} hangs"
+            );
             if is_serving {
                 self.is_asked(worker);
             }
         }
+        self.nobody_is_too_many();
+        self.the_rotation_is_manned(rotation);
+        self.renewals_go_on(now);
+        self.reload_fits(supervisor);
+        self.doubt(now);
+        self.takes_temperature(now);
         self.nothing_is_forgotten(now, supervisor);
         self.the_stage_fits(supervisor);
+    }
+
+    /// Two agents of a slot never, and of a worker's slot one and its successor.
+    fn nobody_is_too_many(&self) {
+        let mut agents = BTreeSet::new();
+        let mut parts = BTreeSet::new();
+        let mut live = 0;
+        for worker in self.workers.values() {
+            let is_new = worker.role == Role::Worker || agents.insert(worker.slot);
+            assert!(is_new, "two agents in {}", worker.slot);
+            let is_successor = match worker.part {
+                Part::Incumbent => false,
+                Part::Successor { .. } | Part::Canary { .. } => true,
+                Part::Nobody => continue,
+            };
+            let is_new = parts.insert((worker.role, worker.slot, is_successor));
+            let is_right = is_new || self.is_blurred && worker.role == Role::Worker;
+            assert!(is_right, "two for one place in {}", worker.slot);
+            // Who was dismissed before it existed is told when it does.
+            let is_counted = !self.is_blurred || worker.standing != Standing::Ordered;
+            live += u32::from(worker.role == Role::Worker && is_counted);
+        }
+        let surge = self.reload.as_ref().map_or(1, |it| it.plan.surge.max(1));
+        // At the end nothing is rolled out, and whoever is there finishes.
+        let is_right = self.era != Era::Up || live <= self.plan.slots() + surge;
+        assert!(is_right, "{live} workers");
+    }
+
+    /// As many as there should be if there are, and the canary; the others stand by.
+    fn the_rotation_is_manned(&self, rotation: &Rotation) {
+        let is_canary = |worker: &&Worker| matches!(worker.part, Part::Canary { .. });
+        let canaries = self.workers.values().filter(is_canary).count();
+        let seated = self.serving(Role::Worker) - canaries;
+        let expected = seated.min(self.plan.workers as usize) + canaries;
+        assert_eq!(rotation.len(), expected, "in the rotation");
+    }
+
+    fn takes_temperature(&mut self, now: Instant) {
+        self.ailing = match self.plan.unhealthy_exit {
+            Some(patience) if self.era == Era::Up && !self.is_healthy() => {
+                Some(self.ailing.unwrap_or(now + patience))
+            }
+            Some(_) | None => None,
+        };
+        let is_over = self.ailing.is_some_and(|it| it <= now);
+        assert!(!is_over, "it goes on although it is not well");
     }
 
     /// Whoever serves is asked, and not for ever. A beat may come late, and one that follows a pause
@@ -764,14 +966,22 @@ impl Oracle {
         let of_workers = self
             .workers
             .values()
-            .filter(|worker| worker.standing != Standing::Forgotten)
-            .flat_map(|worker| [worker.term_due, worker.kill_due])
+            .flat_map(|worker| {
+                let is_ordered = worker.standing == Standing::Ordered;
+                let spawn_due = is_ordered.then_some(worker.spawn_due);
+                [worker.term_due, worker.kill_due, spawn_due]
+            })
             .flatten();
+        let of_renewals = self.next_renewal(now);
         let of_listeners = match self.listeners {
             Listeners::Closing { deadline } => Some(deadline),
             Listeners::Open | Listeners::Closed => None,
         };
-        for due in of_workers.chain(of_listeners) {
+        for due in of_workers
+            .chain(of_listeners)
+            .chain(of_renewals)
+            .chain(self.ailing)
+        {
             assert!(
                 next_deadline.is_some_and(|it| it <= due),
                 "no alarm for {:?}",
@@ -779,14 +989,17 @@ impl Oracle {
             );
         }
         if self.era == Era::Up {
-            let first_due = self.seats.values().filter_map(|seat| seat.due).min();
-            let moment = match first_due {
-                Some(due) if due <= now => self.window_opens_at(now).or(first_due),
-                due => due,
-            };
-            assert!(moment.is_none_or(|it| it > now), "a restart is overdue");
-            let is_set = |moment| next_deadline.is_some_and(|it| it <= moment);
-            assert!(moment.is_none_or(is_set), "no alarm for a restart");
+            let roles = [Role::Agent, Role::Worker];
+            for role in roles.into_iter().filter(|it| !self.is_unsure(now, *it)) {
+                let first_due = self.first_due(role);
+                let moment = match first_due {
+                    Some(due) if due <= now => self.window_opens_at(now, role).or(first_due),
+                    due => due,
+                };
+                assert!(moment.is_none_or(|it| it > now), "a restart is overdue");
+                let is_set = |moment| next_deadline.is_some_and(|it| it <= moment);
+                assert!(moment.is_none_or(is_set), "no alarm for a restart");
+            }
         }
     }
 
@@ -804,23 +1017,6 @@ impl Oracle {
             Stage::Finished => matches!(self.era, Era::Over(_)),
         };
         assert!(fits, "{:?} does not fit {:?}", supervisor.stage(), self.era);
-    }
-
-    /// Everybody behaved for long enough: is everybody there who is not given up?
-    pub(crate) fn has_recovered(&self) {
-        let parked = self.seats.values().filter(|seat| seat.is_parked).count();
-        let serving = self
-            .workers
-            .values()
-            .filter(|worker| worker.standing == Standing::Serving)
-            .count();
-        let wanted = (self.plan.workers + self.plan.agents) as usize;
-        assert_eq!(serving + parked, wanted, "the cluster has not recovered");
-    }
-
-    /// How many were found to hang.
-    pub(crate) fn hangs(&self) -> u32 {
-        self.workers.values().map(|worker| worker.hangs_told).sum()
     }
 
     /// Whether it exists and has yet to become ready, so that a `Ready` would count.
@@ -841,9 +1037,8 @@ impl Oracle {
     }
 
     fn alive(&self, role: Role) -> usize {
-        let is_alive = |worker: &&Worker| {
-            worker.role == role && !matches!(worker.standing, Standing::Gone | Standing::Forgotten)
-        };
+        let is_alive =
+            |worker: &&Worker| worker.role == role && !matches!(worker.standing, Standing::Gone);
         self.workers.values().filter(is_alive).count()
     }
 
@@ -857,38 +1052,26 @@ impl Oracle {
         )
     }
 
-    fn is_any_due(&self, now: Instant) -> bool {
-        let mut dues = self.seats.values().filter_map(|seat| seat.due);
-        dues.any(|due| due <= now)
+    /// Whether the incumbent serves.
+    fn serves(&self, role: Role, slot: u32) -> bool {
+        let incumbent = self.incumbent(role, Slot(slot));
+        incumbent.is_some_and(|id| self.workers[&id].standing == Standing::Serving)
     }
 
-    fn limit(&self) -> usize {
-        match self.plan.restart {
-            Restart::Never => 0,
-            Restart::Always { limit, .. } => limit.count as usize,
-        }
+    fn serving(&self, role: Role) -> usize {
+        let is_serving =
+            |worker: &&Worker| worker.role == role && worker.standing == Standing::Serving;
+        self.workers.values().filter(is_serving).count()
     }
 
-    fn restarts_lately(&self, now: Instant) -> usize {
-        let Restart::Always { limit, .. } = self.plan.restart else {
-            return 0;
-        };
-        let is_late = |it: &&Instant| **it + limit.window > now;
-        self.restarts.iter().rev().take_while(is_late).count()
-    }
-
-    /// If it is full, and restarts are to wait for it.
-    fn window_opens_at(&self, now: Instant) -> Option<Instant> {
-        match self.plan.restart {
-            Restart::Always {
-                limit,
-                on_crash_loop: OnCrashLoop::Hold,
-                ..
-            } if limit.count > 0 && self.restarts_lately(now) == self.limit() => {
-                let oldest = self.restarts[self.restarts.len() - self.limit()];
-                Some(oldest + limit.window)
-            }
-            Restart::Never | Restart::Always { .. } => None,
+    fn slots(&self, role: Role) -> u32 {
+        match role {
+            Role::Worker => self.plan.slots(),
+            Role::Agent => self.plan.agents,
         }
     }
 }
+
+/// So long may the spawner take, and so long at the end.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
+const SPAWN_GRACE: Duration = Duration::from_secs(5);

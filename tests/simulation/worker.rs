@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rr_master::supervisor::{Disconnect, ExitStatus, Plan};
+use rr_master::supervisor::{Disconnect, ExitStatus, Plan, Wear};
 
 use crate::rng::Rng;
 
@@ -29,6 +29,8 @@ pub(crate) struct Character {
 pub(crate) enum Spawn {
     Works,
     Fails,
+    /// The file system hangs.
+    IsNotAnswered,
 }
 
 /// Something that a process does.
@@ -37,6 +39,9 @@ pub(crate) enum Deed {
     SayHello,
     GetReady,
     SayGoodbye,
+    Retire,
+    /// It has received or taken enough, as the reactor finds out.
+    WearOut(Wear),
     EndChannel(Disconnect),
     Answer {
         token: u64,
@@ -62,16 +67,42 @@ pub(crate) enum Temper {
     Bad,
 }
 
+/// What those of one generation have in common, as long as there is no peace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// They start, live and die, and that is all.
+    Plain,
+    /// They also retire, wear out, and say with their exit codes what is to become of them.
+    Ordinary,
+    /// All of them are good.
+    Sound,
+    NeverReady,
+    DiesSoon,
+    RetiresSoon,
+    CannotSpawn,
+}
+
 impl Character {
-    pub(crate) fn by_chance(rng: &mut Rng, plan: &Plan, temper: Temper) -> Character {
+    pub(crate) fn by_chance(
+        rng: &mut Rng,
+        plan: &Plan,
+        temper: Temper,
+        nature: Nature,
+    ) -> Character {
+        let (temper, nature) = match (temper, nature) {
+            (Temper::Good, _) | (_, Nature::Sound) => (Temper::Good, Nature::Plain),
+            _ => (temper, nature),
+        };
         let is_good = temper == Temper::Good;
-        let spawn = match temper {
-            Temper::Bad if rng.percent(15) => Spawn::Fails,
-            Temper::Good | Temper::Mortal | Temper::Bad => Spawn::Works,
+        let spawn = match (temper, nature) {
+            (_, Nature::CannotSpawn) => Spawn::Fails,
+            (Temper::Bad, _) if rng.percent(15) => Spawn::Fails,
+            (_, Nature::Ordinary) if rng.percent(1) => Spawn::IsNotAnswered,
+            (Temper::Good | Temper::Mortal | Temper::Bad, _) => Spawn::Works,
         };
         Character {
             spawn: (rng.millis(0, SPAWN_MAX_MS), spawn),
-            life: life(rng, plan, temper),
+            life: life(rng, plan, temper, nature),
             drain: match rng.below(if is_good { 2 } else { 4 }) {
                 0 => ending(rng, Duration::ZERO, ExitStatus::Code(0)),
                 1 => {
@@ -108,10 +139,25 @@ impl Character {
     }
 }
 
-fn life(rng: &mut Rng, plan: &Plan, temper: Temper) -> Vec<(Duration, Deed)> {
+fn life(rng: &mut Rng, plan: &Plan, temper: Temper, nature: Nature) -> Vec<(Duration, Deed)> {
     let hello = rng.millis(0, 50);
     let mut ready = hello + rng.millis(0, 200);
     let mut life = vec![(hello, Deed::SayHello)];
+    let soon = rng.millis(0, 2_000);
+    match nature {
+        Nature::NeverReady => return life,
+        Nature::DiesSoon => {
+            life.push((ready, Deed::GetReady));
+            life.extend(ending(rng, ready + soon, ExitStatus::Code(1)));
+            return life;
+        }
+        Nature::RetiresSoon => {
+            life.push((ready, Deed::GetReady));
+            life.extend(retirement(rng, ready + soon));
+            return life;
+        }
+        Nature::Plain | Nature::Ordinary | Nature::Sound | Nature::CannotSpawn => {}
+    }
     if temper == Temper::Bad {
         match rng.below(6) {
             // Never ready.
@@ -122,26 +168,40 @@ fn life(rng: &mut Rng, plan: &Plan, temper: Temper) -> Vec<(Duration, Deed)> {
                 ready = plan.ready_timeout.mul_f64(share);
             }
             2 => {
-                life.extend(misfortune(rng, plan, ready));
+                life.extend(misfortune(rng, plan, nature, ready));
                 return life;
             }
             _ => {}
         }
     }
     life.push((ready, Deed::GetReady));
+    if nature == Nature::Ordinary && rng.percent(20) {
+        let why = rng.pick(&[
+            Wear::Connections { received: 1_000 },
+            Wear::Memory { resident: 1 << 30 },
+        ]);
+        life.push((ready + rng.millis(0, AGE_MAX_MS), Deed::WearOut(why)));
+    }
     if temper != Temper::Good && rng.percent(95) {
         let (shortest, longest) = match temper {
             Temper::Good | Temper::Mortal => (BOOT_MAX_MS, AGE_MAX_MS),
             Temper::Bad => (0, rng.pick(&[100, 1_000, AGE_MAX_MS])),
         };
         let age = ready + rng.millis(shortest, longest);
-        life.extend(misfortune(rng, plan, age));
+        life.extend(misfortune(rng, plan, nature, age));
     }
     life
 }
 
 /// It dies, or does what comes down to the same.
-fn misfortune(rng: &mut Rng, plan: &Plan, age: Duration) -> Vec<(Duration, Deed)> {
+fn misfortune(rng: &mut Rng, plan: &Plan, nature: Nature, age: Duration) -> Vec<(Duration, Deed)> {
+    if nature == Nature::Ordinary && rng.percent(40) {
+        if rng.percent(70) {
+            return retirement(rng, age);
+        }
+        let words = rng.pick(&[STOP_CODE, 78]);
+        return ending(rng, age, ExitStatus::Code(words));
+    }
     let status = rng.pick(&[
         ExitStatus::Code(0),
         ExitStatus::Code(1),
@@ -173,6 +233,17 @@ fn misfortune(rng: &mut Rng, plan: &Plan, age: Duration) -> Vec<(Duration, Deed)
     }
 }
 
+/// It finishes what it has, if it does not forget to.
+fn retirement(rng: &mut Rng, at: Duration) -> Vec<(Duration, Deed)> {
+    let mut deeds = vec![(at, Deed::Retire)];
+    if rng.percent(60) {
+        let code = rng.pick(&[0, 0, 1, STOP_CODE, 78]);
+        let work = rng.millis(0, 2_000);
+        deeds.extend(ending(rng, at + work, ExitStatus::Code(code)));
+    }
+    deeds
+}
+
 /// It exits; whether the end of its channel was seen before that is chance.
 fn ending(rng: &mut Rng, at: Duration, status: ExitStatus) -> Vec<(Duration, Deed)> {
     let mut deeds = Vec::new();
@@ -189,6 +260,9 @@ pub(crate) fn killed(signal: i32) -> ExitStatus {
         core_dumped: false,
     }
 }
+
+/// Some plans take it for the end of a worker's work.
+pub(crate) const STOP_CODE: i32 = 3;
 
 pub(crate) const SPAWN_MAX_MS: u32 = 500;
 

@@ -4,21 +4,27 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rr_master::ExitCode;
 use rr_master::dispatch::{Reason, Rotation, RoundRobin};
 use rr_master::supervisor::*;
 use worker_proto::address::Address;
-use worker_proto::ids::WorkerId;
+use worker_proto::ids::{Generation, WorkerId};
 
+use crate::operator::{self, Order};
 use crate::oracle::{Era, Oracle};
 use crate::rng::Rng;
-use crate::worker::{AGE_MAX_MS, Character, Deed, SPAWN_MAX_MS, Spawn, Temper, killed};
+use crate::tally::{Feat, Tally};
+use crate::worker::{
+    AGE_MAX_MS, Character, Deed, Nature, SPAWN_MAX_MS, STOP_CODE, Spawn, Temper, killed,
+};
 
 pub(crate) struct World {
     rng: Rng,
     plan: Plan,
     /// How bad those are that are ordered during the boot, and after it until the peace.
     tempers: (Temper, Temper),
+    /// What the others have in common is what those of the first generation have.
+    natures: BTreeMap<Generation, Nature>,
+    nature: Nature,
     supervisor: Supervisor,
     rotation: Rotation,
     oracle: Oracle,
@@ -32,23 +38,15 @@ pub(crate) struct World {
     /// At most so long after a deadline is the supervisor woken.
     lateness: Duration,
     trace: Trace,
+    steps: usize,
     events: usize,
-    recovered: bool,
+    has_recovered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
     Off,
     On,
-}
-
-/// How one seed went.
-pub(crate) struct Story {
-    pub(crate) events: usize,
-    pub(crate) restarts: usize,
-    pub(crate) hangs: u32,
-    pub(crate) recovered: bool,
-    pub(crate) code: ExitCode,
 }
 
 /// A process as the kernel knows it.
@@ -76,6 +74,7 @@ enum Item {
     Recovered,
     Start,
     Stop(Stop),
+    Order,
     /// Time in which the supervisor is not called: it passes for the workers too, or for nobody
     /// but the clock.
     Pause {
@@ -97,11 +96,20 @@ impl World {
     )]
     pub(crate) fn by_chance(seed: u64, trace: Trace) -> World {
         let mut rng = Rng::seeded(seed);
-        let plan = plan(&mut rng);
+        let nature = rng.pick(&[
+            Nature::Plain,
+            Nature::Plain,
+            Nature::Ordinary,
+            Nature::Ordinary,
+            Nature::Ordinary,
+        ]);
+        let plan = plan(&mut rng, nature);
         let boot = rng.pick(&[Temper::Mortal, Temper::Mortal, Temper::Mortal, Temper::Bad]);
         let beginning = Instant::now();
         let mut world = World {
             tempers: (boot, rng.pick(&[Temper::Mortal, Temper::Bad])),
+            natures: BTreeMap::new(),
+            nature,
             supervisor: Supervisor::new(plan.clone()),
             rotation: Rotation::new(Box::new(RoundRobin::default())),
             oracle: Oracle::new(plan.clone()),
@@ -113,13 +121,17 @@ impl World {
             peace: beginning + rng.millis(0, 300_000),
             lateness: rng.pick(&[Duration::ZERO, Duration::ZERO, LATENESS_MAX]),
             trace,
+            steps: 0,
             events: 0,
-            recovered: false,
+            has_recovered: false,
             plan,
             rng,
         };
         world.trace(|world| format!("{:?}", world.plan));
         world.plan_the_end();
+        if nature == Nature::Ordinary {
+            world.plan_the_orders();
+        }
         world
     }
 
@@ -158,24 +170,65 @@ impl World {
         }
     }
 
+    /// Most of them come while there is no peace, some one after the other, and a few too late.
+    fn plan_the_orders(&mut self) {
+        let orders = self.rng.pick(&[0, 2, 5, 10, 20]);
+        let mut at = self.now;
+        for _ in 0..orders {
+            at = if self.rng.percent(40) {
+                at + self.rng.millis(0, 3_000)
+            } else {
+                let share = f64::from(self.rng.between(0, 1_000)) / 1_000.0;
+                self.now + (self.peace - self.now).mul_f64(share)
+            };
+            self.add(at.min(self.peace), Item::Order);
+        }
+    }
+
     /// The last misfortune, its consequences, and the restarts that have to wait for the window.
     fn time_to_recover(&self) -> Duration {
         let Restart::Always { backoff, limit, .. } = self.plan.restart else {
-            return Duration::from_millis(u64::from(AGE_MAX_MS)) + self.plan.ready_timeout * 3;
+            return Duration::from_millis(u64::from(AGE_MAX_MS))
+                + self.plan.ready_timeout * 3
+                + self.time_to_renew();
         };
-        let seats = self.plan.workers + self.plan.agents;
+        let seats = self.seats_max();
         let rounds = 2 + 2 * seats / limit.count.max(1);
         Duration::from_millis(u64::from(AGE_MAX_MS + SPAWN_MAX_MS))
             + self.plan.ready_timeout * 3
             + backoff.max * 2
             + limit.window * rounds
+            + self.time_to_renew()
+    }
+
+    /// A start that is never answered, and everybody replaced forward, and back.
+    fn time_to_renew(&self) -> Duration {
+        if self.nature == Nature::Plain {
+            return Duration::ZERO;
+        }
+        let one = self.plan.ready_timeout + self.plan.stop_timeout + self.plan.kill_timeout;
+        let slack = Duration::from_millis(u64::from(SPAWN_MAX_MS)) + LATENESS_MAX * 5;
+        Duration::from_secs(130) + (one + slack) * self.seats_max() * 3
+    }
+
+    fn seats_max(&self) -> u32 {
+        let workers = if self.nature == Nature::Plain {
+            self.plan.workers
+        } else {
+            operator::WORKERS_MAX
+        };
+        workers + self.plan.spare + self.plan.agents
     }
 
     /// Lets everything happen until the supervisor has finished.
-    pub(crate) fn run(mut self) -> Story {
+    pub(crate) fn run(mut self) -> Tally {
         let mut ending_since = None;
         while !self.is_over() {
             self.step();
+            self.steps += 1;
+            if self.steps == STEPS_MAX {
+                self.add(self.now, Item::Stop(Stop::Fast));
+            }
             if let Era::Ending { since, .. } = self.oracle.era {
                 let since = *ending_since.get_or_insert(since);
                 assert!(self.now - since <= self.time_to_end(), "it does not end");
@@ -191,13 +244,11 @@ impl World {
         let Era::Over(code) = self.oracle.era else {
             unreachable!("it is over");
         };
-        Story {
-            events: self.events,
-            restarts: self.oracle.restarts.len(),
-            hangs: self.oracle.hangs(),
-            recovered: self.recovered,
-            code,
-        }
+        let mut tally = self.oracle.tally;
+        tally.saw_often(Feat::Event, self.events);
+        tally.saw_often(Feat::Recovery, usize::from(self.has_recovered));
+        tally.ended_with(code);
+        tally
     }
 
     fn is_over(&self) -> bool {
@@ -206,7 +257,13 @@ impl World {
     }
 
     fn time_to_end(&self) -> Duration {
-        let slack = Duration::from_millis(u64::from(SPAWN_MAX_MS) * 2 + 1_000);
+        // Some starts are never answered.
+        let grace = if self.nature == Nature::Plain {
+            0
+        } else {
+            5_000
+        };
+        let slack = Duration::from_millis((u64::from(SPAWN_MAX_MS) + grace) * 2 + 1_000);
         self.plan.stop_timeout * 2 + self.plan.kill_timeout * 2 + slack
     }
 
@@ -249,6 +306,14 @@ impl World {
             Item::Stop(how) => self.tell(Event::Stop(how)),
             Item::ListenersClosed => self.tell(Event::ListenersClosed),
             Item::Spawn(worker) => self.spawn(worker),
+            Item::Order => {
+                let plan = Plan {
+                    workers: self.supervisor.wanted(),
+                    ..self.plan.clone()
+                };
+                let order = Order::by_chance(&mut self.rng, &plan);
+                self.obey(order);
+            }
             Item::Deed(worker, deed) => self.deed(worker, deed),
             // A start and an end that take so long are other stories.
             Item::Pause { of, lasts } => {
@@ -258,8 +323,8 @@ impl World {
             }
             Item::Recovered => {
                 if self.oracle.era == Era::Up {
-                    self.oracle.has_recovered();
-                    self.recovered = true;
+                    self.oracle.has_recovered(&self.supervisor);
+                    self.has_recovered = true;
                 }
             }
         }
@@ -273,7 +338,11 @@ impl World {
         for ((at, entry), item) in agenda {
             let is_late = match item {
                 Item::Spawn(_) | Item::Deed(..) | Item::ListenersClosed => of == Pause::Machine,
-                Item::Recovered | Item::Start | Item::Stop(_) | Item::Pause { .. } => true,
+                Item::Recovered
+                | Item::Start
+                | Item::Stop(_)
+                | Item::Order
+                | Item::Pause { .. } => true,
             };
             let at = if is_late { at + lasts } else { at };
             self.agenda.insert((at, entry), item);
@@ -282,6 +351,10 @@ impl World {
 
     fn spawn(&mut self, worker: WorkerId) {
         let fake = self.workers.get_mut(&worker).expect("it was ordered");
+        if fake.life == Life::Dead {
+            // It was given up, and the reactor ends it.
+            return;
+        }
         match fake.character.spawn.1 {
             Spawn::Works => {
                 fake.life = Life::Alive;
@@ -295,7 +368,47 @@ impl World {
                 let reason = "no".to_owned();
                 self.tell(Event::SpawnFailed { worker, reason });
             }
+            Spawn::IsNotAnswered => {}
         }
+    }
+
+    /// Somebody wants something, sensible or not.
+    fn obey(&mut self, order: Order) {
+        // Not everything that is asked for makes the supervisor look at the clock.
+        self.tell(Event::Tick);
+        self.trace(|world| format!("{} {order:?}", world.time()));
+        let expected = self.oracle.order(self.now, order);
+        let (now, supervisor) = (self.now, &mut self.supervisor);
+        let answer = match order {
+            Order::Reload(plan) => supervisor.reload(now, plan).map(|generation| {
+                let nature = operator::nature(&mut self.rng);
+                self.natures.insert(generation, nature);
+            }),
+            Order::Abort => supervisor.abort_reload(now),
+            Order::Scale { workers } => supervisor.scale(now, workers),
+            Order::Drain { role, slot } => supervisor.drain_slot(now, role, slot),
+            Order::Restart { role, slot } => supervisor.restart_slot(now, role, slot),
+            Order::Adopt {
+                min_workers,
+                unhealthy_exit,
+                max_age,
+            } => {
+                let plan = Plan {
+                    min_workers,
+                    unhealthy_exit,
+                    max_age,
+                    // Not for a new plan to say.
+                    workers: 1_000,
+                    agents: 1_000,
+                    spare: 1_000,
+                    ..self.plan.clone()
+                };
+                supervisor.adopt(now, plan);
+                Ok(())
+            }
+        };
+        assert_eq!(answer, expected, "{order:?}");
+        self.settle();
     }
 
     fn deed(&mut self, worker: WorkerId, deed: Deed) {
@@ -312,6 +425,11 @@ impl World {
             Deed::SayHello => self.tell(Event::Online { worker }),
             Deed::GetReady => self.tell(Event::Ready { worker }),
             Deed::SayGoodbye => self.tell(Event::Goodbye { worker }),
+            Deed::Retire => self.tell(Event::Retiring {
+                worker,
+                reason: "heap corrupt".to_owned(),
+            }),
+            Deed::WearOut(why) => self.tell(Event::Worn { worker, why }),
             Deed::EndChannel(cause) => {
                 fake.is_connected = false;
                 self.tell(Event::Disconnected { worker, cause });
@@ -349,7 +467,7 @@ impl World {
             .get(&worker)
             .map_or((Life::Dead, false), |fake| (fake.life, fake.is_connected));
         let is_starting = self.oracle.is_starting(worker);
-        let event = match self.rng.below(12) {
+        let event = match self.rng.below(14) {
             0 if self.oracle.era != Era::Before => Event::Start,
             1 if !matches!(self.supervisor.stage(), Stage::Closing { .. }) => {
                 Event::ListenersClosed
@@ -377,6 +495,14 @@ impl World {
             11 if life == Life::Dead => Event::Exited {
                 worker,
                 status: ExitStatus::Code(0),
+            },
+            12 if life != Life::Alive => Event::Retiring {
+                worker,
+                reason: String::new(),
+            },
+            13 if !self.supervisor.is_serving(worker) => Event::Worn {
+                worker,
+                why: Wear::Asked,
             },
             _ => return,
         };
@@ -432,7 +558,9 @@ impl World {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Spawn { worker, .. } => self.order(worker),
+            Action::Spawn {
+                worker, generation, ..
+            } => self.order(worker, generation),
             Action::Enter { worker } => {
                 assert!(!self.rotation.contains(worker), "enters once");
                 let view = self.supervisor.worker(worker).expect("it exists");
@@ -480,20 +608,23 @@ impl World {
                 };
                 self.add_deeds(worker, deeds);
             }
-            Action::AnnounceReady { .. }
-            | Action::Forget { .. }
-            | Action::Notify(_)
-            | Action::Finish { .. } => {}
+            Action::Forget { worker } => {
+                let fake = self.workers.get_mut(&worker).expect("it was ordered");
+                assert_ne!(fake.life, Life::Alive, "forgotten while it lives");
+                fake.life = Life::Dead;
+            }
+            Action::AnnounceReady { .. } | Action::Notify(_) | Action::Finish { .. } => {}
         }
     }
 
-    fn order(&mut self, worker: WorkerId) {
+    fn order(&mut self, worker: WorkerId, generation: Generation) {
         let temper = match self.oracle.era {
             _ if self.now >= self.peace => Temper::Good,
             Era::Boot => self.tempers.0,
             Era::Before | Era::Up | Era::Ending { .. } | Era::Over(_) => self.tempers.1,
         };
-        let character = Character::by_chance(&mut self.rng, &self.plan, temper);
+        let nature = self.natures.get(&generation).unwrap_or(&self.nature);
+        let character = Character::by_chance(&mut self.rng, &self.plan, temper, *nature);
         self.trace(|_| format!("{:14}> {worker} is {character:?}", ""));
         self.add(self.now + character.spawn.0, Item::Spawn(worker));
         let fake = Fake {
@@ -530,7 +661,28 @@ impl World {
 /// At most so late is the supervisor woken, unless it is not woken at all.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(20);
 
-fn plan(rng: &mut Rng) -> Plan {
+/// Whoever has not come to an end by then is told to.
+const STEPS_MAX: usize = 2_000;
+
+fn plan(rng: &mut Rng, nature: Nature) -> Plan {
+    let plan = plain_plan(rng);
+    if nature == Nature::Plain {
+        return plan;
+    }
+    Plan {
+        spare: rng.pick(&[0, 0, 1, 2]),
+        stop_exit_codes: rng.pick(&[vec![], vec![STOP_CODE]]),
+        max_age: operator::max_age(rng),
+        jitter: Jitter {
+            percent: rng.pick(&[0, 10, 50]),
+        },
+        min_workers: rng.between(0, plan.workers),
+        unhealthy_exit: operator::unhealthy_exit(rng),
+        ..plan
+    }
+}
+
+fn plain_plan(rng: &mut Rng) -> Plan {
     let first = rng.millis(0, 1_000);
     let always = Restart::Always {
         backoff: BackoffPlan {

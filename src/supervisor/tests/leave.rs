@@ -65,7 +65,7 @@ fn who_retires_is_replaced_at_once_and_finishes_meanwhile() {
     let mut s = Script::with_workers(1);
     s.retires(1)
         .expect([leave(1), drain(1, secs(30)), spawn(2, 0)]);
-    s.tells(["w1 slot=0 gen=1 pid=101 retires: ill, restart in 0 ms"]);
+    s.tells(["w1 slot=0 gen=1 pid=101 retires: heap corrupt, restart in 0 ms"]);
     s.spawned(2).ready(2).expect([enter(2), announce(2)]);
     s.retires(1).goodbye(1).closes_its_channel(1);
     s.exits(1, code(42)).expect([forget(1)]);

@@ -1,7 +1,7 @@
 //! What is replaced, when, and how often.
 
 use super::script::*;
-use crate::ExitCode::CrashLoop;
+use crate::ExitCode::{Clean, CrashLoop};
 use crate::supervisor::*;
 
 fn limited(workers: u32, count: u32, policy: OnCrashLoop) -> Script {
@@ -236,4 +236,78 @@ fn the_first_processes_are_no_restarts() {
     let mut s = limited(8, 1, OnCrashLoop::Exit);
     s.exits(8, code(1)).advance(secs(1));
     s.expect([leave(8), forget(8), spawn(9, 7)]);
+}
+
+/// It serves what it has while the next one starts, and is not held to have failed.
+#[test]
+fn who_retires_is_replaced_at_once_and_drained() {
+    let mut s = Script::with_workers(1);
+    s.retires(1);
+    s.expect([leave(1), drain(1, secs(30)), spawn(2, 0)]);
+    s.tells(["w1 slot=0 gen=1 pid=101 retires: heap corrupt, restart in 0 ms"]);
+    s.advance(millis(29_999)).expect_nothing();
+    s.advance(millis(1)).expect([terminate(1)]);
+}
+
+/// 78 is `EX_CONFIG`: starting it again changes nothing.
+#[test]
+fn an_exit_code_may_say_that_the_slot_is_to_stay_empty() {
+    let mut s = Script::serving(Plan {
+        stop_exit_codes: vec![3],
+        ..plan(0, 3)
+    });
+    s.exits(1, code(78)).exits(2, code(3)).advance(secs(3_600));
+    s.expect([leave(1), forget(1), leave(2), forget(2)]);
+    s.restart_slot(Role::Worker, 0).expect([spawn(4, 0)]);
+}
+
+/// That is no failure.
+#[test]
+fn when_everybody_is_done_the_cluster_ends_well() {
+    let mut s = Script::serving(Plan {
+        stop_exit_codes: vec![0],
+        ..plan(1, 1)
+    });
+    s.exits(2, code(0));
+    s.expect([leave(2), forget(2), AbandonListeners, drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
+}
+
+/// Workers that die one after the other do not keep an agent from coming back.
+#[test]
+fn agents_have_a_limit_of_their_own() {
+    let mut s = Script::serving(Plan {
+        restart: always(1, OnCrashLoop::Hold),
+        ..plan(1, 2)
+    });
+    s.exits(2, code(1)).exits(3, code(1)).exits(1, code(1));
+    s.advance(secs(1)).expect([
+        leave(2),
+        forget(2),
+        leave(3),
+        forget(3),
+        forget(1),
+        spawn_agent(4, 0),
+        spawn(5, 0),
+    ]);
+}
+
+/// The one before may still be doing what must not be done by two.
+#[test]
+fn an_agent_is_restarted_when_the_one_before_is_gone() {
+    let mut s = Script::serving(plan(1, 1));
+    s.goodbye(1).advance(secs(29)).expect_nothing();
+    s.exits(1, code(0)).expect([forget(1), spawn_agent(3, 0)]);
+}
+
+/// A file system that hangs.
+#[test]
+fn a_start_that_is_not_answered_is_given_up() {
+    let mut s = Script::with_workers(1);
+    s.exits(1, code(1)).advance(secs(1));
+    s.expect([leave(1), forget(1), spawn(2, 0)]);
+    s.advance(millis(119_999)).expect_nothing();
+    s.advance(millis(1)).expect([forget(2)]);
+    s.spawned(2).expect_nothing();
+    s.advance(millis(1_500)).expect([spawn(3, 0)]);
 }

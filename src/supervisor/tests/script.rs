@@ -36,6 +36,20 @@ pub(super) fn plan(agents: u32, workers: u32) -> Plan {
     }
 }
 
+/// One at a time, and the first has to serve for 5 seconds before the others follow.
+pub(super) const GENTLY: RolloutPlan = RolloutPlan {
+    surge: 1,
+    unavailable: 0,
+    canary: secs(5),
+};
+
+/// One at a time, and nobody has to prove anything.
+pub(super) const AT_ONCE: RolloutPlan = RolloutPlan {
+    surge: 1,
+    unavailable: 0,
+    canary: Duration::ZERO,
+};
+
 /// So many restarts in 60 seconds.
 pub(super) fn always(count: u32, on_crash_loop: OnCrashLoop) -> Restart {
     Restart::Always {
@@ -69,7 +83,7 @@ impl Script {
 
     /// Started, everybody serving: agents are the first ids, workers the next.
     pub(super) fn serving(plan: Plan) -> Script {
-        let (agents, all) = (plan.agents, plan.agents + plan.workers);
+        let (agents, all) = (plan.agents, plan.agents + plan.slots());
         let mut s = Script::of(plan);
         s.happens(Event::Start);
         for id in 1..=u64::from(agents) {
@@ -166,7 +180,7 @@ impl Script {
     }
 
     pub(super) fn retires(&mut self, id: u64) -> &mut Script {
-        let (worker, reason) = (w(id), "ill".to_owned());
+        let (worker, reason) = (w(id), "heap corrupt".to_owned());
         self.happens(Event::Retiring { worker, reason })
     }
 
@@ -189,6 +203,59 @@ impl Script {
     pub(super) fn exits(&mut self, id: u64, status: ExitStatus) -> &mut Script {
         let worker = w(id);
         self.happens(Event::Exited { worker, status })
+    }
+
+    /// It has received a thousand connections.
+    pub(super) fn wears_out(&mut self, id: u64) -> &mut Script {
+        let (worker, received) = (w(id), 1_000);
+        let why = Wear::Connections { received };
+        self.happens(Event::Worn { worker, why })
+    }
+
+    pub(super) fn reload(&mut self, plan: RolloutPlan) -> &mut Script {
+        self.asks(|s, now| s.reload(now, plan).map(drop))
+    }
+
+    pub(super) fn abort_reload(&mut self) -> &mut Script {
+        self.asks(Supervisor::abort_reload)
+    }
+
+    pub(super) fn scale(&mut self, workers: u32) -> &mut Script {
+        self.asks(|s, now| s.scale(now, workers))
+    }
+
+    pub(super) fn drain_slot(&mut self, role: Role, slot: u32) -> &mut Script {
+        self.asks(|s, now| s.drain_slot(now, role, Slot(slot)))
+    }
+
+    pub(super) fn restart_slot(&mut self, role: Role, slot: u32) -> &mut Script {
+        self.asks(|s, now| s.restart_slot(now, role, Slot(slot)))
+    }
+
+    pub(super) fn adopt(&mut self, plan: Plan) -> &mut Script {
+        self.asks(|s, now| {
+            s.adopt(now, plan);
+            Ok(())
+        })
+    }
+
+    /// An operator wants something, and gets it.
+    fn asks(
+        &mut self,
+        order: impl FnOnce(&mut Supervisor, Instant) -> Result<(), Refused>,
+    ) -> &mut Script {
+        assert_eq!(order(&mut self.supervisor, self.now), Ok(()));
+        self.happens(Event::Tick)
+    }
+
+    /// An operator wants something, and is told why not.
+    pub(super) fn refuses<T>(
+        &mut self,
+        why: Refused,
+        order: impl FnOnce(&mut Supervisor, Instant) -> Result<T, Refused>,
+    ) -> &mut Script {
+        assert_eq!(order(&mut self.supervisor, self.now).err(), Some(why));
+        self.happens(Event::Tick)
     }
 
     pub(super) fn listeners_closed(&mut self) -> &mut Script {
@@ -294,19 +361,24 @@ pub(super) const SIGSEGV: i32 = libc::SIGSEGV;
 
 /// Into slot `slot` of the workers.
 pub(super) fn spawn(id: u64, slot: u32) -> Action {
-    spawn_as(Role::Worker, id, slot)
+    spawn_as(Role::Worker, id, slot, 1)
+}
+
+/// The same, of that generation.
+pub(super) fn spawn_of(generation: u64, id: u64, slot: u32) -> Action {
+    spawn_as(Role::Worker, id, slot, generation)
 }
 
 /// Into slot `slot` of the agents.
 pub(super) fn spawn_agent(id: u64, slot: u32) -> Action {
-    spawn_as(Role::Agent, id, slot)
+    spawn_as(Role::Agent, id, slot, 1)
 }
 
-fn spawn_as(role: Role, id: u64, slot: u32) -> Action {
+fn spawn_as(role: Role, id: u64, slot: u32, generation: u64) -> Action {
     Action::Spawn {
         worker: w(id),
         slot: Slot(slot),
-        generation: Generation(1),
+        generation: Generation(generation),
         role,
     }
 }

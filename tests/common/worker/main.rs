@@ -21,6 +21,7 @@ mod odd;
 mod plain;
 mod raw;
 mod steps;
+mod stubborn;
 mod witnessed;
 
 use std::fs;
@@ -56,6 +57,7 @@ fn live(args: &[&str]) -> ExitCode {
         "plain" => plain::serve(args[0]),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
+        "stubborn" => stubborn::live(args),
         "relisten" => steps::relisten(args[0]),
         "exit" => code(args[0]),
         "abort" => std::process::abort(),
