@@ -123,10 +123,6 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
         return Err(PreflightError::NoProcess);
     }
-    let workers = config.plan().slots();
-    if workers > MAX_WORKERS {
-        return Err(PreflightError::TooManyWorkers { workers });
-    }
     if let Some(given) = config.hang_timeout
         && given < LEAST_HANG_TIMEOUT
     {
@@ -137,8 +133,9 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     {
         return Err(PreflightError::StallTimeoutTooShort { given });
     }
-    check_descriptors(&config)?;
+    check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     let agents = config.agents.into_iter().zip(0..);
     config.agents = agents
@@ -149,6 +146,15 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         config.on_demand = OnDemand::Only(Vec::new());
     }
     Ok(config)
+}
+
+/// Whether the master can have so many workers, beside the spare ones.
+pub(crate) fn check_workers(config: &Config, workers: u32) -> Result<(), PreflightError> {
+    let slots = workers.saturating_add(config.spare);
+    if slots > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers { workers: slots });
+    }
+    check_descriptors(config, workers)
 }
 
 /// No name and no inherited descriptor can be had twice.
@@ -175,7 +181,7 @@ fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
+fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {
     let Ok(limit) = NofileLimit::current() else {
         return Ok(());
     };
@@ -188,12 +194,12 @@ fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
     // A rollout has at least one more, and whoever leaves is still there.
     let others = u64::from(config.spare) + u64::from(config.rollout.surge.max(1));
     let own = DESCRIPTORS_OF_MASTER + listeners + of_agents.sum::<u64>() + each * others;
-    let needed = own + each * u64::from(config.workers);
+    let needed = own + each * u64::from(workers);
     if needed <= limit.hard {
         return Ok(());
     }
     Err(PreflightError::TooFewDescriptors {
-        workers: config.workers,
+        workers,
         needed,
         limit: limit.hard,
         possible: limit.hard.saturating_sub(own) / each,

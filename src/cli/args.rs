@@ -1,5 +1,6 @@
 //! The flags, and what they mean for the configuration.
 
+mod control;
 mod host;
 mod leftovers;
 mod process;
@@ -19,6 +20,7 @@ use log::LevelFilter;
 use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
+use self::control::Control;
 pub(super) use self::host::HostArgs;
 use self::leftovers::LeftoverArgs;
 use self::process::ProcessArgs;
@@ -179,6 +181,9 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
+    control: Control,
+
+    #[command(flatten)]
     pub(super) leftovers: LeftoverArgs,
 
     /// Write the master's pid to FILE, locked while it runs
@@ -286,6 +291,7 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
+        self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);
         config.own_process.log_level = self.log_level;
