@@ -5,6 +5,7 @@
 
 mod surroundings;
 
+use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -69,6 +70,12 @@ pub enum PreflightError {
         /// The name.
         name: String,
     },
+    /// Two agents of one name.
+    #[error("agent {name:?}: the name is given twice: give one another name, NAME='CMD ARGS'")]
+    DuplicateAgent {
+        /// The name.
+        name: String,
+    },
     /// One inherited descriptor for two listeners.
     #[error("listeners {one:?} and {other:?}: both take fd:{fd}, which can be had only once")]
     DuplicateDescriptor {
@@ -109,6 +116,7 @@ impl PreflightError {
             PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
             PreflightError::DuplicateListener { .. }
             | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
+            PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Directory { .. } => Some("cwd"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
@@ -135,6 +143,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     }
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    check_agents(&config.agents)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     let agents = config.agents.into_iter().zip(0..);
@@ -176,6 +185,18 @@ fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
                     fd,
                 });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Names that were given tell agents apart; those of files may be the same.
+fn check_agents(agents: &[Program]) -> Result<(), PreflightError> {
+    let mut names = BTreeSet::new();
+    for name in agents.iter().filter_map(|agent| agent.name.as_ref()) {
+        if !names.insert(name) {
+            let name = name.clone();
+            return Err(PreflightError::DuplicateAgent { name });
         }
     }
     Ok(())

@@ -175,6 +175,7 @@ impl Diff {
             env,
             cwd,
             surroundings,
+            name: _,
         } = old;
         let path_text = |path: &PathBuf| path.display().to_string();
         self.generation("program", path, &new.path, path_text);

@@ -54,7 +54,7 @@ pub enum ScaleTo {
     Fewer(u32),
 }
 
-/// One slot: `3`, `worker:3`, `agent:0`, or `agent:NAME` with the name of the agent's program.
+/// One slot: `3`, `worker:3`, `agent:0`, or `agent:NAME` with the agent's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A slot of a role.
@@ -64,7 +64,7 @@ pub enum Target {
         /// Which.
         slot: Slot,
     },
-    /// An agent, by the name of its program.
+    /// An agent, by its name: what `--agent` calls it, otherwise its program's file name.
     Agent {
         /// The program's file name.
         name: String,

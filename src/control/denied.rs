@@ -21,7 +21,7 @@ pub enum Denied {
     /// More than one master takes, or more than its descriptors allow.
     #[error("{0}")]
     TooMany(String),
-    /// No agent runs a program of that name.
+    /// No agent has that name.
     #[error("there is no agent {name:?}: there are {there_are}")]
     NoSuchAgent {
         /// As it was asked for.

@@ -223,12 +223,12 @@ impl Reactor {
 
     fn agent(&self, name: &str) -> Result<Slot, Denied> {
         let agents = &self.config.agents;
-        let position = agents.iter().position(|agent| agent_name(agent) == name);
+        let position = agents.iter().position(|agent| agent.name() == name);
         match position.and_then(|position| u32::try_from(position).ok()) {
             Some(slot) => Ok(Slot(slot)),
             None => Err(Denied::NoSuchAgent {
                 name: name.to_owned(),
-                there_are: listed(agents.iter().map(agent_name)),
+                there_are: listed(agents.iter().map(Program::name)),
             }),
         }
     }
@@ -270,12 +270,6 @@ pub(super) fn reloaded(outcome: ReloadOutcome) -> Result<Outcome, Denied> {
         ))),
         ReloadOutcome::Refused { reason } => Err(Denied::NotReloaded(reason)),
     }
-}
-
-/// What operators call an agent: its program's file name.
-pub(super) fn agent_name(program: &Program) -> String {
-    let name = program.path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }
 
 fn at_once(outcome: Outcome) -> (Outcome, Option<Goal>) {

@@ -8,7 +8,6 @@ use worker_proto::ids::{Role, Slot, WorkerId};
 
 use super::Reactor;
 use super::acceptor::ListenerStatus;
-use super::change::agent_name;
 use super::load::WorkerLoad;
 use super::operators::VERSION;
 use super::serving::QueueStatus;
@@ -116,7 +115,7 @@ impl Reactor {
     fn name_of(&self, role: Role, slot: Slot) -> Option<String> {
         match role {
             Role::Worker => None,
-            Role::Agent => self.config.agents.get(slot.0 as usize).map(agent_name),
+            Role::Agent => self.config.agents.get(slot.0 as usize).map(Program::name),
         }
     }
 
