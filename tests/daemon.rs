@@ -175,6 +175,31 @@ fn new_processes_write_to_the_new_file() {
     assert_eq!(files[&2], place.log.path().canonicalize().unwrap());
 }
 
+/// What the master writes for processes goes where its own lines do, also of those that run already.
+#[test]
+fn lines_of_processes_go_on_in_the_new_file() {
+    let place = Place::new();
+    let worker = test_worker().display().to_string();
+    let started = Started::by(place.command(&[
+        "-w", "1", "--stdout", "lines", "--stderr", "lines", &worker, "serve",
+    ]));
+    assert_eq!(started.status.code(), Some(0), "{}", started.said);
+    let address = place.log.address();
+    get(address, "/say/6265666f72650a").unwrap();
+    place.log.await_text(" | before");
+    fs::rename(place.log.path(), place.directory.path().join("log.1")).unwrap();
+    let daemon = place.pid().unwrap();
+    kill(daemon, Signal::SIGUSR1).unwrap();
+    let log = place.log.path();
+    await_condition("the new file", || {
+        processes::open_files(daemon)[&2].as_path() == log
+    });
+    get(address, "/say/61667465720a").unwrap();
+    place.log.await_text(" | after");
+    get(address, "/flood/1").unwrap();
+    place.log.await_text(&format!(" | {:099}", 0));
+}
+
 #[test]
 fn a_worker_that_does_not_start_is_the_commands_failure() {
     let place = Place::new();
