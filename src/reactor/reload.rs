@@ -163,6 +163,7 @@ impl Reactor {
             return;
         };
         self.reloads.asked = next.asked;
+        self.face.reload_begins();
         if let Err(err) = self.reloads.read(&self.config) {
             self.refuse_reload(now, format!("start a thread: {err}"));
         }
@@ -259,6 +260,7 @@ impl Reactor {
 
     fn refuse_reload(&mut self, now: Instant, reason: String) {
         log::error!("reload: {reason}: everything stays as it is");
+        self.face.reload_is_refused();
         self.reloads.state = State::Idle;
         self.reloads.answer(&ReloadOutcome::Refused { reason });
         self.begin_reload(now);
