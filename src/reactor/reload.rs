@@ -241,7 +241,7 @@ impl Reactor {
         self.begin_reload(now);
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         match self.supervisor.stage() {
             Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
             Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
