@@ -8,7 +8,7 @@ use worker_proto::ids::{Generation, Role, Slot};
 
 use crate::config::Config;
 use crate::config::program::Program;
-use crate::sys::pin::Pinned;
+use crate::sys::pin::{Pinned, PinnedDirectory};
 
 /// What everybody runs who may be started.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Generations {
 pub(crate) struct Version {
     pub(crate) program: Program,
     pub(crate) pinned: Pinned,
+    /// Where it is started if nothing else is said: a reload may move the master.
+    pub(crate) directory: Option<PinnedDirectory>,
 }
 
 /// The programs of a configuration.
@@ -32,20 +34,27 @@ pub(crate) struct Versions {
 }
 
 impl Version {
-    fn of(program: &Program) -> Self {
+    fn of(program: &Program, current: Option<&PinnedDirectory>) -> Self {
         let pinned = Pinned::new(&program.path);
         let mut program = program.clone();
+        let directory = current.filter(|_| program.cwd.is_none()).cloned();
         program.cwd = program.cwd.map(|cwd| fs::canonicalize(&cwd).unwrap_or(cwd));
-        Version { program, pinned }
+        Version {
+            program,
+            pinned,
+            directory,
+        }
     }
 }
 
 impl Versions {
     /// Looks at files, so this may take its time.
     pub(crate) fn of(config: &Config) -> Self {
+        let current = PinnedDirectory::current();
+        let version = |program| Version::of(program, current.as_ref());
         Versions {
-            worker: Version::of(&config.program),
-            agents: config.agents.iter().map(Version::of).collect(),
+            worker: version(&config.program),
+            agents: config.agents.iter().map(version).collect(),
         }
     }
 }
