@@ -110,6 +110,39 @@ fn a_link_leads_to_the_new_release_with_the_next_reload_and_not_before() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// An agent that dies after a reload was given up comes back as what it was, and as the new one only
+/// after a reload that was good.
+#[test]
+fn agents_start_anew_in_what_a_good_reload_has_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two, current] = ["one", "two", "current"].map(|name| dir.path().join(name));
+    for release in [&one, &two] {
+        fs::copy(test_worker(), release).unwrap();
+    }
+    symlink(&one, &current).unwrap();
+    let worker = test_worker().display().to_string();
+    let agent = format!("{} agent", current.display());
+    let mut args = vec!["-w", "1", "-l", "127.0.0.1:0", "--canary", "50ms"];
+    args.extend(["--backoff", "1ms..1ms", "--agent", &agent, &worker]);
+    args.extend("by-generation serve then exit 3 then serve".split(' '));
+    let mut cluster = Cluster::start(args);
+    let spawned = cluster.await_text("agent slot=0");
+    let mut pid = processes::pid_in(&spawned);
+    cluster.await_ready();
+    fs::remove_file(&current).unwrap();
+    symlink(&two, &current).unwrap();
+    for (until, release) in [("generation 2 given up", one), ("all at generation 3", two)] {
+        reload(&mut cluster, until);
+        kill(pid, Signal::SIGKILL).unwrap();
+        let ready = cluster.await_line("the agent again", |line| {
+            line.contains("agent slot=0") && line.contains(" ready after ")
+        });
+        pid = processes::pid_in(&ready);
+        assert_eq!(executable(pid.as_raw()), release);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// The same with the directory that the master was started in: a generation that is given up leaves
 /// nothing behind of where it was to run.
 #[test]

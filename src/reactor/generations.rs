@@ -15,6 +15,8 @@ use crate::sys::pin::{Pinned, PinnedDirectory};
 pub(crate) struct Generations {
     workers: BTreeMap<Generation, Version>,
     agents: Vec<Version>,
+    /// What agents run when the reload under way was good.
+    next_agents: Option<Vec<Version>>,
 }
 
 /// A program as it was when somebody looked.
@@ -65,14 +67,22 @@ impl Generations {
         Generations {
             workers: BTreeMap::from([(Generation(1), versions.worker)]),
             agents: versions.agents,
+            next_agents: None,
         }
     }
 
-    /// Agents are started in their new version from now on, as many as there are.
+    /// A reload has begun this generation, for workers.
     pub(crate) fn begin(&mut self, generation: Generation, versions: Versions) {
         self.workers.insert(generation, versions.worker);
-        if self.agents.len() == versions.agents.len() {
-            self.agents = versions.agents;
+        let is_possible = self.agents.len() == versions.agents.len();
+        self.next_agents = is_possible.then_some(versions.agents);
+    }
+
+    /// The reload was good: agents are started in their new version from now on, as many as there
+    /// are.
+    pub(crate) fn complete(&mut self) {
+        if let Some(agents) = self.next_agents.take() {
+            self.agents = agents;
         }
     }
 

@@ -236,6 +236,9 @@ impl Reactor {
         {
             self.adopt_again(now, *before);
         }
+        if let ReloadOutcome::Done { .. } = outcome {
+            self.generations.complete();
+        }
         self.reloads.answer(&outcome);
         self.forget_generations();
         self.begin_reload(now);
