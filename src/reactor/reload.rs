@@ -19,6 +19,7 @@ use super::generations::Versions;
 use super::serving::Rules;
 use crate::config::Config;
 use crate::config::diff::{Change, Takes, diff};
+use crate::config::own_process::DEFAULT_LOG_LEVEL;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -302,7 +303,15 @@ impl Reactor {
                 }
             }
         }
+        let log_level = config.own_process.log_level;
+        // An operator may have chosen another one, which stays unless the configuration changes.
+        if log_level != old.own_process.log_level
+            && let Some(set_level) = self.set_log_level
+        {
+            set_level(log_level.unwrap_or(DEFAULT_LOG_LEVEL));
+        }
         config.own_process.clone_from(&old.own_process);
+        config.own_process.log_level = log_level;
         config.control.clone_from(&old.control);
         config.listeners.clone_from(&old.listeners);
         config.on_demand.clone_from(&old.on_demand);
