@@ -119,6 +119,24 @@ fn it_returns_when_the_cluster_is_ready() {
     place.log.await_text("stopped: exit code 0");
 }
 
+/// The name of the control socket has the pid of the daemon, which is another one than that of who
+/// was started; and a reload finds no other name.
+#[test]
+fn operators_reach_it_by_its_pid() {
+    let place = Place::new();
+    let worker = test_worker().display().to_string();
+    let mut command = place.command(&["-w", "1", "--canary", "1ms", &worker, "serve"]);
+    command.env("RR_CONTROL_DIR", place.directory.path());
+    let started = Started::by(command);
+    assert_eq!(started.status.code(), Some(0), "{}", started.said);
+    let daemon = place.pid().unwrap();
+    let socket = format!("rr-master-{daemon}.sock");
+    assert!(place.directory.path().join(socket).exists());
+    kill(daemon, Signal::SIGHUP).unwrap();
+    place.log.await_text("all at generation 2");
+    assert!(!place.log.text().contains("reload: control: "));
+}
+
 #[test]
 fn the_daemon_has_nothing_of_the_terminal() {
     let place = Place::new();

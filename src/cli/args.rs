@@ -182,7 +182,7 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
-    control: Control,
+    pub(super) control: Control,
 
     #[command(flatten)]
     pub(super) leftovers: LeftoverArgs,
