@@ -182,7 +182,7 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
-    control: Control,
+    pub(super) control: Control,
 
     #[command(flatten)]
     pub(super) leftovers: LeftoverArgs,
@@ -255,9 +255,11 @@ Examples:
   rr-master -c app.toml                            what app.toml says
 
 Signals:
-  SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
-  SIGQUIT                  stop at once
-  SIGUSR1                  open the --log-file again, after it was moved away
+  SIGTERM, SIGINT   serve what was accepted, then stop; a second one stops at once
+  SIGQUIT           stop at once
+  SIGHUP            replace every worker, see --canary; stop when the terminal is gone
+  SIGTTIN, SIGTTOU  one worker more, one worker less
+  SIGUSR1           open the --log-file again, after it was moved away
 
 Exit codes:
   0  stopped, every process left by itself
