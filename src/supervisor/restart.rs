@@ -69,9 +69,14 @@ impl Supervisor {
             EX_CONFIG => Parked::Hopeless,
             _ => return None,
         };
+        let generation = self.processes.get(&worker)?.generation;
         let seat = self.seats.iter_mut().find(
             |seat| matches!(seat.occupancy, Occupancy::Vacant { after, .. } if after == worker),
         )?;
+        // It speaks for its own generation, and the rollout went back to another.
+        if seat.role == Role::Worker && seat.generation != generation {
+            return None;
+        }
         seat.occupancy = parked(why);
         Some(Next::Parked)
     }

@@ -123,6 +123,11 @@ impl Oracle {
             78 => (Parked::Hopeless, Feat::Hopeless),
             _ => return,
         };
+        let worker = &self.workers[&id];
+        if worker.role == Role::Worker && worker.generation != self.generation {
+            // It is given up, and what comes is of the generation before.
+            return;
+        }
         let mut seats = self.seats.values_mut();
         if let Some(seat) = seats.find(|seat| seat.after == Some(id) && seat.due.is_some()) {
             seat.due = None;
