@@ -188,7 +188,7 @@ pub enum Notice {
         status: ExitStatus,
         /// How long it existed.
         uptime: Duration,
-        /// Whether it was told to leave.
+        /// Whether it was told to leave, and did so without a failure.
         expected: bool,
         /// What becomes of its slot; `None` if that was told before or is plain.
         next: Option<Next>,
