@@ -38,6 +38,7 @@ impl ExitCode {
             ExitCode::CrashLoop,
             ExitCode::Bind,
             ExitCode::Unclean,
+            ExitCode::Unhealthy,
         ]
         .into_iter()
         .find(|&code| code as i32 == status)
@@ -47,5 +48,19 @@ impl ExitCode {
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         process::ExitCode::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_known_by_its_status() {
+        for status in 0..=8 {
+            let code = ExitCode::from_status(status).expect("a meaning");
+            assert_eq!(code as i32, status);
+        }
+        assert_eq!(ExitCode::from_status(9), None);
     }
 }
