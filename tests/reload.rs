@@ -6,12 +6,13 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
 use common::client::{ask_all, get, get_unix};
 use common::load::{Load, Tally};
-use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, test_worker};
+use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, rr_master, test_worker};
 
 /// E16, F19, P01, P10: without a single failed request and without retries.
 #[test]
@@ -106,6 +107,36 @@ fn a_link_leads_to_the_new_release_with_the_next_reload_and_not_before() {
     reload(&mut cluster, "all at generation 2");
     assert_eq!(executable(cluster.worker(0).pid), two);
     assert_eq!(executable(cluster.worker(1).pid), two);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// Whatever a reload has looked at, the old generation goes on where it was.
+#[test]
+fn a_generation_stays_in_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let current = dir.path().join("current");
+    for (release, program) in [("one", test_worker()), ("two", "/bin/false".into())] {
+        let release = dir.path().join(release);
+        fs::create_dir(&release).unwrap();
+        fs::copy(program, release.join("app")).unwrap();
+    }
+    symlink("one", &current).unwrap();
+    let mut command = Command::new(rr_master());
+    command.current_dir(&current).env("PWD", &current);
+    command.args(["-w", "1", "-l", "127.0.0.1:0", "./app", "serve"]);
+    let mut cluster = Cluster::from_command(command);
+    let address = cluster.address();
+    cluster.await_ready();
+    fs::remove_file(&current).unwrap();
+    symlink("two", &current).unwrap();
+    reload(&mut cluster, "generation 2 given up");
+    get(address, "/exit/1").unwrap_err();
+    cluster.await_line("the replacement", |line| {
+        line.contains("w3 ") && line.contains(" ready after ")
+    });
+    let directory = get(address, "/cwd").unwrap().body;
+    let one = dir.path().canonicalize().unwrap().join("one");
+    assert_eq!(Path::new(&directory), one);
     assert_eq!(cluster.stop().code(), 0);
 }
 

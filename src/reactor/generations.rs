@@ -2,7 +2,7 @@
 //! it is left; and what agents run, who have none.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::Path;
 
 use worker_proto::ids::{Generation, Role, Slot};
 
@@ -17,11 +17,13 @@ pub(crate) struct Generations {
     agents: Vec<Version>,
 }
 
-/// A program as it was when somebody looked.
+/// A program as it was when somebody looked, and the directory that it runs in.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     pub(crate) program: Program,
     pub(crate) pinned: Pinned,
+    /// The master's own one at that moment, if no other is wanted: a later reload may leave it.
+    pub(crate) directory: Pinned,
 }
 
 /// The programs of a configuration.
@@ -33,10 +35,12 @@ pub(crate) struct Versions {
 
 impl Version {
     fn of(program: &Program) -> Self {
-        let pinned = Pinned::new(&program.path);
-        let mut program = program.clone();
-        program.cwd = program.cwd.map(|cwd| fs::canonicalize(&cwd).unwrap_or(cwd));
-        Version { program, pinned }
+        let directory = program.cwd.as_deref().unwrap_or(Path::new("."));
+        Version {
+            pinned: Pinned::new(&program.path),
+            directory: Pinned::new(directory),
+            program: program.clone(),
+        }
     }
 }
 

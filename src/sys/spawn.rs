@@ -35,7 +35,8 @@ pub(crate) struct Launch {
     /// What the program is called, as its first argument.
     pub(crate) name: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) cwd: Option<PathBuf>,
+    /// Where it runs; where the master does, if nothing else is said.
+    pub(crate) directory: Option<Pinned>,
     /// Added to the master's own environment.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Left out of the master's own environment.
@@ -145,7 +146,7 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.program.to_run());
+        let mut command = Command::new(self.program.to_reach());
         match &self.surroundings.title {
             Some(title) => command.arg0(title),
             None => command.arg0(&self.name),
@@ -154,8 +155,8 @@ impl Launch {
             .args(&self.args)
             .stdin(Stdio::null())
             .process_group(0);
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(cwd);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory.to_reach());
         }
         match self.surroundings.environment {
             Environment::Inherited => {
