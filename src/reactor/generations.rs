@@ -1,5 +1,5 @@
-//! The generations: what the workers of each of them run, from the reload that began it until nobody of
-//! it is left; and what agents run, who have none.
+//! The generations: what the workers and the agents of each of them run, from the reload that began it
+//! until nobody of it is left. An agent that is restarted during a rollout is of the generation before.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,7 @@ use crate::sys::pin::Pinned;
 
 /// What everybody runs who may be started.
 #[derive(Debug)]
-pub(crate) struct Generations {
-    workers: BTreeMap<Generation, Version>,
-    agents: Vec<Version>,
-}
+pub(crate) struct Generations(BTreeMap<Generation, Versions>);
 
 /// A program as it was when somebody looked, and the directory that it runs in.
 #[derive(Clone, Debug)]
@@ -57,36 +54,36 @@ impl Versions {
 impl Generations {
     /// The generation that a master starts with.
     pub(crate) fn starting_with(versions: Versions) -> Self {
-        Generations {
-            workers: BTreeMap::from([(Generation(1), versions.worker)]),
-            agents: versions.agents,
-        }
+        Generations(BTreeMap::from([(Generation(1), versions)]))
     }
 
-    /// Agents are started in their new version from now on, as many as there are.
-    pub(crate) fn begin(&mut self, generation: Generation, versions: Versions) {
-        self.workers.insert(generation, versions.worker);
-        if self.agents.len() == versions.agents.len() {
-            self.agents = versions.agents;
+    /// There are as many agents as in the generation before: they stay what they were if others are
+    /// wanted.
+    pub(crate) fn begin(&mut self, generation: Generation, from: Generation, new: Versions) {
+        let mut new = new;
+        if let Some(old) = self.0.get(&from)
+            && old.agents.len() != new.agents.len()
+        {
+            new.agents.clone_from(&old.agents);
         }
+        self.0.insert(generation, new);
     }
 
     /// What whoever is started there runs. A generation that is over runs what the latest does.
     pub(crate) fn version(&self, role: Role, slot: Slot, generation: Generation) -> &Version {
-        let version = match role {
-            Role::Agent => self.agents.get(slot.0 as usize),
-            Role::Worker => self
-                .workers
-                .get(&generation)
-                .or_else(|| self.workers.values().next_back()),
-        };
-        version.expect("the latest generation is kept, and every agent")
+        let versions = self.0.get(&generation);
+        let versions = versions.or_else(|| self.0.values().next_back());
+        let version = versions.and_then(|versions| match role {
+            Role::Agent => versions.agents.get(slot.0 as usize),
+            Role::Worker => Some(&versions.worker),
+        });
+        version.expect("the latest generation is kept, and each has every agent")
     }
 
     /// Forgets those that nobody can be started in any more, but for the latest.
     pub(crate) fn keep(&mut self, is_needed: impl Fn(Generation) -> bool) {
-        let latest = self.workers.keys().next_back().copied();
-        self.workers
+        let latest = self.0.keys().next_back().copied();
+        self.0
             .retain(|generation, _| Some(*generation) == latest || is_needed(*generation));
     }
 }
