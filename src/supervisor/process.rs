@@ -21,8 +21,8 @@ pub(super) struct Process {
     pub(super) born: Instant,
     pub(super) channel: Channel,
     pub(super) pulse: Pulse,
-    /// Why it is to be replaced, whatever keeps its turn from coming.
-    pub(super) worn: Option<Wear>,
+    /// Why it is to be replaced, and from when on, whatever keeps its turn from coming.
+    pub(super) worn: Option<(Wear, Instant)>,
     pub(super) phase: Phase,
     /// Since when it is in that phase.
     pub(super) since: Instant,

@@ -146,6 +146,8 @@ struct Seat {
     spawns: u32,
     /// Failures in a row.
     row: u32,
+    /// Somebody wore out in it.
+    has_worn: bool,
     due: Option<Instant>,
     /// Whose place that restart would take.
     after: Option<WorkerId>,
@@ -785,7 +787,7 @@ impl Oracle {
             | Notice::ReadyTimeout { who, next, .. } => self.told_next(now, *who, Some(*next)),
             Notice::Stopping { cause, .. } => self.stopping(now, *cause),
             Notice::Unhealthy { .. } => assert!(!self.is_healthy(), "it is well"),
-            Notice::Worn { who, why } => self.is_worn(now, who.worker, *why),
+            Notice::Worn { who, why, delay } => self.is_worn(now, who.worker, *why, *delay),
             Notice::Replaced { who, by } => self.is_replaced(now, *who, *by),
             Notice::Scaled { .. } | Notice::Reopened { .. } => {}
             Notice::ReloadStarted {

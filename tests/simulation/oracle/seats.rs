@@ -113,6 +113,21 @@ impl Oracle {
             .min(backoff.max)
     }
 
+    /// How long a worker that wears out after so long stays: a row of those that do so early slows down.
+    pub(super) fn wear_delay(&mut self, place: (Role, Slot), served: Duration) -> Duration {
+        let Restart::Always { backoff, .. } = self.plan.restart else {
+            return Duration::ZERO;
+        };
+        let seat = self.seat(place);
+        let is_in_row = seat.row > 0 || seat.has_worn;
+        seat.has_worn = true;
+        if is_in_row && served < backoff.healthy_after {
+            return self.delay(place, served);
+        }
+        seat.row = 0;
+        Duration::ZERO
+    }
+
     /// Some codes say that the slot is to stay empty.
     pub(super) fn heeds_exit_code(&mut self, id: WorkerId, status: ExitStatus) {
         let ExitStatus::Code(code) = status else {
