@@ -609,7 +609,8 @@ impl Oracle {
     fn is_healthy(&self) -> bool {
         let agents = (0..self.plan.agents).all(|slot| {
             let seat = &self.seats[&(Role::Agent, Slot(slot))];
-            seat.parked == Some(Parked::Drained) || self.serves(Role::Agent, slot)
+            let is_over = matches!(seat.parked, Some(Parked::Drained | Parked::Done));
+            is_over || self.serves(Role::Agent, slot)
         });
         let least = self.plan.min_workers.min(self.plan.workers);
         agents && self.serving(Role::Worker) >= least as usize
