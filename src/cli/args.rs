@@ -244,9 +244,11 @@ Examples:
   rr-master -c app.toml                            what app.toml says
 
 Signals:
-  SIGTERM, SIGINT, SIGHUP  serve what was accepted, then stop; a second one stops at once
-  SIGQUIT                  stop at once
-  SIGUSR1                  open the --log-file again, after it was moved away
+  SIGTERM, SIGINT   serve what was accepted, then stop; a second one stops at once
+  SIGQUIT           stop at once
+  SIGHUP            reload: replace every worker; where the terminal was lost, stop
+  SIGTTIN, SIGTTOU  one worker more, one worker less
+  SIGUSR1           open the --log-file again, after it was moved away
 
 Exit codes:
   0  stopped, every process left by itself
