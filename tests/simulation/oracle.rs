@@ -148,6 +148,8 @@ struct Seat {
     row: u32,
     /// Somebody wore out in it.
     has_worn: bool,
+    /// Who was the last in it, if nobody is ever restarted.
+    last: Option<WorkerId>,
     due: Option<Instant>,
     /// Whose place that restart would take.
     after: Option<WorkerId>,

@@ -57,7 +57,11 @@ impl Oracle {
             }
         }
         match self.plan.restart {
-            Restart::Never => self.seat(place).parked = Some(Parked::GaveUp),
+            Restart::Never => {
+                let seat = self.seat(place);
+                seat.parked = Some(Parked::GaveUp);
+                seat.last = Some(id);
+            }
             Restart::Always { .. } => {
                 let delay = match how {
                     Loss::Failure => self.delay(place, served),
@@ -144,7 +148,11 @@ impl Oracle {
             return;
         }
         let mut seats = self.seats.values_mut();
-        if let Some(seat) = seats.find(|seat| seat.after == Some(id) && seat.due.is_some()) {
+        let is_its_own = |seat: &Seat| match seat.parked {
+            Some(Parked::GaveUp) => seat.last == Some(id),
+            Some(_) | None => seat.after == Some(id) && seat.due.is_some(),
+        };
+        if let Some(seat) = seats.find(|seat| is_its_own(seat)) {
             seat.due = None;
             seat.parked = Some(why);
             self.tally.saw(feat);
