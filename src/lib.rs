@@ -3,6 +3,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod ctl;
 pub mod dispatch;
 mod exit_code;
 #[path = "../examples/hello_http.rs"]
@@ -21,8 +23,11 @@ pub use config::listener::ListenerSpec;
 pub use config::program::Program;
 pub use config::surroundings::Surroundings;
 pub use config::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
+pub use control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
+pub use control::denied::Denied;
+pub use control::event::ClusterEvent;
 pub use exit_code::ExitCode;
-pub use master::{Ended, Handle, Master, StartError};
+pub use master::{EVENTS, Ended, Events, Handle, Master, StartError};
 pub use preflight::{PreflightError, SurroundingsError};
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;

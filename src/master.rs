@@ -3,6 +3,7 @@
 //! A master touches nothing of the process it lives in: no signal, no limit, no foreign child.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,22 @@ use mio::Waker;
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::config::control::ControlSocket;
 use crate::config::listener::ListenerSpec;
+use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
+use crate::control::denied::Denied;
+use crate::control::event::ClusterEvent;
+use crate::control::outcome::Outcome;
+use crate::control::place;
 use crate::exit_code::ExitCode;
 use crate::preflight::{self, PreflightError};
 use crate::reactor::acceptor::ListenerStatus;
-use crate::reactor::command::{Command, Status};
+use crate::reactor::command::{Answer, Command, Status};
 use crate::reactor::reload::ReloadOutcome;
 use crate::reactor::{Host, Reactor};
-use crate::supervisor::{Refused, Stop};
+use crate::supervisor::Stop;
 use crate::sys::cgroup::{Cgroup, CgroupError};
+use crate::sys::describe;
 use crate::sys::listening::{BindError, ListeningSocket};
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
@@ -27,6 +35,7 @@ pub struct Master {
     reactor: Reactor,
     handle: Handle,
     listeners: Vec<ListenerStatus>,
+    control: Option<PathBuf>,
 }
 
 /// The way to talk to a running master, from any thread.
@@ -34,6 +43,30 @@ pub struct Master {
 pub struct Handle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
+}
+
+/// What happens in the cluster, in order; ends with the master.
+///
+/// It holds [`EVENTS`] events. Those that come while it is full are left out; in their place comes one
+/// called `lost`, which says how many they were.
+#[derive(Clone, Debug)]
+pub struct Events(Receiver<ClusterEvent>);
+
+impl Events {
+    /// The next one; `None` at the end, or if none comes within `timeout`.
+    #[must_use]
+    pub fn next_within(&self, timeout: Duration) -> Option<ClusterEvent> {
+        self.0.recv_timeout(timeout).ok()
+    }
+}
+
+impl Iterator for Events {
+    type Item = ClusterEvent;
+
+    /// Waits for the next one.
+    fn next(&mut self) -> Option<ClusterEvent> {
+        self.0.recv().ok()
+    }
 }
 
 /// A master that could not start. Nothing was started and nothing is left behind.
@@ -51,6 +84,14 @@ pub enum StartError {
     /// A signal came before the listeners were bound.
     #[error("asked to stop while waiting for an address")]
     Interrupted,
+    /// Operators cannot reach it where they should.
+    #[error("control socket {}: {}: give another --control, or --no-control", path.display(), describe(source))]
+    Control {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is wrong with that.
+        source: io::Error,
+    },
     /// The system refused something that every master needs.
     #[error("prepare the loop: {0}")]
     Io(#[from] io::Error),
@@ -68,7 +109,7 @@ impl StartError {
         match self {
             StartError::Preflight(PreflightError::Inherited(_)) => ExitCode::Bind,
             StartError::Preflight(_) | StartError::Cgroup(_) => ExitCode::Usage,
-            StartError::Bind(_) => ExitCode::Bind,
+            StartError::Bind(_) | StartError::Control { .. } => ExitCode::Bind,
             StartError::Interrupted => ExitCode::Clean,
             StartError::Io(_) => ExitCode::Internal,
         }
@@ -92,10 +133,13 @@ impl Master {
         }
         let sockets = bind_listeners(&config, &host)?;
         let (commands, inbox): (_, Receiver<Command>) = bounded(COMMANDS);
-        let (reactor, waker) = Reactor::new(config, sockets, host, inbox)?;
+        let door = config.control.clone();
+        let (mut reactor, waker) = Reactor::new(config, sockets, host, inbox)?;
+        let control = open_door(&mut reactor, door)?;
         let listeners = reactor.listeners();
         Ok(Master {
             reactor,
+            control,
             handle: Handle { commands, waker },
             listeners,
         })
@@ -105,6 +149,12 @@ impl Master {
     #[must_use]
     pub fn listeners(&self) -> &[ListenerStatus] {
         &self.listeners
+    }
+
+    /// Where operators reach it, if they do.
+    #[must_use]
+    pub fn control(&self) -> Option<&Path> {
+        self.control.as_deref()
     }
 
     /// A handle, to be given to other threads before [`run`](Self::run).
@@ -129,7 +179,96 @@ impl Handle {
     /// # Errors
     /// When it has ended already.
     pub fn stop(&self, how: Stop) -> Result<(), Ended> {
-        self.command(Command::Stop(how))
+        self.command(Command::Change(Change::Stop(how), Answer::Nobody))
+    }
+
+    /// Takes the reload that is under way back.
+    ///
+    /// # Errors
+    /// See [`Denied`]; so it is with all that follows.
+    pub fn abort_reload(&self) -> Result<(), Denied> {
+        self.change(Change::AbortReload).map(drop)
+    }
+
+    /// More workers, or fewer.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn scale(&self, to: ScaleTo) -> Result<(), Denied> {
+        self.change(Change::Scale(to)).map(drop)
+    }
+
+    /// Somebody new for the slot.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn restart(&self, target: Target) -> Result<(), Denied> {
+        self.change(Change::Restart(target)).map(drop)
+    }
+
+    /// Whoever is in the slot finishes and leaves, and it stays empty until it is
+    /// [restarted](Self::restart).
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn drain(&self, target: Target) -> Result<(), Denied> {
+        self.change(Change::Drain(target)).map(drop)
+    }
+
+    /// SIGKILL for whoever is in the slot, and those it started. Nobody in it is no error.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn kill(&self, target: Target) -> Result<(), Denied> {
+        self.change(Change::Kill(target)).map(drop)
+    }
+
+    /// Sends processes a signal; answers how many.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn signal(&self, to: Recipients, signal: SignalNumber) -> Result<usize, Denied> {
+        let outcome = self.change(Change::Signal { to, signal })?;
+        if let Outcome::Signalled { processes } = outcome {
+            Ok(processes)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
+    /// Accepts nothing more on this listener, or on any: clients wait in the listen backlog.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn pause(&self, listener: Option<&str>) -> Result<(), Denied> {
+        let listener = listener.map(str::to_owned);
+        self.change(Change::Pause(listener)).map(drop)
+    }
+
+    /// Accepts again.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn resume(&self, listener: Option<&str>) -> Result<(), Denied> {
+        let listener = listener.map(str::to_owned);
+        self.change(Change::Resume(listener)).map(drop)
+    }
+
+    /// What happens in the cluster from now on.
+    ///
+    /// # Errors
+    /// When the master has ended.
+    pub fn events(&self) -> Result<Events, Ended> {
+        let (sender, events) = bounded(EVENTS);
+        self.command(Command::Events(sender))?;
+        Ok(Events(events))
+    }
+
+    fn change(&self, change: Change) -> Result<Outcome, Denied> {
+        let (reply, answer) = bounded(1);
+        let command = Command::Change(change, Answer::Handle(reply));
+        self.command(command).map_err(|Ended| Denied::Ended)?;
+        answer.recv().map_err(|_| Denied::Ended)?
     }
 
     /// Begins a new generation of workers, one slot after the other, and waits for the outcome. A reload
@@ -140,17 +279,6 @@ impl Handle {
     pub fn reload(&self) -> Result<ReloadOutcome, Ended> {
         let (reply, answer) = bounded(1);
         self.command(Command::Reload(reply))?;
-        answer.recv().map_err(|_| Ended)
-    }
-
-    /// From now on there are that many workers; answers whether that was possible, and does not wait
-    /// for those that come or leave.
-    ///
-    /// # Errors
-    /// When the master has ended.
-    pub fn scale(&self, workers: u32) -> Result<Result<(), Refused>, Ended> {
-        let (reply, answer) = bounded(1);
-        self.command(Command::Scale(workers, reply))?;
         answer.recv().map_err(|_| Ended)
     }
 
@@ -181,6 +309,26 @@ impl Handle {
     fn command(&self, command: Command) -> Result<(), Ended> {
         self.commands.send(command).map_err(|_| Ended)?;
         self.waker.wake().map_err(|_| Ended)
+    }
+}
+
+/// Opens the control socket as it is wanted; answers where it is.
+fn open_door(reactor: &mut Reactor, wanted: ControlSocket) -> Result<Option<PathBuf>, StartError> {
+    let Some(path) = wanted.path() else {
+        return Ok(None);
+    };
+    place::sweep_beside(path);
+    match (reactor.open_door(path), &wanted) {
+        (Ok(()), _) => Ok(Some(path.to_owned())),
+        (Err(source), ControlSocket::At(path)) => {
+            let path = path.clone();
+            Err(StartError::Control { path, source })
+        }
+        (Err(err), ControlSocket::IfPossible(_) | ControlSocket::None) => {
+            let (path, why) = (path.display(), describe(&err));
+            log::warn!("no control socket: {path}: {why}: give --control PATH, or --no-control");
+            Ok(None)
+        }
     }
 }
 
@@ -219,6 +367,9 @@ fn bind_listener(
     }
     Ok(bound?)
 }
+
+/// How many events wait for a reader of [`Events`].
+pub const EVENTS: usize = 1024;
 
 /// How many commands may wait for the loop; who sends one more waits too.
 const COMMANDS: usize = 64;

@@ -5,6 +5,7 @@
 
 mod surroundings;
 
+use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -69,6 +70,12 @@ pub enum PreflightError {
         /// The name.
         name: String,
     },
+    /// Two agents of one name.
+    #[error("agent {name:?}: the name is given twice: give one another name, NAME='CMD ARGS'")]
+    DuplicateAgent {
+        /// The name.
+        name: String,
+    },
     /// One inherited descriptor for two listeners.
     #[error("listeners {one:?} and {other:?}: both take fd:{fd}, which can be had only once")]
     DuplicateDescriptor {
@@ -109,6 +116,7 @@ impl PreflightError {
             PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
             PreflightError::DuplicateListener { .. }
             | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
+            PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Directory { .. } => Some("cwd"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
@@ -123,10 +131,6 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     if config.workers == 0 && config.agents.is_empty() {
         return Err(PreflightError::NoProcess);
     }
-    let workers = config.plan().slots();
-    if workers > MAX_WORKERS {
-        return Err(PreflightError::TooManyWorkers { workers });
-    }
     if let Some(given) = config.hang_timeout
         && given < LEAST_HANG_TIMEOUT
     {
@@ -137,8 +141,10 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     {
         return Err(PreflightError::StallTimeoutTooShort { given });
     }
-    check_descriptors(&config)?;
+    check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    check_agents(&config.agents)?;
+    let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     let agents = config.agents.into_iter().zip(0..);
     config.agents = agents
@@ -149,6 +155,15 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
         config.on_demand = OnDemand::Only(Vec::new());
     }
     Ok(config)
+}
+
+/// Whether the master can have so many workers, beside the spare ones.
+pub(crate) fn check_workers(config: &Config, workers: u32) -> Result<(), PreflightError> {
+    let slots = workers.saturating_add(config.spare);
+    if slots > MAX_WORKERS {
+        return Err(PreflightError::TooManyWorkers { workers: slots });
+    }
+    check_descriptors(config, workers)
 }
 
 /// No name and no inherited descriptor can be had twice.
@@ -175,7 +190,19 @@ fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
+/// Names that were given tell agents apart; those of files may be the same.
+fn check_agents(agents: &[Program]) -> Result<(), PreflightError> {
+    let mut names = BTreeSet::new();
+    for name in agents.iter().filter_map(|agent| agent.name.as_ref()) {
+        if !names.insert(name) {
+            let name = name.clone();
+            return Err(PreflightError::DuplicateAgent { name });
+        }
+    }
+    Ok(())
+}
+
+fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {
     let Ok(limit) = NofileLimit::current() else {
         return Ok(());
     };
@@ -188,12 +215,12 @@ fn check_descriptors(config: &Config) -> Result<(), PreflightError> {
     // A rollout has at least one more, and whoever leaves is still there.
     let others = u64::from(config.spare) + u64::from(config.rollout.surge.max(1));
     let own = DESCRIPTORS_OF_MASTER + listeners + of_agents.sum::<u64>() + each * others;
-    let needed = own + each * u64::from(config.workers);
+    let needed = own + each * u64::from(workers);
     if needed <= limit.hard {
         return Ok(());
     }
     Err(PreflightError::TooFewDescriptors {
-        workers: config.workers,
+        workers,
         needed,
         limit: limit.hard,
         possible: limit.hard.saturating_sub(own) / each,

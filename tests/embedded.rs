@@ -76,6 +76,7 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
             ..Counters::default()
         },
         held: 0,
+        is_paused: false,
         queues: servers[..3].iter().map(queue).collect(),
     };
     assert_eq!(status.listeners, [expected]);
@@ -360,11 +361,10 @@ fn a_second_master_does_not_get_the_address_of_the_first() {
     match err {
         StartError::Bind(err) => assert!(err.is_in_use()),
         err @ (StartError::Preflight(_)
+        | StartError::Control { .. }
         | StartError::Cgroup(_)
         | StartError::Interrupted
-        | StartError::Io(_)) => {
-            panic!("{err}")
-        }
+        | StartError::Io(_)) => panic!("{err}"),
     }
     assert_eq!(get(address, "/").unwrap().status, 200);
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);

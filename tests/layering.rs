@@ -11,15 +11,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("supervisor", &["exit_code"]),
     ("config", &["supervisor"]),
     ("sys", &["config", "supervisor"]),
+    ("preflight", &["config", "sys"]),
+    ("control", &["supervisor", "sys"]),
     (
         "reactor",
-        &["config", "dispatch", "exit_code", "supervisor", "sys"],
+        &[
+            "config",
+            "control",
+            "dispatch",
+            "exit_code",
+            "preflight",
+            "supervisor",
+            "sys",
+        ],
     ),
-    ("preflight", &["config", "sys"]),
     (
         "master",
         &[
             "config",
+            "control",
             "exit_code",
             "preflight",
             "reactor",
@@ -27,11 +37,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+    ("ctl", &["control", "supervisor"]),
     ("hello_http", &[]),
     (
         "cli",
         &[
             "config",
+            "control",
             "exit_code",
             "hello_http",
             "master",
@@ -41,6 +53,17 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+];
+
+/// The pure files of modules that are not pure as a whole.
+const PURE: &[&str] = &[
+    "control/change.rs",
+    "control/chronicle.rs",
+    "control/denied.rs",
+    "control/event.rs",
+    "control/outcome.rs",
+    "control/protocol.rs",
+    "control/status.rs",
 ];
 
 /// What the pure core must not name: input and output, clocks, descriptors, processes.
@@ -95,7 +118,9 @@ fn the_layers_have_no_cycle() {
 fn the_pure_core_names_nothing_of_the_outside_world() {
     let mut wrong = Vec::new();
     for (module, path, text) in sources() {
-        if module != "supervisor" && module != "dispatch" {
+        let is_pure = ["supervisor", "dispatch"].contains(&module.as_str())
+            || PURE.iter().any(|pure| path.ends_with(pure));
+        if !is_pure {
             continue;
         }
         for line in text
@@ -162,6 +187,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
     rust_files(Path::new("src"))
         .into_iter()
         .filter(|path| !top.iter().any(|name| path == &Path::new("src").join(name)))
+        .filter(|path| !path.starts_with("src/bin"))
         .filter(|path| !path.ends_with("tests.rs") && !path.iter().any(|part| part == "tests"))
         .map(|path| {
             let first = path.iter().nth(1).unwrap().to_str().unwrap();

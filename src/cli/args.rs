@@ -1,5 +1,6 @@
 //! The flags, and what they mean for the configuration.
 
+mod control;
 mod host;
 mod leftovers;
 mod process;
@@ -19,6 +20,7 @@ use log::LevelFilter;
 use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
+use self::control::Control;
 pub(super) use self::host::HostArgs;
 use self::leftovers::LeftoverArgs;
 use self::process::ProcessArgs;
@@ -62,8 +64,9 @@ pub(super) struct Args {
     )]
     workers: Workers,
 
-    /// A process that starts before the workers and gets no connections; may be repeated
-    #[arg(long, value_name = "'CMD ARGS'", value_parser = parse_command, help_heading = "Processes")]
+    /// A process that starts before the workers and gets no connections; may be repeated. Operators
+    /// call it NAME, or by its program's file name
+    #[arg(long, value_name = "[NAME=]'CMD ARGS'", value_parser = parse_agent, help_heading = "Processes")]
     agent: Vec<AgentCommand>,
 
     /// Add a variable to the environment of every process; may be repeated
@@ -179,6 +182,9 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
+    control: Control,
+
+    #[command(flatten)]
     pub(super) leftovers: LeftoverArgs,
 
     /// Write the master's pid to FILE, locked while it runs
@@ -213,8 +219,13 @@ enum Workers {
     Count(u32),
 }
 
-/// `--agent`: the program and its arguments.
-type AgentCommand = std::sync::Arc<[String]>;
+/// `--agent`.
+#[derive(Clone, Debug)]
+struct AgentCommand {
+    name: Option<String>,
+    /// The program and its arguments.
+    words: Vec<String>,
+}
 
 /// `--overflow`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -240,7 +251,7 @@ Examples:
   rr-master                                        say hello on http://127.0.0.1:8000/
   rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
   rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
-  rr-master --agent './logrotate --daily' -w auto ./worker-bin
+  rr-master --agent rotate='./logrotate --daily' -w auto ./worker-bin
   rr-master -c app.toml                            what app.toml says
 
 Signals:
@@ -288,6 +299,7 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
+        self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);
         config.own_process.log_level = self.log_level;
@@ -317,8 +329,12 @@ impl Args {
     }
 
     fn agents(&self) -> Result<Vec<Program>, Failure> {
-        let commands = self.agent.iter().filter_map(|words| words.split_first());
-        let programs = commands.map(|(path, args)| Program::new(path).args(args));
+        let programs = self.agent.iter().filter_map(|agent| {
+            let (path, args) = agent.words.split_first()?;
+            let mut program = Program::new(path).args(args);
+            program.name.clone_from(&agent.name);
+            Some(program)
+        });
         programs
             .map(|program| self.with_surroundings(program))
             .collect()
@@ -403,13 +419,20 @@ impl FromStr for Workers {
     }
 }
 
-/// Splits words as a shell does.
-fn parse_command(text: &str) -> Result<AgentCommand, String> {
-    let words = shell_words::split(text).map_err(|err| err.to_string())?;
+/// Splits words as a shell does; what comes before is a name if it can be no path.
+fn parse_agent(text: &str) -> Result<AgentCommand, String> {
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let (name, command) = match text.split_once('=') {
+        Some((name, command)) if !name.is_empty() && name.chars().all(is_in_name) => {
+            (Some(name.to_owned()), command)
+        }
+        _ => (None, text),
+    };
+    let words = shell_words::split(command).map_err(|err| err.to_string())?;
     if words.is_empty() {
         return Err("the command is empty".to_owned());
     }
-    Ok(words.into())
+    Ok(AgentCommand { name, words })
 }
 
 /// A deadline of nothing would kill every process at once.
@@ -482,6 +505,36 @@ mod tests {
         let (config, count) = args.config().ok().unwrap();
         assert_eq!((config.workers, count.as_str()), (2, "--workers"));
         assert_eq!(config.program.args, ["--workers", "9", "-l"]);
+    }
+
+    #[test]
+    fn an_agent_may_have_a_name() {
+        for (text, name, words) in [
+            (
+                "rotate=./logrotate --daily",
+                "rotate",
+                &["./logrotate", "--daily"][..],
+            ),
+            ("./logrotate 'a b'", "logrotate", &["./logrotate", "a b"]),
+            ("./a=b", "a=b", &["./a=b"]),
+            ("sh -c A=1", "sh", &["sh", "-c", "A=1"]),
+        ] {
+            let args = Args::try_parse_from(["rr-master", "--agent", text, "x"]).unwrap();
+            let agents = args.config().ok().unwrap().0.agents;
+            let [path, args] = words
+                .split_first()
+                .map(|(path, args)| [path, &args.join("|")[..]].map(str::to_owned))
+                .unwrap();
+            assert_eq!(agents[0].name(), name);
+            assert_eq!(agents[0].path.display().to_string(), path);
+            let given: Vec<_> = agents[0]
+                .args
+                .iter()
+                .map(|it| it.to_string_lossy())
+                .collect();
+            assert_eq!(given.join("|"), args);
+        }
+        assert!(parse_agent("rotate=").is_err());
     }
 
     #[test]

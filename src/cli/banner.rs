@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use crate::config::OnDemand;
 use crate::config::program::Program;
@@ -14,6 +15,8 @@ pub(super) struct Banner<'a> {
     /// Where the number of workers comes from.
     pub(super) count: &'a str,
     pub(super) listeners: &'a [ListenerStatus],
+    /// Where rr-ctl reaches the master.
+    pub(super) control: Option<&'a Path>,
     /// Whether Ctrl-C does not reach it.
     pub(super) is_daemon: bool,
     pub(super) on_demand: &'a OnDemand,
@@ -74,6 +77,9 @@ impl fmt::Display for Banner<'_> {
                 OnDemand::Only(_) => "what the workers ask for of --allow-listen",
             };
             writeln!(f, "  {label:9} on {what}")?;
+        }
+        if let Some(path) = self.control {
+            writeln!(f, "  control   {}", path.display())?;
         }
         if let (Running::Hello, Some(address)) = (self.running, self.inet()) {
             writeln!(f, "  try       curl -i http://{}/", reachable(address))?;

@@ -1,17 +1,20 @@
-//! The log: env_logger, whose lines leave through a bounded channel and a thread of their own.
+//! The log: env_logger, whose lines leave through a bounded channel and a thread of their own, and a
+//! filter that can be exchanged while it runs.
 //!
 //! A terminal stopped with Ctrl-S blocks whoever writes to it. The loop never does: when the
 //! channel is full, lines are dropped and counted.
 
+use std::env;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
-use env_logger::{Builder, Env, Target, WriteStyle};
-use log::LevelFilter;
+use env_filter::Filter;
+use env_logger::{Builder, Logger, Target, WriteStyle};
+use log::{LevelFilter, Log, Metadata, Record};
 
 use super::daemon::Audience;
 use super::log_file::LogFile;
@@ -48,6 +51,15 @@ enum Line {
     DismissAudience,
 }
 
+/// The logger of this process. The lock is held by a writer for an exchange only.
+struct Filtered {
+    filter: RwLock<Filter>,
+    /// Takes everything: the filter comes before it.
+    printer: Logger,
+}
+
+static LOGGER: OnceLock<Filtered> = OnceLock::new();
+
 /// What env_logger writes to.
 struct Pipe {
     lines: Lines,
@@ -66,20 +78,23 @@ impl Logging {
         thread::Builder::new()
             .name("rr-log".to_owned())
             .spawn(move || write_lines(&inbox, wishes, output, &counter))?;
-        let default = level.unwrap_or(LevelFilter::Info).as_str();
-        let mut builder = Builder::from_env(Env::default().default_filter_or(default));
-        if let Some(level) = level {
-            builder.filter_level(level);
-        }
+        let mut builder = Builder::new();
         builder
+            .filter_level(LevelFilter::Trace)
             .format_target(false)
             .format_timestamp_millis()
             .write_style(style)
             .target(Target::Pipe(Box::new(Pipe {
                 lines: lines.clone(),
                 dropped,
-            })))
-            .init();
+            })));
+        let filter = first_filter(level);
+        log::set_max_level(filter.filter());
+        let logger = LOGGER.get_or_init(|| Filtered {
+            filter: RwLock::new(filter),
+            printer: builder.build(),
+        });
+        log::set_logger(logger).map_err(io::Error::other)?;
         Ok(Logging { lines, reopen })
     }
 
@@ -96,6 +111,53 @@ impl Logging {
     /// Whoever sends something there has the log file opened again. Full: it is about to be.
     pub(super) fn reopener(&self) -> Sender<()> {
         self.reopen.clone()
+    }
+}
+
+/// From now on everything of this level and above is logged, whatever was said before.
+pub(super) fn set_level(level: LevelFilter) {
+    let Some(logger) = LOGGER.get() else { return };
+    let filter = env_filter::Builder::new().filter_level(level).build();
+    *logger
+        .filter
+        .write()
+        .unwrap_or_else(PoisonError::into_inner) = filter;
+    log::set_max_level(level);
+}
+
+/// What `RUST_LOG` says, to which `--log-level` adds or which it replaces.
+fn first_filter(level: Option<LevelFilter>) -> Filter {
+    let mut builder = env_filter::Builder::new();
+    builder.filter_level(level.unwrap_or(LevelFilter::Info));
+    if let Ok(spec) = env::var("RUST_LOG") {
+        builder = env_filter::Builder::new();
+        builder.parse(&spec);
+        if let Some(level) = level {
+            builder.filter_level(level);
+        }
+    }
+    builder.build()
+}
+
+impl Log for Filtered {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.filter().matches(record) {
+            self.printer.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.printer.flush();
+    }
+}
+
+impl Filtered {
+    fn filter(&self) -> RwLockReadGuard<'_, Filter> {
+        self.filter.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -176,6 +176,7 @@ fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
     let host = Host {
         signals: Some(signals),
         nofile: Some(nofile),
+        set_log_level: Some(logging::set_level),
         service: service::from_environment(),
         title: title(asked),
         log_file: is_logged.then(|| logging.reopener()),
@@ -217,6 +218,7 @@ fn run_logged(
         workers,
         count,
         listeners: master.listeners(),
+        control: master.control(),
         is_daemon: settings.args.host.daemon,
         on_demand: &on_demand,
     };

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::control::ControlSocket;
 use super::listener::{ListenerSpec, Owner};
 use super::own_process::OwnProcess;
 use super::program::Program;
@@ -70,6 +71,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         recycling,
         own_process,
         cgroup,
+        control,
     } = old;
     let mut diff = Diff::default();
     diff.programs((program, agents), (&new.program, &new.agents));
@@ -106,6 +108,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.recycling(*recycling, new.recycling);
     diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
+    diff.restart("control", control, &new.control, control_text);
     diff.changes
 }
 
@@ -172,6 +175,7 @@ impl Diff {
             env,
             cwd,
             surroundings,
+            name: _,
         } = old;
         let path_text = |path: &PathBuf| path.display().to_string();
         self.generation("program", path, &new.path, path_text);
@@ -382,6 +386,10 @@ fn stream(stream: &Stream) -> String {
 fn or_unset(value: &Option<impl fmt::Display>) -> String {
     let unset = || "not set".to_owned();
     value.as_ref().map_or_else(unset, ToString::to_string)
+}
+
+fn control_text(control: &ControlSocket) -> String {
+    or_unset(&control.path().map(Path::display))
 }
 
 fn or_no_path(path: &Option<PathBuf>) -> String {
@@ -618,6 +626,11 @@ mod tests {
             (
                 |c| c.own_process.pidfile = Some("/p".into()),
                 "pidfile: not set -> /p",
+                RESTART,
+            ),
+            (
+                |c| c.control = ControlSocket::At("/c".into()),
+                "control: not set -> /c",
                 RESTART,
             ),
             (

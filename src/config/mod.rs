@@ -1,6 +1,7 @@
 //! The configuration: everything that a master needs to know before it starts. Data only; whether
 //! this machine can run it is for `preflight` to find out.
 
+pub mod control;
 pub mod diff;
 pub mod listener;
 pub mod own_process;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use worker_proto::ids::Role;
 
+use crate::config::control::ControlSocket;
 use crate::config::listener::ListenerSpec;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
@@ -74,6 +76,8 @@ pub struct Config {
     pub rollout: RolloutPlan,
     /// When a worker that does nothing wrong is replaced.
     pub recycling: Recycling,
+    /// Where operators reach the master.
+    pub control: ControlSocket,
     /// What the program does in its own process, beside running the master.
     pub own_process: OwnProcess,
     /// Whether every process is started in a control group of its own (`cgroups(7)`, version 2), so
@@ -152,6 +156,7 @@ impl Config {
             unhealthy_exit: None,
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
+            control: ControlSocket::default(),
             own_process: OwnProcess::default(),
             cgroup: false,
         }

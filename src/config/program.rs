@@ -21,6 +21,8 @@ pub struct Program {
     pub cwd: Option<PathBuf>,
     /// What else its processes find around them.
     pub surroundings: Surroundings,
+    /// What operators call an agent that runs it, if not by its file's name.
+    pub name: Option<String>,
 }
 
 impl Program {
@@ -33,7 +35,17 @@ impl Program {
             env: Vec::new(),
             cwd: None,
             surroundings: Surroundings::default(),
+            name: None,
         }
+    }
+
+    /// What operators call an agent that runs it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let name = self.path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        })
     }
 
     /// The same program with these arguments.

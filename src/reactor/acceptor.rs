@@ -33,6 +33,8 @@ pub(crate) struct Acceptor {
     rules: Rules,
     next: ListenerId,
     is_closing: bool,
+    /// Clients of new listeners wait, too.
+    is_paused: bool,
 }
 
 /// Who asks.
@@ -71,6 +73,8 @@ pub struct ListenerStatus {
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
     pub held: u64,
+    /// Whether clients wait in the backlog since somebody wants it so.
+    pub is_paused: bool,
     /// Its accept queues, by worker.
     pub queues: Vec<QueueStatus>,
 }
@@ -84,6 +88,7 @@ impl Acceptor {
             rules,
             next: ListenerId(0),
             is_closing: false,
+            is_paused: false,
         }
     }
 
@@ -243,6 +248,30 @@ impl Acceptor {
         }
     }
 
+    /// Lets clients of this listener wait in the backlog, or of all of them; answers whose names they
+    /// are. A pause of all holds for listeners to come as well.
+    pub(crate) fn pause(&mut self, name: Option<&str>) -> Vec<String> {
+        self.is_paused |= name.is_none();
+        self.each_named(name, Serving::pause_admission)
+    }
+
+    /// Accepts again what [`pause`](Self::pause) lets wait.
+    pub(crate) fn resume(&mut self, name: Option<&str>) -> Vec<String> {
+        self.is_paused &= name.is_some();
+        self.each_named(name, Serving::resume_admission)
+    }
+
+    fn each_named(&mut self, name: Option<&str>, act: fn(&mut Serving)) -> Vec<String> {
+        let serving = self.serving.values_mut();
+        let named = serving.filter(|serving| name.is_none_or(|name| serving.name() == name));
+        named
+            .map(|serving| {
+                act(serving);
+                serving.name().to_owned()
+            })
+            .collect()
+    }
+
     /// Lets nobody new in; the following turns serve those who are already waiting.
     pub(crate) fn close(&mut self) {
         self.is_closing = true;
@@ -297,6 +326,7 @@ impl Acceptor {
                 address: serving.address().clone(),
                 counters: serving.counters(),
                 held: serving.held() as u64,
+                is_paused: serving.is_paused(),
                 queues: serving.queues(),
             })
             .collect()
@@ -310,8 +340,11 @@ impl Acceptor {
         }
         let id = self.next;
         self.next.0 += 1;
-        self.serving
-            .insert(id, Serving::new(id, name, self.rules, tenure, socket));
+        let mut serving = Serving::new(id, name, self.rules, tenure, socket);
+        if self.is_paused {
+            serving.pause_admission();
+        }
+        self.serving.insert(id, serving);
         id
     }
 

@@ -1,21 +1,54 @@
-//! What other threads ask of the loop, and what it answers. Signals, handles and operators all come
-//! through here.
+//! What other threads ask of the loop, and what it answers. Signals, handles and operators are three
+//! doors into one room: what they want to be different is a [`Change`].
+
+use std::fmt;
 
 use crossbeam_channel::Sender;
 
 use super::acceptor::ListenerStatus;
 use super::load::WorkerLoad;
 use super::reload::ReloadOutcome;
-use crate::supervisor::{Refused, Stop, WorkerView};
+use crate::control::change::Change;
+use crate::control::denied::Denied;
+use crate::control::event::ClusterEvent;
+use crate::control::outcome::Outcome;
+use crate::control::server::ClientId;
+use crate::supervisor::WorkerView;
+use crate::sys::door::Peer;
 
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Stop(Stop),
     Reload(Sender<ReloadOutcome>),
-    Scale(u32, Sender<Result<(), Refused>>),
     Status(Sender<Status>),
     AwaitReady(Sender<()>),
+    Events(Sender<ClusterEvent>),
+    Change(Change, Answer),
+}
+
+/// Whom to tell what becomes of a change.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Nobody,
+    Handle(Sender<Result<Outcome, Denied>>),
+    /// Its request has this id.
+    Operator(ClientId, u64),
+}
+
+/// Who wants a change, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Handle,
+    Operator(Peer),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Handle => f.write_str("handle"),
+            Origin::Operator(Peer { uid, pid }) => write!(f, "control: uid {uid} pid {pid}"),
+        }
+    }
 }
 
 /// The cluster at one moment.

@@ -88,6 +88,7 @@ impl Reactor {
             Action::Notify(notice) => {
                 self.log(&notice);
                 self.face.note(&notice);
+                self.chronicle_notice(&notice);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
@@ -110,6 +111,7 @@ impl Reactor {
                 self.acceptor.refuse_held(&mut turn);
                 self.acceptor.abandon(self.poll.registry());
                 self.progress = Progress::Finished(code);
+                self.announce_end(code);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use log::LevelFilter;
 use nix::poll::PollTimeout;
 
 use super::reload::Source;
@@ -32,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) title: Option<Title>,
     /// Has the log file opened again when something is sent there; full if it is about to be.
     pub(crate) log_file: Option<Sender<()>>,
+    /// Changes what is logged, if the log is the binary's.
+    pub(crate) set_log_level: Option<fn(LevelFilter)>,
     /// Where a reload gets its configuration from; the one in force stays if there is none.
     pub(crate) source: Option<Source>,
 }

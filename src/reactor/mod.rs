@@ -4,6 +4,7 @@
 //! It blocks only in `poll`. It decides nothing about processes: that is the supervisor's.
 
 pub(crate) mod acceptor;
+mod change;
 mod clock;
 mod closer;
 pub(crate) mod command;
@@ -15,11 +16,13 @@ mod host;
 mod lines;
 mod link;
 pub(crate) mod load;
+mod operators;
 mod orphans;
 mod problems;
 mod process;
 mod queue;
 pub(crate) mod reload;
+mod report;
 pub(crate) mod service;
 pub(crate) mod serving;
 mod signals;
@@ -28,6 +31,7 @@ mod standing;
 mod talk;
 mod token;
 mod undertaker;
+mod waiting;
 mod wear;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -37,6 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use log::LevelFilter;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 use worker_proto::ids::{Role, WorkerId};
@@ -44,7 +49,7 @@ use worker_proto::socket::Inbox;
 
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
-use self::command::{Command, Status};
+use self::command::{Command, Origin, Status};
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
@@ -58,8 +63,12 @@ use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
 use self::undertaker::Undertaker;
+use self::waiting::Waiting;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
+use crate::control::chronicle::Chronicle;
+use crate::control::protocol::When;
+use crate::control::server::Server;
 use crate::exit_code::ExitCode;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
@@ -130,6 +139,15 @@ pub(crate) struct Reactor {
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
+    started: Instant,
+    chronicle: Chronicle,
+    /// The control socket, if there is one.
+    server: Option<Server>,
+    /// Those who wait for a change to be done.
+    waiting: Vec<Waiting>,
+    /// The number of workers was changed, and the cluster has not come to rest since.
+    is_scaling: bool,
+    set_log_level: Option<fn(LevelFilter)>,
 }
 
 /// How far the master's life is.
@@ -203,6 +221,12 @@ impl Reactor {
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
+            started: clock::now(),
+            chronicle: Chronicle::default(),
+            server: None,
+            waiting: Vec::new(),
+            is_scaling: false,
+            set_log_level: host.set_log_level,
         };
         Ok((reactor, waker))
     }
@@ -218,6 +242,7 @@ impl Reactor {
     /// connections.
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.announce_setup();
         self.supervisor.handle(clock::now(), Event::Start);
         loop {
             let now = clock::now();
@@ -233,7 +258,9 @@ impl Reactor {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.note_rest();
             self.face.turn(now, &self.supervisor);
+            self.flush_operators(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
@@ -248,12 +275,18 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.serve_operators(now);
             self.reap_orphans();
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.acceptor.is_unfinished() || !self.talkative.is_empty() || self.has_orphans() {
+        let has_operators_to_hear = self.server.as_ref().is_some_and(Server::is_unfinished);
+        if self.acceptor.is_unfinished()
+            || !self.talkative.is_empty()
+            || self.has_orphans()
+            || has_operators_to_hear
+        {
             return Some(Duration::ZERO);
         }
         let deadline = [
@@ -263,6 +296,7 @@ impl Reactor {
             self.wear.deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
+            self.server.as_ref().and_then(Server::deadline),
             self.face.deadline(),
             self.doubt,
         ];
@@ -297,6 +331,12 @@ impl Reactor {
                 }
             }
             Source::Exit(worker) => self.note_exit(worker, now),
+            Source::Door => self.let_operators_in(now),
+            Source::Operator(client) => {
+                if let Some(server) = &mut self.server {
+                    server.note_ready(client);
+                }
+            }
             Source::Orphans => {
                 if let Some(orphans) = &mut self.orphans {
                     orphans.note();
@@ -350,11 +390,12 @@ impl Reactor {
     fn read_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop(stop) => self.supervisor.handle(now, Event::Stop(stop)),
                 Command::Reload(answer) => self.reload(now, Some(answer)),
-                Command::Scale(workers, answer) => {
-                    let _ = answer.try_send(self.supervisor.scale(now, workers));
+                Command::Change(change, answer) => {
+                    let by = (Origin::Handle, When::Begun);
+                    self.change(now, &change, by, answer);
                 }
+                Command::Events(events) => self.chronicle.subscribe(events),
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),

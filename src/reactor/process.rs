@@ -15,7 +15,7 @@ use worker_proto::socket::MasterChannel;
 use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
-use crate::supervisor::{ExitStatus, Signal};
+use crate::supervisor::{ExitStatus, Signal, Who};
 use crate::sys::activity::Activity;
 use crate::sys::describe;
 use crate::sys::pidfd::Pidfd;
@@ -153,6 +153,25 @@ impl Process {
     /// Whether its SIGKILL, if it got one, is the master's.
     pub(crate) fn was_killed(&self) -> bool {
         self.signalled == Some(Signal::Kill)
+    }
+
+    /// Sends the process alone a signal by its number; answers whether it is there to get it.
+    pub(crate) fn send(&self, signal: i32) -> io::Result<bool> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(false);
+        };
+        pidfd.send(signal).map(|()| true)
+    }
+
+    /// Whom it is, for those who are told of it.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            worker: self.worker,
+            slot: self.slot,
+            generation: self.generation,
+            role: self.role,
+            pid: self.pidfd.as_ref().map(Pidfd::pid),
+        }
     }
 
     /// What the process is doing at this moment, unless it is gone.

@@ -18,7 +18,7 @@ use super::Reactor;
 use super::generations::Versions;
 use super::serving::Rules;
 use crate::config::Config;
-use crate::config::diff::{Takes, diff};
+use crate::config::diff::{Change, Takes, diff};
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -48,6 +48,9 @@ pub enum ReloadOutcome {
         reason: String,
     },
 }
+
+/// What a reload would change, or why it would be refused.
+pub(super) type Checked = Result<Vec<String>, String>;
 
 /// The reload under way, and the one that follows it.
 #[derive(Debug)]
@@ -134,6 +137,25 @@ impl Reloads {
             })?;
         self.state = State::Reading(told);
         Ok(())
+    }
+
+    /// Reads everything on a thread of its own, and tells what a reload would change. `None` if there is
+    /// nothing to read.
+    pub(super) fn check(&self, current: &Config) -> io::Result<Option<Receiver<Checked>>> {
+        let Some(Source(read)) = self.source.clone() else {
+            return Ok(None);
+        };
+        let current = current.clone();
+        let waker = Arc::clone(&self.waker);
+        let (tell, told) = bounded(1);
+        thread::Builder::new()
+            .name("rr-check".to_owned())
+            .spawn(move || {
+                let changes = |config| diff(&current, &config).iter().map(show).collect();
+                let _ = tell.send(read().map(changes));
+                let _ = waker.wake();
+            })?;
+        Ok(Some(told))
     }
 
     fn answer(&mut self, outcome: &ReloadOutcome) {
@@ -286,6 +308,7 @@ impl Reactor {
             }
         }
         config.own_process.clone_from(&old.own_process);
+        config.control.clone_from(&old.control);
         config.listeners.clone_from(&old.listeners);
         config.on_demand.clone_from(&old.on_demand);
         config.window = old.window;
@@ -322,6 +345,13 @@ impl Reactor {
                     .values()
                     .any(|process| process.generation == generation)
         });
+    }
+}
+
+fn show(change: &Change) -> String {
+    match change.takes {
+        Takes::Now | Takes::Generation => change.to_string(),
+        Takes::Restart => format!("{change} (takes a restart of the master)"),
     }
 }
 

@@ -12,7 +12,8 @@ use super::acceptor::Asker;
 use super::link::{Broken, Flushed, Heard, Link};
 use super::problems::one_line;
 use super::process::Process;
-use super::{Reactor, turn};
+use super::{Reactor, clock, turn};
+use crate::control::event::Fact;
 use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 
 impl Reactor {
@@ -135,6 +136,8 @@ impl Reactor {
         let mut turn = turn!(self, now);
         match self.acceptor.listen(asker, listen, &mut turn) {
             Ok(grant) => {
+                let fact = Fact::listening(process.who(), &grant.name, &grant.address);
+                self.announce(clock::wall(), fact);
                 let listening = Listening {
                     request,
                     listener: grant.listener,

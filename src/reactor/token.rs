@@ -6,6 +6,8 @@
 use mio::Token;
 use worker_proto::ids::{ListenerId, WorkerId};
 
+use crate::control::server::ClientId;
+
 /// A source of readiness events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Source {
@@ -23,6 +25,10 @@ pub(crate) enum Source {
     Queue(WorkerId, ListenerId),
     /// A child ended, perhaps one that the master did not start.
     Orphans,
+    /// An operator is at the door.
+    Door,
+    /// An operator said something, or can be told something.
+    Operator(ClientId),
 }
 
 impl From<Source> for Token {
@@ -35,6 +41,8 @@ impl From<Source> for Token {
             Source::Exit(WorkerId(worker)) => (4, worker, 0),
             Source::Queue(WorkerId(worker), ListenerId(listener)) => (5, worker, listener),
             Source::Orphans => (6, 0, 0),
+            Source::Door => (7, 0, 0),
+            Source::Operator(ClientId(client)) => (8, client, 0),
         };
         debug_assert!(worker <= WORKER_MASK && u64::from(listener) <= LISTENER_MASK);
         let packed = kind << KIND_SHIFT | u64::from(listener) << LISTENER_SHIFT | worker;
@@ -56,6 +64,8 @@ impl Source {
             4 => Source::Exit(worker),
             5 => Source::Queue(worker, listener),
             6 => Source::Orphans,
+            7 => Source::Door,
+            8 => Source::Operator(ClientId(worker.0)),
             _ => return None,
         })
     }
@@ -86,6 +96,8 @@ mod tests {
             Source::Exit(WorkerId(WORKER_MASK)),
             Source::Queue(WorkerId(7), ListenerId(3)),
             Source::Queue(WorkerId(WORKER_MASK), ListenerId(1_048_575)),
+            Source::Door,
+            Source::Operator(ClientId(7)),
         ] {
             assert_eq!(Source::from_token(Token::from(source)), Some(source));
         }

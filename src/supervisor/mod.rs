@@ -63,6 +63,7 @@ mod rollout;
 mod rotation;
 mod scale;
 mod seat;
+mod settled;
 mod stage;
 mod stop;
 #[cfg(test)]

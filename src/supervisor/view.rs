@@ -25,6 +25,8 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// Since when it is in that state.
     pub since: Instant,
+    /// Since when it exists; until it does, since when it was ordered.
+    pub born: Instant,
 }
 
 /// A rollout as it goes.
@@ -81,6 +83,7 @@ impl From<&Process> for WorkerView {
             pid: process.pid,
             state: process.phase.into(),
             since: process.since,
+            born: process.born,
         }
     }
 }

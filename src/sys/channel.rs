@@ -4,7 +4,7 @@
 //! where the kernel can refuse them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{self, sockopt};
 use worker_proto::socket::{MasterChannel, WorkerChannel, pair};
@@ -13,18 +13,18 @@ use worker_proto::socket::{MasterChannel, WorkerChannel, pair};
 pub(crate) fn control_pair() -> io::Result<(MasterChannel, WorkerChannel)> {
     let (master, worker) = pair()?;
     socket::setsockopt(&master.as_fd(), sockopt::PassCred, &true)?;
-    refuse_descriptors(&master);
+    refuse_descriptors(master.as_fd());
     Ok((master, worker))
 }
 
 /// Linux 6.16 and later refuse the sender with EPERM. On an older kernel the option does not
 /// exist, and the link treats a frame with descriptors as a violation.
-fn refuse_descriptors(master: &MasterChannel) {
+pub(super) fn refuse_descriptors(socket: BorrowedFd<'_>) {
     let off: libc::c_int = 0;
     // SAFETY: the option's value is one int, which `off` is, and it outlives the call.
     let _ = unsafe {
         libc::setsockopt(
-            master.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
             (&raw const off).cast(),

@@ -15,6 +15,7 @@ pub(crate) mod channel;
 pub(crate) mod cpu;
 pub(crate) mod credentials;
 pub(crate) mod daemon;
+pub(crate) mod door;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
 #[cfg(test)]

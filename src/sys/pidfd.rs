@@ -97,7 +97,7 @@ impl Pidfd {
         let pid = Pid::from_raw(self.pid.cast_signed());
         match signal::killpg(pid, signal) {
             Ok(()) => Ok(()),
-            Err(Errno::ESRCH) => self.signal_process(signal),
+            Err(Errno::ESRCH) => self.send(signal as i32),
             Err(err) => Err(err.into()),
         }
     }
@@ -109,12 +109,17 @@ impl Pidfd {
     }
 
     fn signal_process(&self, signal: Signal) -> io::Result<()> {
+        self.send(signal as i32)
+    }
+
+    /// Sends the process, and nobody else, a signal by its number.
+    pub(crate) fn send(&self, signal: i32) -> io::Result<()> {
         // SAFETY: pidfd_send_signal takes a descriptor, a number and a null siginfo pointer.
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.fd.as_raw_fd(),
-                signal as libc::c_int,
+                signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )

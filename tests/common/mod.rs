@@ -18,6 +18,7 @@ pub mod lease;
 pub mod load;
 pub mod log;
 pub mod manager;
+pub mod operator;
 pub mod processes;
 pub mod script;
 pub mod shell;
@@ -200,8 +201,12 @@ impl Cluster {
             .log
             .iter()
             .skip_while(|line| !line.starts_with("  listening"));
-        let listening =
-            listening.take_while(|line| !is_last(line) && !line.trim_start().starts_with("try "));
+        let listening = listening.take_while(|line| {
+            !is_last(line)
+                && !["control ", "try "]
+                    .iter()
+                    .any(|label| line.trim_start().starts_with(label))
+        });
         let found: Vec<_> = listening
             .map(|line| line.trim_start().trim_start_matches("listening").trim())
             .map(|line| line.split([' ', ',']).next().unwrap().to_owned())
@@ -213,6 +218,12 @@ impl Cluster {
             self.log()
         );
         found
+    }
+
+    /// The control socket that the start-up screen shows.
+    pub fn control(&mut self) -> PathBuf {
+        let line = self.find_line("the control socket", |line| line.starts_with("  control "));
+        PathBuf::from(line.trim_start().trim_start_matches("control").trim())
     }
 
     /// The process that became ready last in each slot of the workers, as the log tells it.

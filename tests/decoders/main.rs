@@ -39,6 +39,7 @@ decoders! {
     ancillary,
     config_file,
     connections,
+    control_request,
     environment,
     flags,
     from_master,

@@ -182,8 +182,8 @@ fn what_is_wrong_is_told_with_its_place() {
             &["key \"listen\": expected a string or a number"],
         ),
         (
-            "agent = { a = 'b' }",
-            &["key \"agent\": expected an array of strings, found a table"],
+            "allow-listen = { a = 'b' }",
+            &["key \"allow-listen\": expected an array of strings, found a table"],
         ),
         (
             "agent = ['a \"']",

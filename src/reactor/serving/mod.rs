@@ -116,6 +116,8 @@ enum Trouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     Open,
+    /// An operator wants clients to wait in the backlog.
+    Paused,
     /// Serves who is in the backlog and lets nobody else in.
     Closing,
 }
@@ -392,6 +394,25 @@ impl Serving {
         self.update_interest(turn);
     }
 
+    /// Clients wait in the backlog from now on, unless the listener closes.
+    pub(crate) fn pause_admission(&mut self) {
+        if self.admission == Admission::Open {
+            self.admission = Admission::Paused;
+        }
+    }
+
+    /// Clients are accepted again.
+    pub(crate) fn resume_admission(&mut self) {
+        if self.is_paused() {
+            self.admission = Admission::Open;
+        }
+    }
+
+    /// Whether an operator wants clients to wait in the backlog.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.admission == Admission::Paused
+    }
+
     /// Lets no new client in; [`turn`](Self::turn) serves those who are in the backlog.
     pub(crate) fn close(&mut self) {
         self.admission = Admission::Closing;
@@ -515,6 +536,7 @@ impl Serving {
                 (Admission::Closing, _) => true,
                 (Admission::Open, Room::Ample | Room::Overflowing { .. }) => true,
                 (Admission::Open, Room::Expected | Room::Lacking { .. }) => false,
+                (Admission::Paused, _) => false,
             }
     }
 

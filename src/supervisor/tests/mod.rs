@@ -12,5 +12,6 @@ mod restart;
 mod rollout;
 mod scale;
 mod script;
+mod settled;
 mod spare;
 mod stop;

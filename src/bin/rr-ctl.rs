@@ -1,0 +1,5 @@
+//! The `rr-ctl` program.
+
+fn main() -> std::process::ExitCode {
+    rr_master::ctl::main()
+}

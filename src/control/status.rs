@@ -1,0 +1,126 @@
+//! The status as it is written on the control socket. Data only; times are milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The master itself.
+    pub master: Master,
+    /// Every process, agents first, then workers by slot.
+    pub workers: Vec<Worker>,
+    /// Every listener.
+    pub listeners: Vec<Listener>,
+}
+
+/// The master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Master {
+    /// Its pid.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Since it runs.
+    pub uptime_ms: u64,
+    /// `idle`, `booting`, `serving`, `closing`, `stopping` or `finished`.
+    pub stage: String,
+    /// The generation that the cluster is at.
+    pub generation: u64,
+    /// How many workers there are to be.
+    pub wanted: u32,
+    /// Whether nothing is under way.
+    pub settled: bool,
+    /// How many problems processes have reported and survived, since the start.
+    pub problems: u64,
+    /// The reload under way.
+    pub rollout: Option<Rollout>,
+    /// The program that workers run, and its arguments.
+    pub program: Vec<String>,
+}
+
+/// A reload under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The generation before.
+    pub from: u64,
+    /// The new one.
+    pub to: u64,
+    /// Whether it goes back to the one before.
+    pub rollback: bool,
+    /// How many slots have passed to the new one.
+    pub renewed: u32,
+    /// Since when.
+    pub since_ms: u64,
+}
+
+/// A worker or an agent, or a slot that nobody is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its identity; `None` for an empty slot.
+    pub worker: Option<u64>,
+    /// Its position.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// `worker` or `agent`.
+    pub role: String,
+    /// The file name of an agent's program.
+    pub name: Option<String>,
+    /// `None` until it exists.
+    pub pid: Option<u32>,
+    /// `spawning`, `starting`, `standby`, `serving` or `leaving`; of an empty slot `vacant`, if it is to be
+    /// filled again, or `parked`.
+    pub state: String,
+    /// For how long it is in that state; `None` for an empty slot, here and below.
+    pub state_ms: Option<u64>,
+    /// For how long it exists.
+    pub uptime_ms: Option<u64>,
+    /// How often its slot was filled again after a failure.
+    pub restarts: u64,
+    /// Its connections; `None` for an agent, and before it has said `Hello`.
+    pub load: Option<Load>,
+}
+
+/// The connections of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Handed to it and not taken back.
+    pub given: u64,
+    /// Those that it has not received.
+    pub unread: u64,
+    /// Those that it has received; `None` for a program without a scoreboard, here and below.
+    pub received: Option<u64>,
+    /// Those of the received that it has not closed.
+    pub active: Option<u64>,
+    /// Requests, if the program counts them.
+    pub requests: Option<u64>,
+    /// Why it gets nothing for now: `stalled`, `no-room`, `at-limit`, `saturated`.
+    pub aside: Vec<String>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// What workers ask for.
+    pub name: String,
+    /// The address really bound.
+    pub address: String,
+    /// Whether the master accepts nothing, since an operator wants it so.
+    pub paused: bool,
+    /// Accepted, and waiting in the master.
+    pub held: u64,
+    /// Taken from the kernel.
+    pub accepted: u64,
+    /// Put into an accept queue.
+    pub handed_off: u64,
+    /// Taken back out of one, unread.
+    pub reclaimed: u64,
+    /// Those of them that were taken from a stalled worker.
+    pub moved: u64,
+    /// Closed by the master.
+    pub refused: u64,
+    /// Failed before they were accepted.
+    pub aborted: u64,
+    /// Turns of workers that were passed over.
+    pub skipped: u64,
+}

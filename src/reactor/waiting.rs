@@ -1,0 +1,263 @@
+//! Those who wait for what they asked for to be done, and are told what happens on the way.
+
+use crossbeam_channel::Receiver;
+use worker_proto::ids::{Role, Slot, WorkerId};
+
+use super::Reactor;
+use super::change::reloaded;
+use super::command::Answer;
+use super::reload::{Checked, ReloadOutcome};
+use crate::control::denied::Denied;
+use crate::control::event::ClusterEvent;
+use crate::control::outcome::Outcome;
+use crate::control::protocol::Said;
+use crate::control::server::fault;
+use crate::exit_code::ExitCode;
+use crate::supervisor::{Notice, Refused, RollbackCause, Stage, WorkerState};
+use crate::sys::describe;
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) goal: Goal,
+    pub(super) answer: Answer,
+    /// Who wants what, for the log.
+    pub(super) what: String,
+}
+
+/// What has to happen.
+#[derive(Clone, Debug)]
+pub(super) enum Goal {
+    /// The cluster ends.
+    Stopped,
+    /// Its reload has ended, as it is told here.
+    Reloaded(Receiver<ReloadOutcome>),
+    /// It is all at the generation before.
+    RolledBack,
+    /// It has come to rest with so many workers.
+    Scaled { workers: u32 },
+    /// Somebody else is in the slot.
+    Renewed {
+        role: Role,
+        slot: Slot,
+        before: Option<WorkerId>,
+    },
+    /// Nobody is in the slot.
+    Emptied { role: Role, slot: Slot },
+    /// The configuration was read anew; no change.
+    Checked(Receiver<Checked>),
+}
+
+impl Reactor {
+    pub(super) fn await_goal(&mut self, waiting: Waiting) {
+        if self.waiting.len() >= MOST_WAITING {
+            return self.answer(waiting.answer, Err(Denied::Busy));
+        }
+        self.waiting.push(waiting);
+    }
+
+    /// Reads the configuration anew, and tells whether a reload would accept it.
+    pub(super) fn check_config(&mut self, answer: Answer) {
+        let is_check = |waiting: &Waiting| matches!(waiting.goal, Goal::Checked(_));
+        if self.waiting.iter().any(is_check) {
+            return self.answer(answer, Err(Denied::Busy));
+        }
+        match self.reloads.check(&self.config) {
+            Ok(Some(told)) => self.await_goal(Waiting {
+                goal: Goal::Checked(told),
+                answer,
+                what: "control: config check".to_owned(),
+            }),
+            Ok(None) => {
+                let why = "this master has no configuration that could be read anew";
+                self.answer(answer, Err(Denied::Unsupported(why)));
+            }
+            Err(err) => {
+                let reason = format!("start a thread: {}", describe(&err));
+                self.answer(answer, Err(Denied::Failed(reason)));
+            }
+        }
+    }
+
+    /// Tells whoever asked.
+    pub(super) fn answer(&mut self, answer: Answer, outcome: Result<Outcome, Denied>) {
+        match answer {
+            Answer::Nobody => {}
+            Answer::Handle(reply) => {
+                let _ = reply.try_send(outcome);
+            }
+            Answer::Operator(client, id) => {
+                let said = match outcome {
+                    Ok(outcome) => {
+                        let message = outcome.to_string();
+                        let mut value = serde_json::to_value(outcome).unwrap_or_default();
+                        value["message"] = message.into();
+                        Said::Ok(value)
+                    }
+                    Err(denied) => fault(denied.kind(), denied.to_string()),
+                };
+                if let Some(server) = &mut self.server {
+                    server.tell(client, Some(id), said);
+                }
+            }
+        }
+    }
+
+    /// A reload that somebody wanted back is back.
+    pub(super) fn note_reload(&mut self, notice: &Notice) {
+        self.resolve(|goal| match (goal, notice) {
+            (Goal::RolledBack, Notice::RolledBack { to, .. }) => {
+                let generation = to.0;
+                Some(Ok(Outcome::RolledBack { generation }))
+            }
+            (
+                Goal::RolledBack,
+                Notice::RollingBack {
+                    cause: RollbackCause::Stopping,
+                    ..
+                },
+            ) => Some(Err(Refused::Stopping.into())),
+            _ => None,
+        });
+    }
+
+    /// Answers those whose goal is reached, or cannot be any more.
+    pub(super) fn note_rest(&mut self) {
+        if self.waiting.is_empty() && !self.is_scaling {
+            return;
+        }
+        self.resolve(|goal| match goal {
+            Goal::Reloaded(told) => told.try_recv().ok().map(reloaded),
+            Goal::Checked(told) => told.try_recv().ok().map(checked),
+            Goal::Stopped
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. } => None,
+        });
+        let is_over = match self.supervisor.stage() {
+            Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
+            Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
+        };
+        if !is_over && !self.supervisor.is_settled() {
+            return;
+        }
+        self.note_scaled(is_over);
+        let serving = self.supervisor.serving(Role::Worker);
+        let wanted = self.supervisor.wanted();
+        let in_slots: Vec<_> = self
+            .supervisor
+            .workers()
+            .filter(|view| view.state != WorkerState::Leaving)
+            .map(|view| (view.role, view.slot, view.worker))
+            .collect();
+        let holder = |role, slot| {
+            let found = in_slots.iter().find(|it| (it.0, it.1) == (role, slot));
+            found.map(|it| it.2)
+        };
+        self.resolve(|goal| match *goal {
+            Goal::Stopped | Goal::Reloaded(_) | Goal::Checked(_) | Goal::RolledBack => None,
+            Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
+                Some(Err(Refused::Stopping.into()))
+            }
+            Goal::Scaled { workers } if workers != wanted => {
+                let reason = format!("scaled to {wanted} meanwhile");
+                Some(Err(Denied::Failed(reason)))
+            }
+            Goal::Scaled { workers } if serving < workers as usize => {
+                let reason = format!("{serving} of {workers} serve: the other slots are parked");
+                Some(Err(Denied::Failed(reason)))
+            }
+            Goal::Scaled { workers } => Some(Ok(Outcome::Scaled { workers })),
+            Goal::Renewed { role, slot, before } => Some(match (holder(role, slot), before) {
+                (Some(now), before) if Some(now) != before => {
+                    let slot = format!("{role}:{slot}");
+                    Ok(Outcome::Restarted { slot })
+                }
+                (Some(_), _) => Err(Denied::Failed(format!(
+                    "{role}:{slot}: its successor failed, and the one before stays; the log says why"
+                ))),
+                (None, _) => Err(Denied::Failed(format!("{role}:{slot} is empty"))),
+            }),
+            Goal::Emptied { role, slot } => Some(match holder(role, slot) {
+                None => {
+                    let slot = format!("{role}:{slot}");
+                    Ok(Outcome::Drained { slot })
+                }
+                Some(_) => Err(Denied::Failed(format!("{role}:{slot} is filled again"))),
+            }),
+        });
+    }
+
+    /// The master's last words.
+    pub(super) fn note_end(&mut self, code: ExitCode) {
+        self.resolve(|goal| match goal {
+            Goal::Stopped => Some(Ok(Outcome::Stopped { code: code as u8 })),
+            Goal::Reloaded(_)
+            | Goal::Checked(_)
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. } => Some(Err(Denied::Ended)),
+        });
+    }
+
+    /// Tells those who wait at the door what happens meanwhile.
+    pub(super) fn tell_progress(&mut self, event: &ClusterEvent) {
+        let Some(server) = &mut self.server else {
+            return;
+        };
+        if !is_progress(&event.fact.name) {
+            return;
+        }
+        for waiting in &self.waiting {
+            if let Answer::Operator(client, id) = waiting.answer {
+                server.tell_progress(client, id, event);
+            }
+        }
+    }
+
+    /// Nobody waits any more who has hung up.
+    pub(super) fn forget_absent(&mut self) {
+        if let Some(server) = &self.server {
+            self.waiting.retain(|waiting| match waiting.answer {
+                Answer::Operator(client, _) => server.has(client),
+                Answer::Nobody | Answer::Handle(_) => true,
+            });
+        }
+    }
+
+    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            match verdict(&waiting.goal) {
+                None => self.waiting.push(waiting),
+                Some(outcome) => {
+                    match &outcome {
+                        Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
+                        Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
+                    }
+                    self.answer(waiting.answer, outcome);
+                }
+            }
+        }
+    }
+}
+
+fn checked(checked: Checked) -> Result<Outcome, Denied> {
+    match checked {
+        Ok(changes) => Ok(Outcome::Checked { changes }),
+        Err(reason) => Err(Denied::NotReloaded(reason)),
+    }
+}
+
+/// What is worth a line to somebody who waits.
+fn is_progress(name: &str) -> bool {
+    let name = name.strip_prefix("agent-").unwrap_or(name);
+    !matches!(
+        name,
+        "fork" | "online" | "listening" | "disconnect" | "worn" | "paused" | "resumed"
+    )
+}
+
+/// How many may wait at a time, with several requests of one client.
+const MOST_WAITING: usize = 64;
