@@ -6,7 +6,7 @@ use std::process;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Asked to stop, and every process left by itself.
+    /// Asked to stop, and every process left by itself, without a failure.
     Clean = 0,
     /// Something in the master itself failed.
     Internal = 1,
@@ -20,8 +20,8 @@ pub enum ExitCode {
     CrashLoop = 5,
     /// A listener could not be bound; nothing was started.
     Bind = 6,
-    /// At stop, a process did not leave in time and had to be made to.
-    ForcedKill = 7,
+    /// At stop, a process failed, or did not leave in time and had to be made to.
+    Unclean = 7,
     /// Too few workers served, or an agent was missing, for longer than it was allowed to.
     Unhealthy = 8,
 }
@@ -37,7 +37,8 @@ impl ExitCode {
             ExitCode::AgentStart,
             ExitCode::CrashLoop,
             ExitCode::Bind,
-            ExitCode::ForcedKill,
+            ExitCode::Unclean,
+            ExitCode::Unhealthy,
         ]
         .into_iter()
         .find(|&code| code as i32 == status)
@@ -47,5 +48,19 @@ impl ExitCode {
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         process::ExitCode::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_known_by_its_status() {
+        for status in 0..=8 {
+            let code = ExitCode::from_status(status).expect("a meaning");
+            assert_eq!(code as i32, status);
+        }
+        assert_eq!(ExitCode::from_status(9), None);
     }
 }

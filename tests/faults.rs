@@ -407,7 +407,13 @@ impl Trial {
             self.cluster.signal(Signal::SIGTERM);
         }
         let ended = self.cluster.wait();
-        assert_eq!(ended.code(), 0, "{}", ended.log);
+        let (_, end) = ended.log.split_once(" stopping ").expect("its end");
+        let code = if end.contains(": signal SIGKILL") {
+            7
+        } else {
+            0
+        };
+        assert_eq!(ended.code(), code, "{}", ended.log);
         let testimonies = Testimony::all(self.evidence.path()).unwrap();
         Finished {
             verdict: Verdict::weigh(&self.accounts, &testimonies, &self.killed),

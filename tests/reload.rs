@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 
 use common::client::{ask_all, get, get_unix};
 use common::load::{Load, Tally};
+use common::processes::pid_in;
 use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, rr_master, test_worker};
 
 /// E16, F19, P01, P10: without a single failed request and without retries.
@@ -265,6 +266,39 @@ fn the_file_is_read_anew() {
     let refused = cluster.await_text("everything stays as it is");
     assert!(refused.contains("workers"), "{refused}");
     assert_eq!(get(address, "/").unwrap().server().generation, 2);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// Whatever the new generation brought with it goes with it: the program of the agents, and a number of
+/// workers that an operator had chosen meanwhile comes back.
+#[test]
+fn a_rollback_brings_back_agents_and_workers_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.toml");
+    let write = |program: &str, workers: u32, mark: &str| {
+        let worker = test_worker();
+        let agent = format!("{} agent {mark}", worker.display());
+        let settings = format!("program = {program:?}\nargs = [\"serve\"]\nworkers = {workers}\n");
+        let agents = format!("listen = [\"127.0.0.1:0\"]\nagent = [{agent:?}]\n");
+        fs::write(&file, settings + &agents).unwrap();
+    };
+    write(test_worker().to_str().unwrap(), 1, "old");
+    let mut cluster = Cluster::start(["-c", file.to_str().unwrap()]);
+    cluster.await_ready();
+    cluster.signal(Signal::SIGTTIN);
+    cluster.await_line("one more", |line| {
+        line.contains("w3 ") && line.contains(" ready ")
+    });
+    write("/bin/false", 3, "new");
+    reload(&mut cluster, "generation 2 given up");
+    cluster.await_text("scale from 3 to 2 workers");
+    let agent = pid_in(&cluster.find_text("agent slot=0"));
+    kill(agent, Signal::SIGKILL).unwrap();
+    let again = cluster.await_line("the agent", |line| {
+        line.contains("agent slot=0") && line.contains(" ready ") && pid_in(line) != agent
+    });
+    let command = fs::read(format!("/proc/{}/cmdline", pid_in(&again))).unwrap();
+    assert!(command.ends_with(b"\0agent\0old\0"), "{command:?}");
     assert_eq!(cluster.stop().code(), 0);
 }
 

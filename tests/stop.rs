@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -156,6 +156,21 @@ fn a_worker_that_ignores_sigterm_is_killed() {
     assert!(took.elapsed() >= Duration::from_millis(1300));
     assert!(took.elapsed() < Duration::from_secs(10), "far too late");
     assert_eq!(processes::of_master(master), []);
+}
+
+/// Nobody made it leave, and yet its client gets no answer: the exit code tells.
+#[test]
+fn a_worker_that_crashes_while_it_drains_is_no_clean_end() {
+    let (mut cluster, address) = Cluster::test_workers(1, &[]);
+    let _held = ask_slowly(&mut cluster, address, 1, "/slow/60000");
+    let worker = processes::of_master(cluster.pid())[0];
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping gracefully");
+    kill(worker, Signal::SIGABRT).unwrap();
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 7, "{}", ended.log);
+    let exited = ended.log.lines().find(|line| line.contains(" exited "));
+    assert!(exited.unwrap().contains("WARN"), "{}", ended.log);
 }
 
 /// A handler that does not come to an end cannot keep the cluster from it.

@@ -269,7 +269,7 @@ Exit codes:
   4  an agent failed to start
   5  gave up on a crash loop: no worker is left to serve
   6  a listener could not be bound; nothing was started
-  7  at stop, a process did not leave in time and had to be made to
+  7  at stop, a process failed, or did not leave in time and had to be made to
   8  unhealthy for longer than --unhealthy-exit allows";
 
 impl Args {

@@ -204,12 +204,14 @@ impl Diff {
             .map(followed)
             .eq(new_agents.iter().cloned());
         if !is_followed {
-            self.note(
-                "agent",
-                Takes::Restart,
-                (old_agents, new_agents),
-                |agents| list(agents.iter().map(command)),
-            );
+            // They are not replaced, but whoever is restarted is what it is to be by then.
+            let takes = match old_agents.len() == new_agents.len() {
+                true => Takes::Generation,
+                false => Takes::Restart,
+            };
+            self.note("agent", takes, (old_agents, new_agents), |agents| {
+                list(agents.iter().map(command))
+            });
         }
     }
 
@@ -561,7 +563,7 @@ mod tests {
             (
                 |c| c.agents[0].env = env("B=1"),
                 "agent: /agent x -> /agent x",
-                RESTART,
+                GENERATION,
             ),
             (
                 |c| c.listeners = vec!["web=127.0.0.1:1,backlog=7".parse().unwrap()],

@@ -172,7 +172,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
             let more = json!({ "reason": short(reason) });
             about("retiring", *who, text, more)
         }
-        Notice::Worn { who, why } => {
+        Notice::Worn { who, why, .. } => {
             let more = json!({ "why": why.to_string() });
             about("worn", *who, text, more)
         }

@@ -1,31 +1,26 @@
-//! The generations: what the workers of each of them run, from the reload that began it until nobody of
-//! it is left; and what agents run, who have none.
+//! The generations: what the workers and the agents of each of them run, from the reload that began it
+//! until nobody of it is left. An agent that is restarted during a rollout is of the generation before.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::Path;
 
 use worker_proto::ids::{Generation, Role, Slot};
 
 use crate::config::Config;
 use crate::config::program::Program;
-use crate::sys::pin::{Pinned, PinnedDirectory};
+use crate::sys::pin::Pinned;
 
 /// What everybody runs who may be started.
 #[derive(Debug)]
-pub(crate) struct Generations {
-    workers: BTreeMap<Generation, Version>,
-    agents: Vec<Version>,
-    /// What agents run when the reload under way was good.
-    next_agents: Option<Vec<Version>>,
-}
+pub(crate) struct Generations(BTreeMap<Generation, Versions>);
 
-/// A program as it was when somebody looked.
+/// A program as it was when somebody looked, and the directory that it runs in.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     pub(crate) program: Program,
     pub(crate) pinned: Pinned,
-    /// Where it is started if nothing else is said: a reload may move the master.
-    pub(crate) directory: Option<PinnedDirectory>,
+    /// The master's own one at that moment, if no other is wanted: a later reload may leave it.
+    pub(crate) directory: Pinned,
 }
 
 /// The programs of a configuration.
@@ -36,15 +31,12 @@ pub(crate) struct Versions {
 }
 
 impl Version {
-    fn of(program: &Program, current: Option<&PinnedDirectory>) -> Self {
-        let pinned = Pinned::new(&program.path);
-        let mut program = program.clone();
-        let directory = current.filter(|_| program.cwd.is_none()).cloned();
-        program.cwd = program.cwd.map(|cwd| fs::canonicalize(&cwd).unwrap_or(cwd));
+    fn of(program: &Program) -> Self {
+        let directory = program.cwd.as_deref().unwrap_or(Path::new("."));
         Version {
-            program,
-            pinned,
-            directory,
+            pinned: Pinned::new(&program.path),
+            directory: Pinned::new(directory),
+            program: program.clone(),
         }
     }
 }
@@ -52,11 +44,9 @@ impl Version {
 impl Versions {
     /// Looks at files, so this may take its time.
     pub(crate) fn of(config: &Config) -> Self {
-        let current = PinnedDirectory::current();
-        let version = |program| Version::of(program, current.as_ref());
         Versions {
-            worker: version(&config.program),
-            agents: config.agents.iter().map(version).collect(),
+            worker: Version::of(&config.program),
+            agents: config.agents.iter().map(Version::of).collect(),
         }
     }
 }
@@ -64,44 +54,36 @@ impl Versions {
 impl Generations {
     /// The generation that a master starts with.
     pub(crate) fn starting_with(versions: Versions) -> Self {
-        Generations {
-            workers: BTreeMap::from([(Generation(1), versions.worker)]),
-            agents: versions.agents,
-            next_agents: None,
-        }
+        Generations(BTreeMap::from([(Generation(1), versions)]))
     }
 
-    /// A reload has begun this generation, for workers.
-    pub(crate) fn begin(&mut self, generation: Generation, versions: Versions) {
-        self.workers.insert(generation, versions.worker);
-        let is_possible = self.agents.len() == versions.agents.len();
-        self.next_agents = is_possible.then_some(versions.agents);
-    }
-
-    /// The reload was good: agents are started in their new version from now on, as many as there
-    /// are.
-    pub(crate) fn complete(&mut self) {
-        if let Some(agents) = self.next_agents.take() {
-            self.agents = agents;
+    /// There are as many agents as in the generation before: they stay what they were if others are
+    /// wanted.
+    pub(crate) fn begin(&mut self, generation: Generation, from: Generation, new: Versions) {
+        let mut new = new;
+        if let Some(old) = self.0.get(&from)
+            && old.agents.len() != new.agents.len()
+        {
+            new.agents.clone_from(&old.agents);
         }
+        self.0.insert(generation, new);
     }
 
     /// What whoever is started there runs. A generation that is over runs what the latest does.
     pub(crate) fn version(&self, role: Role, slot: Slot, generation: Generation) -> &Version {
-        let version = match role {
-            Role::Agent => self.agents.get(slot.0 as usize),
-            Role::Worker => self
-                .workers
-                .get(&generation)
-                .or_else(|| self.workers.values().next_back()),
-        };
-        version.expect("the latest generation is kept, and every agent")
+        let versions = self.0.get(&generation);
+        let versions = versions.or_else(|| self.0.values().next_back());
+        let version = versions.and_then(|versions| match role {
+            Role::Agent => versions.agents.get(slot.0 as usize),
+            Role::Worker => Some(&versions.worker),
+        });
+        version.expect("the latest generation is kept, and each has every agent")
     }
 
     /// Forgets those that nobody can be started in any more, but for the latest.
     pub(crate) fn keep(&mut self, is_needed: impl Fn(Generation) -> bool) {
-        let latest = self.workers.keys().next_back().copied();
-        self.workers
+        let latest = self.0.keys().next_back().copied();
+        self.0
             .retain(|generation, _| Some(*generation) == latest || is_needed(*generation));
     }
 }

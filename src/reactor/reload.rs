@@ -69,9 +69,15 @@ enum State {
     Idle,
     Reading(Receiver<Result<Plan, String>>),
     /// The supervisor has it. What was in force before comes back if the rollout does.
-    Rolling {
-        before: Box<Config>,
-    },
+    Rolling(Box<Before>),
+}
+
+/// What was in force.
+#[derive(Debug)]
+struct Before {
+    config: Config,
+    /// Also if that was not what the configuration said.
+    workers: u32,
 }
 
 /// What was read.
@@ -208,17 +214,20 @@ impl Reactor {
     }
 
     fn roll_out(&mut self, now: Instant, Plan { config, versions }: Plan) {
-        let before = self.config.clone();
-        let rollout = config.rollout;
-        if let Err(refused) = self.adopt(now, config) {
+        let before = Before {
+            config: self.config.clone(),
+            workers: self.supervisor.wanted(),
+        };
+        let (rollout, workers) = (config.rollout, config.workers);
+        if let Err(refused) = self.adopt(now, config, workers) {
             self.adopt_again(now, before);
             return self.refuse_reload(now, refused.to_string());
         }
+        let from = self.supervisor.generation();
         match self.supervisor.reload(now, rollout) {
             Ok(generation) => {
-                self.generations.begin(generation, versions);
-                let before = Box::new(before);
-                self.reloads.state = State::Rolling { before };
+                self.generations.begin(generation, from, versions);
+                self.reloads.state = State::Rolling(Box::new(before));
             }
             Err(refused) => {
                 self.adopt_again(now, before);
@@ -254,13 +263,10 @@ impl Reactor {
             return;
         };
         let state = std::mem::replace(&mut self.reloads.state, State::Idle);
-        if let (State::Rolling { before }, ReloadOutcome::RolledBack { .. }) = (state, &outcome)
+        if let (State::Rolling(before), ReloadOutcome::RolledBack { .. }) = (state, &outcome)
             && !self.is_ending()
         {
             self.adopt_again(now, *before);
-        }
-        if let ReloadOutcome::Done { .. } = outcome {
-            self.generations.complete();
         }
         self.reloads.answer(&outcome);
         self.forget_generations();
@@ -292,8 +298,9 @@ impl Reactor {
         self.begin_reload(now);
     }
 
-    /// From now on this configuration is in force, but for what only a restart can change.
-    fn adopt(&mut self, now: Instant, mut config: Config) -> Result<(), Refused> {
+    /// From now on this configuration is in force, but for what only a restart can change; if it
+    /// changes how many workers there are, there are so many.
+    fn adopt(&mut self, now: Instant, mut config: Config, workers: u32) -> Result<(), Refused> {
         let old = &self.config;
         for change in diff(old, &config) {
             match change.takes {
@@ -321,7 +328,7 @@ impl Reactor {
             config.agents.clone_from(&old.agents);
         }
         // Who was scaled by hand stays so, unless the configuration wants another number now.
-        let workers = (config.workers != old.workers).then_some(config.workers);
+        let workers = (config.workers != old.workers).then_some(workers);
         self.config = config;
         self.loads.limit(self.config.connection_limits);
         self.acceptor.adopt(Rules::of(&self.config));
@@ -334,8 +341,8 @@ impl Reactor {
     }
 
     /// As it was before: nothing of it can be refused.
-    fn adopt_again(&mut self, now: Instant, before: Config) {
-        if let Err(refused) = self.adopt(now, before) {
+    fn adopt_again(&mut self, now: Instant, Before { config, workers }: Before) {
+        if let Err(refused) = self.adopt(now, config, workers) {
             log::error!("reload: {refused}: not everything is as it was");
         }
     }

@@ -257,7 +257,6 @@ mod tests {
                 name: program.to_owned(),
                 program: Pinned::loosely(program.to_owned()),
                 args: Vec::new(),
-                cwd: None,
                 directory: None,
                 env: Vec::new(),
                 private: Vec::new(),

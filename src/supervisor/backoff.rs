@@ -15,9 +15,20 @@ impl Backoff {
     /// The incumbent failed after it had served that long: how long does its successor wait?
     pub(super) fn fail(&mut self, plan: &BackoffPlan, served: Duration) -> Duration {
         let in_a_row = self.latest.filter(|_| served < plan.healthy_after);
-        let delay = in_a_row.map_or(plan.first, half_more).min(plan.max);
+        let delay = in_a_row.map_or(plan.first, half_more);
+        let delay = delay.max(plan.first).min(plan.max);
         self.latest = Some(delay);
         delay
+    }
+
+    /// The same before a worker is replaced that wears out: that is in order, unless it served no
+    /// longer than one that fails, and is not the first.
+    pub(super) fn wear_out(&mut self, plan: &BackoffPlan, served: Duration) -> Duration {
+        if self.latest.is_some() && served < plan.healthy_after {
+            return self.fail(plan, served);
+        }
+        self.latest = Some(Duration::ZERO);
+        Duration::ZERO
     }
 }
 
@@ -62,6 +73,18 @@ mod tests {
             let delay = backoff.fail(&PLAN, Duration::from_millis(served));
             assert_eq!(delay.as_millis(), expected, "after {served} ms");
         }
+    }
+
+    #[test]
+    fn who_wears_out_early_waits_unless_it_is_the_first() {
+        let mut backoff = Backoff::default();
+        for (served, expected) in [(0, 0), (0, 100), (9_999, 150), (10_000, 0), (0, 100)] {
+            let delay = backoff.wear_out(&PLAN, Duration::from_millis(served));
+            assert_eq!(delay.as_millis(), expected, "after {served} ms");
+        }
+        let mut backoff = Backoff::default();
+        backoff.wear_out(&PLAN, Duration::ZERO);
+        assert_eq!(backoff.fail(&PLAN, Duration::ZERO), PLAN.first);
     }
 
     #[test]

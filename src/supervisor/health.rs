@@ -34,15 +34,16 @@ impl Supervisor {
         self.ailing.filter(|_| !self.verdict.is_failure())
     }
 
-    /// Every agent that somebody wants, and as many workers as there have to be at least.
+    /// Every agent that somebody wants and that is not done, and as many workers as there have to be
+    /// at least.
     fn is_healthy(&self) -> bool {
-        let drained = Occupancy::Parked {
-            why: Parked::Drained,
+        let is_missing = |seat: &Seat| match seat.occupancy {
+            Occupancy::Parked { why } => !matches!(why, Parked::Drained | Parked::Done),
+            Occupancy::Taken { by } => !self.is_serving(by),
+            Occupancy::Fresh | Occupancy::Vacant { .. } => true,
         };
         let mut agents = self.seats.iter().filter(|seat| seat.role == Role::Agent);
-        agents.all(|seat| {
-            seat.occupancy == drained || seat.incumbent().is_some_and(|by| self.is_serving(by))
-        }) && self.serving(Role::Worker) >= self.least() as usize
+        !agents.any(is_missing) && self.serving(Role::Worker) >= self.least() as usize
     }
 
     /// How many workers have to serve.

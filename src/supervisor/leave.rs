@@ -85,7 +85,7 @@ impl Supervisor {
                     let why = Why::Overstayed;
                     self.notify(Notice::Terminating { who, why });
                     if self.stage.stopping() == Some(Stop::Graceful) {
-                        self.verdict.force();
+                        self.verdict.spoil();
                     }
                 }
                 Step::Terminated { .. } => self.kill(who, departure, Signal::Terminate),
@@ -111,7 +111,7 @@ impl Supervisor {
             despite,
         });
         if self.stage.stopping().is_some() {
-            self.verdict.force();
+            self.verdict.spoil();
         }
     }
 

@@ -356,7 +356,12 @@ impl Supervisor {
             return;
         };
         let (who, uptime) = (process.who(), process.uptime(now));
-        let expected = process.was_told_to_leave();
+        // What a signal has made of it is no choice of its own.
+        let is_failure = !process.is_pressed() && !self.is_success(status);
+        let expected = process.was_told_to_leave() && !is_failure;
+        if is_failure && self.stage.stopping().is_some() {
+            self.verdict.spoil();
+        }
         let next = self.vacate(now, worker, &Failure::Exited(status));
         let next = self.heed_exit_code(worker, status).or(next);
         self.explain_rollback(who, status);
@@ -457,6 +462,13 @@ impl Supervisor {
 
 /// Small tools.
 impl Supervisor {
+    fn is_success(&self, status: ExitStatus) -> bool {
+        match status {
+            ExitStatus::Code(code) => code == 0 || self.plan.stop_exit_codes.contains(&code),
+            ExitStatus::Signal { .. } => false,
+        }
+    }
+
     /// The process, if there is one and its phase is right.
     fn in_phase(&mut self, worker: WorkerId, is_right: fn(Phase) -> bool) -> Option<&mut Process> {
         self.processes

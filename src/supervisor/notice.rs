@@ -93,6 +93,8 @@ pub enum Notice {
         who: Who,
         /// Why.
         why: Wear,
+        /// How long it stays at least, since it is not the first to wear out so early.
+        delay: Duration,
     },
     /// Its successor has taken its slot, and it has to leave.
     Replaced {
@@ -188,7 +190,7 @@ pub enum Notice {
         status: ExitStatus,
         /// How long it existed.
         uptime: Duration,
-        /// Whether it was told to leave.
+        /// Whether it was told to leave, and did so without a failure.
         expected: bool,
         /// What becomes of its slot; `None` if that was told before or is plain.
         next: Option<Next>,
@@ -402,7 +404,12 @@ impl fmt::Display for Notice {
             }
             Notice::Goodbye { who, next } => write!(f, "{who} leaves unasked, {next}"),
             Notice::Retiring { who, reason, next } => write!(f, "{who} retires: {reason}, {next}"),
-            Notice::Worn { who, why } => write!(f, "{who} is to be replaced: {why}"),
+            Notice::Worn { who, why, delay } if delay.is_zero() => {
+                write!(f, "{who} is to be replaced: {why}")
+            }
+            Notice::Worn { who, why, delay } => {
+                write!(f, "{who} is to be replaced in {}: {why}", Span(*delay))
+            }
             Notice::Replaced { who, by } => write!(f, "{who} replaced by {by}"),
             Notice::Scaled { from, to } => {
                 write!(f, "scale from {from} to {}", Count(*to, Role::Worker))

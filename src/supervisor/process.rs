@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::notice::Who;
-use super::phase::{Departure, Phase, Post};
+use super::phase::{Departure, Phase, Post, Step};
 use super::pulse::Pulse;
 use super::wear::Wear;
 
@@ -21,8 +21,8 @@ pub(super) struct Process {
     pub(super) born: Instant,
     pub(super) channel: Channel,
     pub(super) pulse: Pulse,
-    /// Why it is to be replaced, whatever keeps its turn from coming.
-    pub(super) worn: Option<Wear>,
+    /// Why it is to be replaced, and from when on, whatever keeps its turn from coming.
+    pub(super) worn: Option<(Wear, Instant)>,
     pub(super) phase: Phase,
     /// Since when it is in that phase.
     pub(super) since: Instant,
@@ -93,6 +93,14 @@ impl Process {
     pub(super) fn was_told_to_leave(&self) -> bool {
         match self.phase {
             Phase::Leaving { departure, .. } => departure == Departure::Ordered,
+            Phase::Spawning { .. } | Phase::Starting { .. } | Phase::Serving { .. } => false,
+        }
+    }
+
+    /// Whether it got a signal to leave, so that how it ends is not up to it.
+    pub(super) fn is_pressed(&self) -> bool {
+        match self.phase {
+            Phase::Leaving { step, .. } => !matches!(step, Step::Free { .. }),
             Phase::Spawning { .. } | Phase::Starting { .. } | Phase::Serving { .. } => false,
         }
     }

@@ -111,18 +111,28 @@ impl Supervisor {
         self.end_rollout(now);
     }
 
-    /// A worker that could go on is to be replaced, if nobody does that already.
+    /// A worker that could go on is to be replaced, if nobody does that already. Agents never
+    /// wear out.
     pub(super) fn worn(&mut self, now: Instant, worker: WorkerId, why: Wear) {
         let mut seats = self.seats.iter();
         let index = seats.position(|seat| seat.incumbent() == Some(worker));
         if let Some(index) = index
             && let Some(process) = self.processes.get_mut(&worker)
+            && process.role == Role::Worker
             && process.is_serving()
             && process.worn.is_none()
         {
-            process.worn = Some(why);
+            let served = process.served(now);
+            let delay = match &self.plan.restart {
+                // Limits that are too low are no reason to do nothing else but replace.
+                Restart::Always { backoff, .. } if why != Wear::Asked => {
+                    self.seats[index].backoff.wear_out(backoff, served)
+                }
+                Restart::Always { .. } | Restart::Never => Duration::ZERO,
+            };
+            process.worn = Some((why, after(now, delay)));
             let who = process.who();
-            self.notify(Notice::Worn { who, why });
+            self.notify(Notice::Worn { who, why, delay });
             self.go_on(now, index);
         }
     }
@@ -231,11 +241,11 @@ impl Supervisor {
         let seat = &self.seats[index];
         let incumbent = seat.incumbent().and_then(|by| self.processes.get(&by));
         if seat.renewal == Renewal::None
-            && let Some(why) = incumbent
+            && let Some((why, from)) = incumbent
                 .filter(|it| it.is_serving())
                 .and_then(|it| it.worn)
         {
-            self.seats[index].renewal = Renewal::Due { why, from: now };
+            self.seats[index].renewal = Renewal::Due { why, from };
         }
     }
 

@@ -30,7 +30,10 @@ impl Supervisor {
         let seat = &mut self.seats[index];
         let (occupancy, next) = match &self.plan.restart {
             _ if self.stage != Stage::Serving => (parked(Parked::Ending), Next::NotReplaced),
-            Restart::Never => (parked(Parked::GaveUp), Next::Parked),
+            Restart::Never => {
+                let after = worker;
+                (parked(Parked::NotRestarted { after }), Next::Parked)
+            }
             Restart::Always { backoff, .. } => {
                 let delay = match failure {
                     // It serves what it has while its replacement starts.
@@ -69,9 +72,18 @@ impl Supervisor {
             EX_CONFIG => Parked::Hopeless,
             _ => return None,
         };
-        let seat = self.seats.iter_mut().find(
-            |seat| matches!(seat.occupancy, Occupancy::Vacant { after, .. } if after == worker),
-        )?;
+        let generation = self.processes.get(&worker)?.generation;
+        let seat = self.seats.iter_mut().find(|seat| match seat.occupancy {
+            Occupancy::Vacant { after, .. }
+            | Occupancy::Parked {
+                why: Parked::NotRestarted { after },
+            } => after == worker,
+            Occupancy::Fresh | Occupancy::Taken { .. } | Occupancy::Parked { .. } => false,
+        })?;
+        // It speaks for its own generation, and the rollout went back to another.
+        if seat.role == Role::Worker && seat.generation != generation {
+            return None;
+        }
         seat.occupancy = parked(why);
         Some(Next::Parked)
     }

@@ -38,8 +38,10 @@ pub(super) enum Occupancy {
 /// Why a seat is not filled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parked {
-    /// The restart limit was reached, or nobody is ever restarted.
+    /// The restart limit was reached.
     GaveUp,
+    /// Nobody is ever restarted.
+    NotRestarted { after: WorkerId },
     /// Its incumbent said with its exit code that it is done.
     Done,
     /// Its incumbent said with its exit code that starting it again is of no use.

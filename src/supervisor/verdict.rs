@@ -7,14 +7,14 @@ use crate::exit_code::ExitCode;
 #[derive(Debug)]
 pub(super) struct Verdict {
     cause: StopCause,
-    force: Force,
+    leaving: Leaving,
 }
 
-/// Whether a process had to be forced to leave although it was given time.
+/// How the processes left when they were given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Force {
-    Unneeded,
-    Needed,
+enum Leaving {
+    Clean,
+    Unclean,
 }
 
 impl Verdict {
@@ -22,7 +22,7 @@ impl Verdict {
     pub(super) fn clean() -> Verdict {
         Verdict {
             cause: StopCause::Asked,
-            force: Force::Unneeded,
+            leaving: Leaving::Clean,
         }
     }
 
@@ -33,9 +33,9 @@ impl Verdict {
         }
     }
 
-    /// A process did not leave in the time that it had.
-    pub(super) fn force(&mut self) {
-        self.force = Force::Needed;
+    /// A process failed, or did not leave in the time that it had.
+    pub(super) fn spoil(&mut self) {
+        self.leaving = Leaving::Unclean;
     }
 
     pub(super) fn cause(&self) -> StopCause {
@@ -47,13 +47,13 @@ impl Verdict {
     }
 
     pub(super) fn code(&self) -> ExitCode {
-        match (self.cause, self.force) {
+        match (self.cause, self.leaving) {
             (StopCause::AgentStart, _) => ExitCode::AgentStart,
             (StopCause::WorkerStart, _) => ExitCode::WorkerStart,
             (StopCause::CrashLoop, _) => ExitCode::CrashLoop,
             (StopCause::Unhealthy, _) => ExitCode::Unhealthy,
-            (StopCause::Asked | StopCause::Done, Force::Needed) => ExitCode::ForcedKill,
-            (StopCause::Asked | StopCause::Done, Force::Unneeded) => ExitCode::Clean,
+            (StopCause::Asked | StopCause::Done, Leaving::Unclean) => ExitCode::Unclean,
+            (StopCause::Asked | StopCause::Done, Leaving::Clean) => ExitCode::Clean,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A pinned program: the file that a path names at one moment, so that whoever is started later runs
-//! the same, even if another file has the name by then; and in the same directory.
+//! the same, even if another file has the name by then. And a directory, so that it runs in the same.
 //!
 //! Symbolic links are resolved when it is pinned. A file that was replaced (renamed over, or unlinked)
-//! is run through its descriptor. A script cannot be: its interpreter opens the path again.
+//! is reached through its descriptor. A script cannot be: its interpreter opens the path again.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::Read;
@@ -11,9 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::fchdir;
-
-/// A program as it was found.
+/// A program or a directory as it was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Pinned {
     path: PathBuf,
@@ -22,7 +20,7 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// Finds out what the path names now. What cannot be pinned is run by its path.
+    /// Finds out what the path names now. What cannot be pinned is reached by its path.
     pub(crate) fn new(path: &Path) -> Self {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let file = if is_script(&path) {
@@ -39,8 +37,8 @@ impl Pinned {
         Pinned { path, file: None }
     }
 
-    /// What to give to `execve(2)`: the path, unless another file has it by now.
-    pub(crate) fn to_run(&self) -> PathBuf {
+    /// What to give to `execve(2)` or `chdir(2)`: the path, unless something else has it by now.
+    pub(crate) fn to_reach(&self) -> PathBuf {
         match &self.file {
             Some(file) if !self.is_there(file) => {
                 PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -55,22 +53,6 @@ impl Pinned {
             (Ok(there), Ok(pinned)) => id(there) == id(pinned),
             _ => false,
         }
-    }
-}
-
-/// A directory as it was found, whatever becomes of its name.
-#[derive(Clone, Debug)]
-pub(crate) struct PinnedDirectory(Arc<File>);
-
-impl PinnedDirectory {
-    /// The one that this process is in now; `None` if it could not be entered again.
-    pub(crate) fn current() -> Option<Self> {
-        open(Path::new(".")).map(Arc::new).map(PinnedDirectory)
-    }
-
-    /// Makes it the current directory. Async-signal-safe: one system call.
-    pub(crate) fn enter(&self) -> nix::Result<()> {
-        fchdir(&self.0)
     }
 }
 
@@ -96,7 +78,10 @@ mod tests {
     use super::*;
 
     fn says(program: &Pinned) -> String {
-        let output = Command::new(program.to_run()).arg("here").output().unwrap();
+        let output = Command::new(program.to_reach())
+            .arg("here")
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -106,13 +91,35 @@ mod tests {
         let path = dir.path().join("program");
         fs::copy("/bin/echo", &path).unwrap();
         let pinned = Pinned::new(&path);
-        assert_eq!(pinned.to_run(), path.canonicalize().unwrap());
+        assert_eq!(pinned.to_reach(), path.canonicalize().unwrap());
         let other = dir.path().join("other");
         fs::copy("/bin/true", &other).unwrap();
         fs::rename(&other, &path).unwrap();
         assert_eq!(says(&pinned), "here\n");
         fs::remove_file(&path).unwrap();
         assert_eq!(says(&pinned), "here\n");
+    }
+
+    #[test]
+    fn a_directory_that_was_renamed_or_removed_is_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("release"), dir.path().join("old"));
+        fs::create_dir(&path).unwrap();
+        let pinned = Pinned::new(&path);
+        let path = path.canonicalize().unwrap();
+        let is_run_in = |path: &Path| {
+            let mut command = Command::new("/bin/readlink");
+            command.arg("/proc/self/cwd");
+            let output = command.current_dir(pinned.to_reach()).output().unwrap();
+            let directory = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(Path::new(directory.trim_end()), path);
+        };
+        is_run_in(&path);
+        fs::rename(&path, &moved).unwrap();
+        fs::create_dir(&path).unwrap();
+        is_run_in(&moved.canonicalize().unwrap());
+        fs::remove_dir(&moved).unwrap();
+        assert!(pinned.to_reach().starts_with("/proc"));
     }
 
     #[test]
@@ -134,7 +141,7 @@ mod tests {
         let pinned = Pinned::new(&path);
         fs::remove_file(&path).unwrap();
         assert_eq!(
-            pinned.to_run(),
+            pinned.to_reach(),
             dir.path().canonicalize().unwrap().join("script")
         );
     }

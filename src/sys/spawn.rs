@@ -22,7 +22,7 @@ use super::cgroup::Cell;
 use super::credentials::Credentials;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
-use super::pin::{Pinned, PinnedDirectory};
+use super::pin::Pinned;
 use super::preparation::{Preparation, Step, StepError};
 use super::{cpu, pipe};
 use crate::config::surroundings::{Environment, Privileges, Stream, Surroundings};
@@ -35,9 +35,8 @@ pub(crate) struct Launch {
     /// What the program is called, as its first argument.
     pub(crate) name: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) cwd: Option<PathBuf>,
-    /// Where it is started without a `cwd`; `None`: wherever the master is by then.
-    pub(crate) directory: Option<PinnedDirectory>,
+    /// Where it runs; where the master does, if nothing else is said.
+    pub(crate) directory: Option<Pinned>,
     /// Added to the master's own environment.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Left out of the master's own environment.
@@ -147,7 +146,7 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.program.to_run());
+        let mut command = Command::new(self.program.to_reach());
         match &self.surroundings.title {
             Some(title) => command.arg0(title),
             None => command.arg0(&self.name),
@@ -156,8 +155,8 @@ impl Launch {
             .args(&self.args)
             .stdin(Stdio::null())
             .process_group(0);
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(cwd);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory.to_reach());
         }
         match self.surroundings.environment {
             Environment::Inherited => {
@@ -184,7 +183,6 @@ impl Launch {
         let affinity = surroundings.affinity.as_ref();
         let limits = surroundings.limits.iter();
         Ok(Preparation {
-            directory: self.directory.clone(),
             nofile: self.nofile,
             limits: limits
                 .map(|limit| (limit.resource, limit.soft, limit.hard))

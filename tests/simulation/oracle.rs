@@ -74,6 +74,8 @@ struct Worker {
     is_in_rotation: bool,
     /// It has to be replaced, and from when on.
     worn: Option<(Wear, Instant)>,
+    /// It has ended, by itself and not well.
+    is_failure: bool,
     /// A rollout came between, so its turn may come before that.
     is_disturbed: bool,
     /// Somebody wanted it replaced, and no successor has failed since.
@@ -144,6 +146,10 @@ struct Seat {
     spawns: u32,
     /// Failures in a row.
     row: u32,
+    /// Somebody wore out in it.
+    has_worn: bool,
+    /// Who was the last in it, if nobody is ever restarted.
+    last: Option<WorkerId>,
     due: Option<Instant>,
     /// Whose place that restart would take.
     after: Option<WorkerId>,
@@ -285,6 +291,7 @@ impl Oracle {
                 }
             }
             Event::Exited { worker, status } => {
+                self.ends(*worker, *status);
                 self.loses_seat(now, *worker, Loss::Failure);
                 self.heeds_exit_code(*worker, *status);
                 let worker = self.worker(*worker);
@@ -295,6 +302,19 @@ impl Oracle {
             Event::ListenersClosed => self.listeners_closed(now),
             Event::Stop(how) => self.asked_to_stop(now, *how),
         }
+    }
+
+    /// Whoever is left alone ends well, or the end is not a clean one.
+    fn ends(&mut self, id: WorkerId, status: ExitStatus) {
+        let is_failure = match status {
+            ExitStatus::Code(code) => code != 0 && !self.plan.stop_exit_codes.contains(&code),
+            ExitStatus::Signal { .. } => true,
+        };
+        let is_ending = matches!(self.era, Era::Ending { .. });
+        let worker = self.worker(id);
+        worker.is_failure = is_failure && worker.signals.is_empty();
+        let is_failure = worker.is_failure;
+        self.is_forced |= is_ending && is_failure;
     }
 
     fn is_called(&mut self, now: Instant) {
@@ -491,6 +511,7 @@ impl Oracle {
             born_at: None,
             is_in_rotation: false,
             worn: None,
+            is_failure: false,
             is_disturbed: false,
             is_asked_for: false,
             is_replaced: false,
@@ -590,7 +611,8 @@ impl Oracle {
     fn is_healthy(&self) -> bool {
         let agents = (0..self.plan.agents).all(|slot| {
             let seat = &self.seats[&(Role::Agent, Slot(slot))];
-            seat.parked == Some(Parked::Drained) || self.serves(Role::Agent, slot)
+            let is_over = matches!(seat.parked, Some(Parked::Drained | Parked::Done));
+            is_over || self.serves(Role::Agent, slot)
         });
         let least = self.plan.min_workers.min(self.plan.workers);
         agents && self.serving(Role::Worker) >= least as usize
@@ -756,6 +778,7 @@ impl Oracle {
                     next.is_none() || !expected,
                     "an expected exit needs no explanation"
                 );
+                assert!(!worker.is_failure || !expected, "it failed");
             }
             Notice::Parked { role, slot } => self.is_parked(now, *role, *slot),
             Notice::RestartLimitReached { role, .. } => {
@@ -767,7 +790,7 @@ impl Oracle {
             | Notice::ReadyTimeout { who, next, .. } => self.told_next(now, *who, Some(*next)),
             Notice::Stopping { cause, .. } => self.stopping(now, *cause),
             Notice::Unhealthy { .. } => assert!(!self.is_healthy(), "it is well"),
-            Notice::Worn { who, why } => self.is_worn(now, who.worker, *why),
+            Notice::Worn { who, why, delay } => self.is_worn(now, who.worker, *why, *delay),
             Notice::Replaced { who, by } => self.is_replaced(now, *who, *by),
             Notice::Scaled { .. } | Notice::Reopened { .. } => {}
             Notice::ReloadStarted {
@@ -831,7 +854,7 @@ impl Oracle {
             StopCause::WorkerStart => ExitCode::WorkerStart,
             StopCause::CrashLoop => ExitCode::CrashLoop,
             StopCause::Unhealthy => ExitCode::Unhealthy,
-            StopCause::Asked | StopCause::Done if self.is_forced => ExitCode::ForcedKill,
+            StopCause::Asked | StopCause::Done if self.is_forced => ExitCode::Unclean,
             StopCause::Asked | StopCause::Done => ExitCode::Clean,
         };
         assert_eq!(code, expected);

@@ -79,7 +79,7 @@ impl Tally {
             ExitCode::WorkerStart,
             ExitCode::AgentStart,
             ExitCode::CrashLoop,
-            ExitCode::ForcedKill,
+            ExitCode::Unclean,
             ExitCode::Unhealthy,
         ];
         for code in codes {

@@ -165,7 +165,7 @@ fn who_hangs_while_the_cluster_stops_is_aborted_and_not_replaced() {
     s.advance(secs(1)).expect([abort(1)]);
     s.advance(secs(5)).expect([kill(1)]);
     s.exits(1, killed(SIGKILL)).exits(2, code(0));
-    s.expect([forget(1), forget(2), finish(crate::ExitCode::ForcedKill)]);
+    s.expect([forget(1), forget(2), finish(crate::ExitCode::Unclean)]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn who_is_aborted_is_not_asked_to_leave_as_well() {
         s.advance(millis(4_999)).expect_nothing();
         s.advance(millis(1)).expect([kill(1)]);
         s.exits(1, killed(SIGKILL));
-        s.expect([forget(1), finish(crate::ExitCode::ForcedKill)]);
+        s.expect([forget(1), finish(crate::ExitCode::Unclean)]);
     }
 }
 

@@ -81,3 +81,17 @@ fn a_new_plan_without_that_rule_ends_the_patience() {
     assert_eq!(s.alarm(), None);
     s.advance(secs(3_600)).expect_nothing();
 }
+
+/// It has done what it was there for; one that is of no use has not.
+#[test]
+fn an_agent_that_is_done_is_not_missed() {
+    for (status, is_missed) in [(code(3), false), (code(78), true)] {
+        let mut s = Script::serving(Plan {
+            stop_exit_codes: vec![3],
+            restart: always(60, OnCrashLoop::Hold),
+            ..delicate()
+        });
+        s.exits(1, status).expect([forget(1)]);
+        assert_eq!(s.alarm().is_some(), is_missed, "{status}");
+    }
+}

@@ -229,6 +229,35 @@ fn who_is_too_old_when_its_turn_comes_is_noticed_at_once() {
     assert_eq!(s.alarm(), Some(secs(120)));
 }
 
+/// A limit that everybody exceeds at once is no reason to do nothing else but replace workers.
+#[test]
+fn who_wears_out_as_early_as_the_one_before_stays_for_a_while() {
+    let mut s = Script::with_workers(1);
+    s.wears_out(1).spawned(2).ready(2).exits(1, code(0));
+    for (id, wait) in [(2, 1_000), (3, 1_500), (4, 2_250), (5, 3_375), (6, 4_000)] {
+        s.wears_out(id);
+        assert_eq!(s.alarm(), Some(millis(wait)));
+        s.advance(millis(wait)).spawned(id + 1).ready(id + 1);
+        s.exits(id, code(0));
+    }
+    let first_delay =
+        "w2 slot=0 gen=1 pid=102 is to be replaced in 1 s: has received 1000 connections";
+    assert!(s.notices().any(|notice| notice.to_string() == first_delay));
+    // One that serves as long as one should ends the row.
+    let mut s = s.forget_the_past();
+    s.advance(secs(20)).wears_out(7).expect([spawn(8, 0)]);
+}
+
+#[test]
+fn an_operator_does_not_wait_for_a_worker_that_is_young() {
+    let mut s = Script::with_workers(1);
+    for id in 1..=3 {
+        s.restart_slot(Role::Worker, 0).expect([spawn(id + 1, 0)]);
+        s.spawned(id + 1).ready(id + 1).exits(id, code(0));
+        s = s.forget_the_past();
+    }
+}
+
 /// There is nothing to lose, and no reason to try as fast as possible.
 #[test]
 fn without_restarts_a_successor_that_fails_is_tried_again_a_minute_later() {

@@ -264,13 +264,16 @@ fn an_exit_code_may_say_that_the_slot_is_to_stay_empty() {
 /// That is no failure.
 #[test]
 fn when_everybody_is_done_the_cluster_ends_well() {
-    let mut s = Script::serving(Plan {
-        stop_exit_codes: vec![0],
-        ..plan(1, 1)
-    });
-    s.exits(2, code(0));
-    s.expect([leave(2), forget(2), AbandonListeners, drain(1, secs(30))]);
-    s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
+    for restart in [always(60, OnCrashLoop::Hold), Restart::Never] {
+        let mut s = Script::serving(Plan {
+            stop_exit_codes: vec![0],
+            restart,
+            ..plan(1, 1)
+        });
+        s.closes_its_channel(2).exits(2, code(0));
+        s.expect([leave(2), forget(2), AbandonListeners, drain(1, secs(30))]);
+        s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
+    }
 }
 
 /// Workers that die one after the other do not keep an agent from coming back.

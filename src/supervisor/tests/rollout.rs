@@ -96,6 +96,27 @@ fn one_that_fails_later_takes_everybody_back() {
     s.expect([leave(6), forget(6), spawn(7, 0)]);
 }
 
+/// What it said does not hold for the generation before.
+#[test]
+fn an_exit_code_of_a_generation_that_is_given_up_empties_no_slot() {
+    let mut s = Script::with_workers(2);
+    s.reload(AT_ONCE).spawned(3).ready(3).exits(1, code(0));
+    s.expect([
+        spawn_of(2, 3, 0),
+        enter(3),
+        announce(3),
+        leave(1),
+        drain(1, secs(30)),
+        forget(1),
+        spawn_of(2, 4, 1),
+    ]);
+    s.exits(3, code(78))
+        .spawned(4)
+        .expect([leave(3), forget(3), terminate(4)]);
+    s.exits(4, killed(SIGTERM)).advance(secs(1));
+    s.expect([forget(4), spawn(5, 0)]);
+}
+
 /// It is of the generation that its slot belongs to.
 #[test]
 fn a_crash_during_a_reload_brings_back_what_was_there() {

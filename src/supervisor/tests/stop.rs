@@ -1,7 +1,9 @@
 //! The end: graceful, fast, and everything in between.
 
+use log::Level;
+
 use super::script::*;
-use crate::ExitCode::{Clean, ForcedKill};
+use crate::ExitCode::{Clean, Unclean};
 use crate::supervisor::*;
 
 /// N25, N77: listeners, workers, agents, each with the time that is left.
@@ -34,7 +36,7 @@ fn who_does_not_leave_in_time_is_forced() {
     s.advance(secs(30)).expect([terminate(1)]);
     s.advance(secs(5)).expect([kill(1)]);
     s.exits(1, killed(SIGKILL))
-        .expect([forget(1), finish(ForcedKill)]);
+        .expect([forget(1), finish(Unclean)]);
 }
 
 /// SIGTERM at the deadline is force, even if it helps.
@@ -43,7 +45,57 @@ fn a_stop_that_needs_sigterm_is_not_clean() {
     let mut s = Script::with_workers(1);
     s.stop(Stop::Graceful).listeners_closed().advance(secs(30));
     s.expect([CloseListeners, leave(1), drain(1, secs(30)), terminate(1)]);
-    s.exits(1, code(0)).expect([forget(1), finish(ForcedKill)]);
+    s.exits(1, code(0)).expect([forget(1), finish(Unclean)]);
+}
+
+/// It was free to finish, and did not.
+#[test]
+fn a_stop_in_which_a_process_fails_is_not_clean() {
+    for status in [code(1), killed(SIGSEGV), killed(SIGTERM)] {
+        let mut s = Script::with_workers(1);
+        s.stop(Stop::Graceful).listeners_closed().exits(1, status);
+        s.expect([
+            CloseListeners,
+            leave(1),
+            drain(1, secs(30)),
+            forget(1),
+            finish(Unclean),
+        ]);
+        let last_words = s.notices().last().expect("its exit");
+        assert_eq!(last_words.level(), Level::Warn, "{last_words}");
+    }
+}
+
+#[test]
+fn who_fails_before_it_is_told_to_leave_spoils_the_stop_as_well() {
+    let mut s = Script::with_workers(2);
+    s.stop(Stop::Graceful).exits(1, code(1)).listeners_closed();
+    s.exits(2, code(0));
+    s.expect([
+        CloseListeners,
+        leave(1),
+        forget(1),
+        leave(2),
+        drain(2, secs(30)),
+        forget(2),
+        finish(Unclean),
+    ]);
+}
+
+#[test]
+fn an_exit_code_that_says_done_is_no_failure() {
+    let mut s = Script::serving(Plan {
+        stop_exit_codes: vec![3],
+        ..plan(0, 1)
+    });
+    s.stop(Stop::Graceful).listeners_closed().exits(1, code(3));
+    s.expect([
+        CloseListeners,
+        leave(1),
+        drain(1, secs(30)),
+        forget(1),
+        finish(Clean),
+    ]);
 }
 
 /// A backlog that cannot be emptied does not keep the cluster.
@@ -55,7 +107,7 @@ fn listeners_that_do_not_close_in_time_are_abandoned() {
     s.expect([AbandonListeners, leave(1), drain(1, secs(0)), terminate(1)]);
     s.listeners_closed().expect_nothing();
     s.exits(1, killed(SIGTERM))
-        .expect([forget(1), finish(ForcedKill)]);
+        .expect([forget(1), finish(Unclean)]);
 }
 
 /// N19: it has nothing to finish, so SIGTERM is no force.
@@ -83,7 +135,7 @@ fn who_is_not_ready_and_ignores_sigterm_is_forced() {
     s.expect([spawn(1, 0), CloseListeners, terminate(1)]);
     s.advance(secs(5)).expect([kill(1)]);
     s.exits(1, killed(SIGKILL))
-        .expect([forget(1), finish(ForcedKill)]);
+        .expect([forget(1), finish(Unclean)]);
 }
 
 #[test]
@@ -115,7 +167,7 @@ fn nobody_is_replaced_during_the_stop() {
     s.expect([CloseListeners, leave(3), forget(3), forget(1)]);
     s.advance(secs(2)).expect_nothing();
     s.listeners_closed().expect([leave(4), drain(4, secs(28))]);
-    s.exits(4, code(0)).expect([forget(4), finish(Clean)]);
+    s.exits(4, code(0)).expect([forget(4), finish(Unclean)]);
 }
 
 /// Nobody will ever serve what waits there, so waiting for it would only delay the end.
@@ -126,7 +178,7 @@ fn a_backlog_without_workers_is_abandoned() {
     s.expect([leave(1), CloseListeners]);
     s.exits(2, code(1));
     s.expect([leave(2), forget(2), AbandonListeners]);
-    s.exits(1, code(0)).expect([forget(1), finish(Clean)]);
+    s.exits(1, code(0)).expect([forget(1), finish(Unclean)]);
 
     let mut s = Script::serving(plan(1, 0));
     s.stop(Stop::Graceful);
@@ -168,7 +220,7 @@ fn a_fast_stop_that_needs_sigkill_is_not_clean() {
         .expect([AbandonListeners, leave(1), terminate(1)]);
     s.advance(secs(5)).expect([kill(1)]);
     s.exits(1, killed(SIGKILL))
-        .expect([forget(1), finish(ForcedKill)]);
+        .expect([forget(1), finish(Unclean)]);
 }
 
 #[test]
@@ -207,7 +259,7 @@ fn who_was_leaving_already_leaves_by_the_common_deadline() {
     s.exits(2, code(0))
         .advance(secs(20))
         .expect([forget(2), terminate(1)]);
-    s.exits(1, code(0)).expect([forget(1), finish(ForcedKill)]);
+    s.exits(1, code(0)).expect([forget(1), finish(Unclean)]);
 }
 
 /// N18, N21, N88: the drain's deadline stands, however the worker says that it goes.
@@ -223,7 +275,7 @@ fn a_drained_worker_may_close_its_channel_before_it_is_done() {
         drain(2, secs(30)),
     ]);
     s.closes_its_channel(1).goodbye(2).closes_its_channel(2);
-    s.advance(secs(29)).exits(1, code(42)).exits(2, code(0));
+    s.advance(secs(29)).exits(1, code(0)).exits(2, code(0));
     s.expect([forget(1), forget(2), finish(Clean)]);
 }
 

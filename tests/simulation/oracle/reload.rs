@@ -294,7 +294,7 @@ impl Oracle {
 
 /// Wear.
 impl Oracle {
-    pub(super) fn is_worn(&mut self, now: Instant, id: WorkerId, why: Wear) {
+    pub(super) fn is_worn(&mut self, now: Instant, id: WorkerId, why: Wear, delay: Duration) {
         let (max_age, percent) = (self.plan.max_age, self.plan.jitter.percent);
         let is_blurred = self.is_blurred;
         let worker = self.known(id);
@@ -306,7 +306,15 @@ impl Oracle {
             let age = now - worker.born_at.expect("it exists");
             assert!(age + Duration::from_millis(1) >= least, "so young");
         }
-        worker.worn = Some((why, now));
+        worker.worn = Some((why, now + delay));
+        assert_eq!(worker.role, Role::Worker, "nobody takes its place");
+        let place = (worker.role, worker.slot);
+        let served = now - worker.ready_at.expect("it serves");
+        if why == Wear::Asked {
+            assert_eq!(delay, Duration::ZERO, "who asks is not kept waiting");
+        } else if !is_blurred {
+            assert_eq!(delay, self.wear_delay(place, served), "after {served:?}");
+        }
     }
 
     /// Nothing that could go on waits.
@@ -318,11 +326,7 @@ impl Oracle {
             if let Part::Canary { until } = worker.part {
                 assert!(until > now, "{id} has proved itself");
             }
-            let is_renewed = self.workers.values().any(|it| {
-                it.slot == worker.slot
-                    && it.role == Role::Worker
-                    && (matches!(it.part, Part::Successor { .. }) || it.is_replaced)
-            });
+            let is_renewed = self.is_renewed(worker.slot);
             if worker.role == Role::Agent
                 || worker.part != Part::Incumbent
                 || worker.standing != Standing::Serving
@@ -343,6 +347,15 @@ impl Oracle {
         }
     }
 
+    /// Somebody starts in that slot, or leaves it.
+    fn is_renewed(&self, slot: Slot) -> bool {
+        self.workers.values().any(|it| {
+            it.slot == slot
+                && it.role == Role::Worker
+                && (matches!(it.part, Part::Successor { .. }) || it.is_replaced)
+        })
+    }
+
     /// When something has to be done about it.
     pub(super) fn next_renewal(&self, now: Instant) -> Option<Instant> {
         if self.era != Era::Up {
@@ -354,6 +367,8 @@ impl Oracle {
             .filter_map(|worker| match worker.part {
                 Part::Canary { until } => Some(until),
                 Part::Incumbent if worker.is_disturbed || self.is_blurred => None,
+                // Its turn does not come before that is over.
+                Part::Incumbent if self.reload.is_some() || self.is_renewed(worker.slot) => None,
                 Part::Incumbent => worker.worn.map(|(_, from)| from).filter(|it| *it > now),
                 Part::Successor { .. } | Part::Nobody => None,
             });

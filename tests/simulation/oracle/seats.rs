@@ -57,7 +57,11 @@ impl Oracle {
             }
         }
         match self.plan.restart {
-            Restart::Never => self.seat(place).parked = Some(Parked::GaveUp),
+            Restart::Never => {
+                let seat = self.seat(place);
+                seat.parked = Some(Parked::GaveUp);
+                seat.last = Some(id);
+            }
             Restart::Always { .. } => {
                 let delay = match how {
                     Loss::Failure => self.delay(place, served),
@@ -113,6 +117,21 @@ impl Oracle {
             .min(backoff.max)
     }
 
+    /// How long a worker that wears out after so long stays: a row of those that do so early slows down.
+    pub(super) fn wear_delay(&mut self, place: (Role, Slot), served: Duration) -> Duration {
+        let Restart::Always { backoff, .. } = self.plan.restart else {
+            return Duration::ZERO;
+        };
+        let seat = self.seat(place);
+        let is_in_row = seat.row > 0 || seat.has_worn;
+        seat.has_worn = true;
+        if is_in_row && served < backoff.healthy_after {
+            return self.delay(place, served);
+        }
+        seat.row = 0;
+        Duration::ZERO
+    }
+
     /// Some codes say that the slot is to stay empty.
     pub(super) fn heeds_exit_code(&mut self, id: WorkerId, status: ExitStatus) {
         let ExitStatus::Code(code) = status else {
@@ -123,8 +142,17 @@ impl Oracle {
             78 => (Parked::Hopeless, Feat::Hopeless),
             _ => return,
         };
+        let worker = &self.workers[&id];
+        if worker.role == Role::Worker && worker.generation != self.generation {
+            // It is given up, and what comes is of the generation before.
+            return;
+        }
         let mut seats = self.seats.values_mut();
-        if let Some(seat) = seats.find(|seat| seat.after == Some(id) && seat.due.is_some()) {
+        let is_its_own = |seat: &Seat| match seat.parked {
+            Some(Parked::GaveUp) => seat.last == Some(id),
+            Some(_) | None => seat.after == Some(id) && seat.due.is_some(),
+        };
+        if let Some(seat) = seats.find(|seat| is_its_own(seat)) {
             seat.due = None;
             seat.parked = Some(why);
             self.tally.saw(feat);

@@ -394,7 +394,8 @@ impl Worker {
     /// Leaves the cluster in peace, after the last connection is served: begins draining if it has
     /// not begun, waits for [work](Self::begin_work) under way, runs the [last hooks](Self::on_stop),
     /// says goodbye, waits at most 5 s until the master has read everything sent before, and
-    /// answers with what `main` is to return. A program may as well return a code of its own.
+    /// answers with what `main` is to return. A program may as well return a code of its own; at the
+    /// end of the cluster one other than 0 is a failure, unless `--stop-exit-codes` names it.
     ///
     /// Work is waited for as long as it takes, which the master limits, or 30 s if nobody had asked
     /// this process to finish.
