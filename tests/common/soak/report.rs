@@ -164,7 +164,8 @@ fn complaints(run: &Finished, [start, _, end]: [Point; 3]) -> Vec<String> {
         .map(|line| format!("in the log: {line}"))
         .take(MOST_SHOWN)
         .collect();
-    if run.ended.status.code() != Some(0) {
+    // Code 7: the fate of somebody came with the end.
+    if !matches!(run.ended.status.code(), Some(0 | 7)) {
         complaints.push(format!("the master ended with {}", run.ended.status));
     }
     if start.descriptors != end.descriptors {
