@@ -38,6 +38,7 @@ impl ExitCode {
             ExitCode::CrashLoop,
             ExitCode::Bind,
             ExitCode::ForcedKill,
+            ExitCode::Unhealthy,
         ]
         .into_iter()
         .find(|&code| code as i32 == status)
@@ -47,5 +48,17 @@ impl ExitCode {
 impl From<ExitCode> for process::ExitCode {
     fn from(code: ExitCode) -> Self {
         process::ExitCode::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_is_recognized() {
+        let known = |status| ExitCode::from_status(status).map(|code| code as i32);
+        let codes: Vec<_> = (0..=255).filter_map(known).collect();
+        assert_eq!(codes, (0..=8).collect::<Vec<_>>());
     }
 }
