@@ -337,6 +337,10 @@ fn a_slot_is_drained_refilled_and_renewed() {
     let before = [pid(0), pid(1)];
     done(&control, &["drain", "1", "--wait"]);
     assert_eq!(pid(1), json!(null));
+    // Nobody has to do anything about it.
+    let line = cluster.await_text("worker slot=1 parked");
+    assert!(line.contains("INFO ] "), "{line}");
+    assert!(line.ends_with(": drained by an operator"), "{line}");
     done(&control, &["restart", "1", "--wait"]);
     done(&control, &["restart", "0", "--wait"]);
     let after = [pid(0), pid(1)];

@@ -224,6 +224,8 @@ pub enum Notice {
         role: Role,
         /// Which.
         slot: Slot,
+        /// Why.
+        why: WhyParked,
     },
     /// The cluster stops.
     Stopping {
@@ -262,6 +264,15 @@ pub enum Next {
     PredecessorStays,
     /// It was of a new generation: that ends the rollout.
     RolledBack,
+}
+
+/// Why a slot is parked while its incumbent has nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyParked {
+    /// The restart limit was reached, or nobody is ever restarted.
+    GaveUp,
+    /// An operator wants it empty.
+    Drained,
 }
 
 /// Why a process gets SIGTERM.
@@ -317,7 +328,14 @@ impl Notice {
             Notice::SpawnFailed { .. }
             | Notice::RestartLimitReached { .. }
             | Notice::Unhealthy { .. }
-            | Notice::Parked { .. } => Level::Error,
+            | Notice::Parked {
+                why: WhyParked::GaveUp,
+                ..
+            } => Level::Error,
+            Notice::Parked {
+                why: WhyParked::Drained,
+                ..
+            } => Level::Info,
             Notice::Stopping { cause, .. } => match cause {
                 StopCause::Asked | StopCause::Done => Level::Info,
                 StopCause::AgentStart
@@ -501,7 +519,13 @@ impl fmt::Display for Notice {
                 limit.count,
                 Span(limit.window)
             ),
-            Notice::Parked { role, slot } => write!(f, "{role} slot={slot} parked"),
+            Notice::Parked { role, slot, why } => {
+                write!(f, "{role} slot={slot} parked")?;
+                match why {
+                    WhyParked::GaveUp => Ok(()),
+                    WhyParked::Drained => f.write_str(": drained by an operator"),
+                }
+            }
             Notice::Stopping { how, cause } => write!(f, "stopping {how}: {cause}"),
         }
     }

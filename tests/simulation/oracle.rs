@@ -757,7 +757,7 @@ impl Oracle {
                     "an expected exit needs no explanation"
                 );
             }
-            Notice::Parked { role, slot } => self.is_parked(now, *role, *slot),
+            Notice::Parked { role, slot, .. } => self.is_parked(now, *role, *slot),
             Notice::RestartLimitReached { role, .. } => {
                 assert!(!self.has_room(now, *role));
             }
