@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use common::client::get;
 use common::gate::Gate;
 use common::log::Log;
+use common::operator;
 use common::{Cluster, await_condition, processes, rr_master, run_to_end, test_worker};
 
 /// A place for a daemon, which is killed with it.
@@ -117,6 +118,28 @@ fn it_returns_when_the_cluster_is_ready() {
     kill(daemon, Signal::SIGTERM).unwrap();
     place.await_end();
     place.log.await_text("stopped: exit code 0");
+}
+
+/// And not under that of who has started it and is gone.
+#[test]
+fn operators_find_the_daemon_under_its_own_pid() {
+    let place = Place::new();
+    let worker = test_worker().display().to_string();
+    let mut command = place.command(&["-w", "1", &worker, "serve"]);
+    command.env("RR_CONTROL_DIR", place.directory.path());
+    let started = Started::by(command);
+    assert_eq!(started.status.code(), Some(0), "{}", started.said);
+    let daemon = place.pid().unwrap();
+    let control = place
+        .directory
+        .path()
+        .join(format!("rr-master-{daemon}.sock"));
+    let said = operator::ctl(&control, &["config", "check"]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "the configuration is right, and nothing has changed\n"),
+        "{said:?}"
+    );
 }
 
 #[test]

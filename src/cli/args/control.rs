@@ -6,7 +6,6 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::config::control::ControlSocket;
-use crate::control::place;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -27,7 +26,7 @@ impl Control {
         config.control = match &self.control {
             _ if self.no_control => ControlSocket::None,
             Some(path) => ControlSocket::At(path.clone()),
-            None => place::own().map_or(ControlSocket::None, ControlSocket::IfPossible),
+            None => ControlSocket::Usual,
         };
     }
 }
