@@ -520,3 +520,24 @@ fn spawned(log: &str) -> usize {
         .filter(|line| line.ends_with(" spawned"))
         .count()
 }
+
+/// F08, P08: a good program that turns bad is started no more often than the limit allows, its listener
+/// stays open, and when it is mended everybody who waited is answered.
+#[test]
+fn a_program_that_turns_bad_is_held_and_recovers_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let trouble = dir.path().join("trouble");
+    let mode = ["unless", trouble.to_str().unwrap(), "serve"];
+    let flags = ["--restart-limit", "4/2s", "--backoff", "10ms..20ms"];
+    let (mut cluster, address) = Cluster::in_mode(&mode, 1, &flags);
+    fs::write(&trouble, "").unwrap();
+    kill(cluster.worker(0).pid(), Signal::SIGKILL).unwrap();
+    cluster.await_text("restart limit reached: 4 in 2 s, restarts wait");
+    assert_eq!(cluster.log().matches(" spawned").count(), 1 + 4);
+    // The listener is open: this client waits in its backlog.
+    let waiting = ask(connect(address).unwrap(), "/").unwrap();
+    fs::remove_file(&trouble).unwrap();
+    assert_eq!(waiting.answer().unwrap().status, 200);
+    assert!(get(address, "/").is_ok());
+    assert_eq!(cluster.stop().code(), 0);
+}

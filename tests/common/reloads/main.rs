@@ -2,12 +2,13 @@
 //!
 //! Some clients open a connection for every request, some keep theirs and pause as long as people do.
 //! Nothing is tried again: a request without a whole answer has failed. It ends by itself, with code 1
-//! when one has. See `scripts/reloads`.
+//! when one has, or when there were too few in the rotation. See `scripts/reloads`.
 #![allow(clippy::disallowed_methods, reason = "measures and waits in real time")]
 
 mod clients;
 #[path = "../mod.rs"]
 mod common;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,6 +21,7 @@ use nix::sys::signal::Signal;
 
 use crate::clients::{Clients, Tally};
 use crate::common::{Cluster, example, processes};
+use crate::watch::{Rotation, Watch};
 
 /// Reload a cluster again and again under load, and count the requests that failed
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ struct Report {
     took: Duration,
     longest: Duration,
     tally: Tally,
+    rotation: Rotation,
+    workers: usize,
     generations: usize,
 }
 
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let report = run(&args);
     print!("{report}");
-    if report.tally.failures.is_empty() {
+    if report.tally.failures.is_empty() && report.rotation.fewest >= args.workers {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -68,10 +72,14 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Report {
     let (boot, hello) = (args.boot.to_string(), example("hello_http"));
     let mode = ["boot", &boot, hello.to_str().expect("UTF-8")];
-    let flags: Vec<&str> = args.flags.iter().map(String::as_str).collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let control = directory.path().join("control.sock");
+    let mut flags = vec!["--control", control.to_str().expect("UTF-8")];
+    flags.extend(args.flags.iter().map(String::as_str));
     let (mut cluster, address) = Cluster::in_mode(&mode, args.workers, &flags);
     let master = cluster.pid();
     let clients = Clients::start(address, args.clients);
+    let watch = Watch::start(control.clone());
     let begin = Instant::now();
     let mut longest = Duration::ZERO;
     for reload in 1..=args.reloads {
@@ -86,6 +94,7 @@ fn run(args: &Args) -> Report {
             eprint!("\r{reload} of {} reloads\r", args.reloads);
         }
     }
+    let rotation = watch.stop();
     let tally = clients.stop();
     let took = begin.elapsed();
     let ended = cluster.stop();
@@ -97,6 +106,8 @@ fn run(args: &Args) -> Report {
         took,
         longest,
         generations: generations.len(),
+        rotation,
+        workers: args.workers,
         tally,
     }
 }
@@ -108,6 +119,17 @@ impl fmt::Display for Report {
         writeln!(f, "duration                       {:.0?}", self.took)?;
         writeln!(f, "longest reload                 {:.1?}", self.longest)?;
         writeln!(f, "generations that answered      {}", self.generations)?;
+        let Rotation {
+            looks,
+            fewest,
+            most,
+        } = self.rotation;
+        writeln!(
+            f,
+            "in the rotation, at the least  {fewest} of {} ({looks} looks)",
+            self.workers
+        )?;
+        writeln!(f, "workers, at the most           {most}")?;
         writeln!(f, "requests, a connection each    {}", tally.single)?;
         writeln!(f, "requests on kept connections   {}", tally.kept)?;
         writeln!(f, "longest answer                 {:.1?}", tally.longest)?;

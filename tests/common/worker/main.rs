@@ -8,6 +8,7 @@
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
 //! * `by-life MODE... then MODE...`: another mode for those that replace the first ones (in a
 //!   cluster without agents);
+//! * `unless FILE MODE...`: fails at once while there is such a file;
 //! * `by-generation MODE... then MODE...`: another mode for each generation, the last one for all further.
 //!
 //! With `TEST_COUNTS=DIR` in its environment a worker that has finished serving writes what it
@@ -49,6 +50,8 @@ fn live(args: &[&str]) -> ExitCode {
             live(choose(args, "then", usize::from(is_replacement)))
         }
         "by-generation" => live(choose(args, "then", number(env::GENERATION) - 1)),
+        "unless" if fs::exists(args[0]).expect("look for it") => ExitCode::FAILURE,
+        "unless" => live(&args[1..]),
         "serve" => serve(args),
         "boot" => boot(args[0].parse().expect("milliseconds"), &args[1..]),
         "pool" => pool(args[0].parse().expect("a number of threads")),
