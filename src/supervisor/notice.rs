@@ -473,7 +473,7 @@ impl fmt::Display for Notice {
                 patience,
             } => write!(
                 f,
-                "unhealthy: {serving} workers and {agents} agents serve, at least {least} and all have to: giving up in {}",
+                "unhealthy: of the workers {serving} serve (at least {least} have to), of the agents {agents} (all have to): giving up in {}",
                 Span(*patience)
             ),
             Notice::Disconnected { who, cause, next } => {
