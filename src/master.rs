@@ -320,7 +320,8 @@ fn open_door(reactor: &mut Reactor, wanted: ControlSocket) -> Result<Option<Path
         ControlSocket::Usual => match place::own() {
             Some(path) => (path, false),
             None => {
-                log::warn!(
+                // Nobody asked for one, and there is nothing to mend in a master without a session.
+                log::info!(
                     "no control socket: no directory for it: set RR_CONTROL_DIR, or give --control PATH, or --no-control"
                 );
                 return Ok(None);
