@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
@@ -51,6 +52,29 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     let pid = fs::read_to_string(&pidfile).unwrap();
     assert_eq!(pid.trim(), cluster.pid().to_string());
     assert!(!dir.path("never.pid").exists());
+}
+
+#[test]
+fn a_reload_changes_the_log_level() {
+    let dir = Dir::new();
+    let at = |level| dir.serving(&format!("canary = '1ms'\nlog-level = '{level}'"));
+    let mut cluster = Cluster::start([Path::new("-c"), &at("info")]);
+    cluster.await_ready();
+    for (level, until) in [
+        ("debug", "all at generation 2"),
+        ("info", "all at generation 3"),
+        ("info", "all at generation 4"),
+    ] {
+        at(level);
+        cluster.signal(Signal::SIGHUP);
+        cluster.await_text(until);
+    }
+    let ended = cluster.stop();
+    assert_eq!(ended.code(), 0);
+    assert_eq!(ended.log.matches("reload: log-level: ").count(), 2);
+    let (before, after) = ended.log.split_once("all at generation 3").unwrap();
+    assert!(before.contains(" DEBUG] "), "{before}");
+    assert!(!after.contains(" DEBUG] "), "{after}");
 }
 
 /// A master below this one would take them for its own.

@@ -17,7 +17,6 @@ use tempfile::TempDir;
 use common::client::get;
 use common::gate::Gate;
 use common::log::Log;
-use common::operator;
 use common::{Cluster, await_condition, processes, rr_master, run_to_end, test_worker};
 
 /// A place for a daemon, which is killed with it.
@@ -120,26 +119,22 @@ fn it_returns_when_the_cluster_is_ready() {
     place.log.await_text("stopped: exit code 0");
 }
 
-/// And not under that of who has started it and is gone.
+/// The name of the control socket has the pid of the daemon, which is another one than that of who
+/// was started; and a reload finds no other name.
 #[test]
-fn operators_find_the_daemon_under_its_own_pid() {
+fn operators_reach_it_by_its_pid() {
     let place = Place::new();
     let worker = test_worker().display().to_string();
-    let mut command = place.command(&["-w", "1", &worker, "serve"]);
+    let mut command = place.command(&["-w", "1", "--canary", "1ms", &worker, "serve"]);
     command.env("RR_CONTROL_DIR", place.directory.path());
     let started = Started::by(command);
     assert_eq!(started.status.code(), Some(0), "{}", started.said);
     let daemon = place.pid().unwrap();
-    let control = place
-        .directory
-        .path()
-        .join(format!("rr-master-{daemon}.sock"));
-    let said = operator::ctl(&control, &["config", "check"]);
-    assert_eq!(
-        (said.code, said.out.as_str()),
-        (0, "the configuration is right, and nothing has changed\n"),
-        "{said:?}"
-    );
+    let socket = format!("rr-master-{daemon}.sock");
+    assert!(place.directory.path().join(socket).exists());
+    kill(daemon, Signal::SIGHUP).unwrap();
+    place.log.await_text("all at generation 2");
+    assert!(!place.log.text().contains("reload: control: "));
 }
 
 #[test]
@@ -196,6 +191,31 @@ fn new_processes_write_to_the_new_file() {
     let ready = place.log.await_text(" ready after ");
     let files = processes::open_files(processes::pid_in(&ready));
     assert_eq!(files[&2], place.log.path().canonicalize().unwrap());
+}
+
+/// What the master writes for processes goes where its own lines do, also of those that run already.
+#[test]
+fn lines_of_processes_go_on_in_the_new_file() {
+    let place = Place::new();
+    let worker = test_worker().display().to_string();
+    let started = Started::by(place.command(&[
+        "-w", "1", "--stdout", "lines", "--stderr", "lines", &worker, "serve",
+    ]));
+    assert_eq!(started.status.code(), Some(0), "{}", started.said);
+    let address = place.log.address();
+    get(address, "/say/6265666f72650a").unwrap();
+    place.log.await_text(" | before");
+    fs::rename(place.log.path(), place.directory.path().join("log.1")).unwrap();
+    let daemon = place.pid().unwrap();
+    kill(daemon, Signal::SIGUSR1).unwrap();
+    let log = place.log.path();
+    await_condition("the new file", || {
+        processes::open_files(daemon)[&2].as_path() == log
+    });
+    get(address, "/say/61667465720a").unwrap();
+    place.log.await_text(" | after");
+    get(address, "/flood/1").unwrap();
+    place.log.await_text(&format!(" | {:099}", 0));
 }
 
 #[test]

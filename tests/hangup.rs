@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 
-use common::client::get;
+use common::client::{ask, connect, get};
 use common::command::after;
 use common::gate::Gate;
 use common::shell::{Shell, keep_to_this_process};
@@ -39,6 +39,23 @@ fn so_it_is_when_a_shell_passes_it_on() {
     shell.cluster.await_ready();
     let mut cluster = shell.close_terminal();
     cluster.await_text("SIGHUP received: the terminal is gone");
+    cluster.await_text("stopped: exit code 0");
+}
+
+/// In the foreground the master is told twice: by the shell, and by the kernel when the shell has ended.
+/// Nobody is in more of a hurry for that.
+#[test]
+fn a_terminal_is_lost_only_once() {
+    let mut shell = Shell::start();
+    shell.type_line(background("").trim_end_matches(" &"));
+    let address = shell.cluster.address();
+    shell.cluster.await_ready();
+    let slow = ask(connect(address).unwrap(), "/slow/500").unwrap();
+    shell.cluster.await_text("/slow/500 begun");
+    let mut cluster = shell.close_terminal();
+    // Both may come as one.
+    cluster.await_text("SIGHUP received: the terminal is gone");
+    assert_eq!(slow.answer().unwrap().status, 200);
     cluster.await_text("stopped: exit code 0");
 }
 

@@ -65,6 +65,35 @@ fn a_file_that_was_moved_away_is_made_anew_on_sigusr1() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// A reload may go to another directory, where the name of the first one leads by then.
+#[test]
+fn the_masters_own_files_stay_where_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, two, current] = ["one", "two", "current"].map(|name| directory.path().join(name));
+    fs::create_dir(&one).unwrap();
+    fs::create_dir(&two).unwrap();
+    symlink(&one, &current).unwrap();
+    let mut command = Command::new(rr_master());
+    command
+        .args(["--pidfile", "pid", "--canary", "1ms"])
+        .args(args(&Log::at("log")))
+        .current_dir(&current)
+        .env("PWD", &current);
+    let cluster = Cluster::from_command(command);
+    let log = Log::at(one.join("log"));
+    log.await_text("cluster ready");
+    fs::remove_file(&current).unwrap();
+    symlink(&two, &current).unwrap();
+    cluster.signal(Signal::SIGHUP);
+    log.await_text("all at generation 2");
+    fs::rename(log.path(), one.join("log.1")).unwrap();
+    cluster.signal(Signal::SIGUSR1);
+    log.await_file();
+    assert_eq!(cluster.stop().code(), 0);
+    assert!(!one.join("pid").exists());
+    assert_eq!(fs::read_dir(&two).unwrap().count(), 0);
+}
+
 #[test]
 fn a_full_disk_costs_lines_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -161,6 +162,29 @@ fn a_watchdog_over_another_process_is_not_ours_to_feed() {
     cluster.stop();
     manager.await_message("STATUS=stopping: 0 of 1 workers left");
     assert_eq!(count(manager.heard(), "WATCHDOG=1"), 0);
+}
+
+/// With `Type=notify-reload` the manager waits until it hears that, see systemd.service(5).
+#[test]
+fn a_reload_that_is_refused_is_over_for_the_manager_too() {
+    let mut manager = Manager::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.toml");
+    fs::write(&file, "").unwrap();
+    let mut command = Command::new(rr_master());
+    command.arg("-c").arg(&file).args(args(1));
+    let mut cluster = manager.start(command);
+    let ready = ready(&cluster);
+    manager.await_message("STATUS=1 of 1 workers serving");
+    cluster.await_ready();
+    fs::write(&file, "nonsense = 1").unwrap();
+    cluster.signal(Signal::SIGHUP);
+    cluster.await_text("everything stays as it is");
+    let told = manager.await_message(&ready);
+    assert!(
+        told[0].starts_with("RELOADING=1\nMONOTONIC_USEC="),
+        "{told:?}"
+    );
 }
 
 /// Longer than `TimeoutStopSec=` perhaps: the manager is asked for patience before it is lost.

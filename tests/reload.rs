@@ -6,12 +6,13 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
 use common::client::{ask_all, get, get_unix};
 use common::load::{Load, Tally};
-use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, test_worker};
+use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, rr_master, test_worker};
 
 /// E16, F19, P01, P10: without a single failed request and without retries.
 #[test]
@@ -106,6 +107,71 @@ fn a_link_leads_to_the_new_release_with_the_next_reload_and_not_before() {
     reload(&mut cluster, "all at generation 2");
     assert_eq!(executable(cluster.worker(0).pid), two);
     assert_eq!(executable(cluster.worker(1).pid), two);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// An agent that dies after a reload was given up comes back as what it was, and as the new one only
+/// after a reload that was good.
+#[test]
+fn agents_start_anew_in_what_a_good_reload_has_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two, current] = ["one", "two", "current"].map(|name| dir.path().join(name));
+    for release in [&one, &two] {
+        fs::copy(test_worker(), release).unwrap();
+    }
+    symlink(&one, &current).unwrap();
+    let worker = test_worker().display().to_string();
+    let agent = format!("{} agent", current.display());
+    let mut args = vec!["-w", "1", "-l", "127.0.0.1:0", "--canary", "50ms"];
+    args.extend(["--backoff", "1ms..1ms", "--agent", &agent, &worker]);
+    args.extend("by-generation serve then exit 3 then serve".split(' '));
+    let mut cluster = Cluster::start(args);
+    let spawned = cluster.await_text("agent slot=0");
+    let mut pid = processes::pid_in(&spawned);
+    cluster.await_ready();
+    fs::remove_file(&current).unwrap();
+    symlink(&two, &current).unwrap();
+    for (until, release) in [("generation 2 given up", one), ("all at generation 3", two)] {
+        reload(&mut cluster, until);
+        kill(pid, Signal::SIGKILL).unwrap();
+        let ready = cluster.await_line("the agent again", |line| {
+            line.contains("agent slot=0") && line.contains(" ready after ")
+        });
+        pid = processes::pid_in(&ready);
+        assert_eq!(executable(pid.as_raw()), release);
+    }
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// The same with the directory that the master was started in: a generation that is given up leaves
+/// nothing behind of where it was to run.
+#[test]
+fn a_generation_stays_in_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two, current] = ["one", "two", "current"].map(|name| dir.path().join(name));
+    fs::create_dir(&one).unwrap();
+    fs::create_dir(&two).unwrap();
+    symlink(&one, &current).unwrap();
+    let worker = test_worker().display().to_string();
+    let mut command = Command::new(rr_master());
+    command
+        .args(["-w", "1", "-l", "127.0.0.1:0", "--canary", "50ms", &worker])
+        .args("by-generation serve then exit 3 then serve".split(' '))
+        .current_dir(&current)
+        .env("PWD", &current);
+    let mut cluster = Cluster::from_command(command);
+    let address = cluster.address();
+    cluster.await_ready();
+    let directory = || get(address, "/cwd").unwrap().body.trim().to_owned();
+    assert_eq!(directory(), one.to_str().unwrap());
+    fs::remove_file(&current).unwrap();
+    symlink(&two, &current).unwrap();
+    reload(&mut cluster, "generation 2 given up");
+    kill(cluster.worker(0).pid(), Signal::SIGKILL).unwrap();
+    cluster.await_text(" ready after ");
+    assert_eq!(directory(), one.to_str().unwrap());
+    reload(&mut cluster, "all at generation 3");
+    assert_eq!(directory(), two.to_str().unwrap());
     assert_eq!(cluster.stop().code(), 0);
 }
 

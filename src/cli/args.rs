@@ -259,7 +259,7 @@ Examples:
 Signals:
   SIGTERM, SIGINT   serve what was accepted, then stop; a second one: at once
   SIGQUIT           stop at once
-  SIGHUP            reload; when the terminal is gone, stop
+  SIGHUP            reload, see --canary; when the terminal is gone, stop
   SIGTTIN, SIGTTOU  one worker more, one worker less
   SIGUSR1           open the --log-file again, after it was moved away
 

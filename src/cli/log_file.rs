@@ -42,12 +42,14 @@ pub(super) struct LogFileError {
 
 impl LogFile {
     pub(super) fn open(path: &Path) -> Result<Self, LogFileError> {
-        let file = open(path).map_err(|source| LogFileError {
+        let failed = |source| LogFileError {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let file = open(path).map_err(failed)?;
         Ok(LogFile {
-            path: path.to_owned(),
+            // A reload may take this process to another directory.
+            path: std::path::absolute(path).map_err(failed)?,
             file,
             gap: None,
         })

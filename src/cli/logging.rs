@@ -18,6 +18,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use super::daemon::Audience;
 use super::log_file::LogFile;
+use crate::config::own_process::DEFAULT_LOG_LEVEL;
 use crate::sys::daemon::redirect_output;
 
 /// The running log. Dropping it writes what is still queued, if the reader takes it.
@@ -128,7 +129,7 @@ pub(super) fn set_level(level: LevelFilter) {
 /// What `RUST_LOG` says, to which `--log-level` adds or which it replaces.
 fn first_filter(level: Option<LevelFilter>) -> Filter {
     let mut builder = env_filter::Builder::new();
-    builder.filter_level(level.unwrap_or(LevelFilter::Info));
+    builder.filter_level(level.unwrap_or(DEFAULT_LOG_LEVEL));
     if let Ok(spec) = env::var("RUST_LOG") {
         builder = env_filter::Builder::new();
         builder.parse(&spec);

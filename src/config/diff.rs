@@ -14,7 +14,7 @@ use super::listener::{ListenerSpec, Owner};
 use super::own_process::OwnProcess;
 use super::program::Program;
 use super::rollout::Recycling;
-use super::surroundings::{Environment, Privileges, Stream, Surroundings};
+use super::surroundings::{Account, Environment, Privileges, Stream, Surroundings};
 use super::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit, RolloutPlan};
 
@@ -228,9 +228,15 @@ impl Diff {
             stderr,
             title,
         } = old;
-        self.generation("user", user, &new.user, or_unshown);
-        self.generation("group", group, &new.group, or_unshown);
-        self.generation("groups", groups, &new.groups, or_unshown);
+        self.generation("user", user, &new.user, or_unset);
+        self.generation("group", group, &new.group, or_unset);
+        self.generation("groups", groups, &new.groups, |groups| {
+            or_unset(
+                &groups
+                    .as_ref()
+                    .map(|it| list(it.iter().map(Account::to_string))),
+            )
+        });
         self.generation("umask", umask, &new.umask, |mask| {
             or_unset(&mask.map(|mask| format!("{mask:03o}")))
         });
@@ -540,6 +546,16 @@ mod tests {
                 GENERATION,
             ),
             (|c| c.program.env = env("B=1"), "env: A -> B", GENERATION),
+            (
+                |c| c.program.surroundings.user = Some(Account::Id(7)),
+                "user: not set -> 7",
+                GENERATION,
+            ),
+            (
+                |c| c.program.surroundings.groups = Some(vec![Account::Id(7), Account::Id(8)]),
+                "groups: not set -> 7, 8",
+                GENERATION,
+            ),
             (
                 |c| c.program.cwd = Some("/".into()),
                 "cwd: not set -> /",

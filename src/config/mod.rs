@@ -187,7 +187,8 @@ impl Config {
     }
 
     /// What the supervisor has to keep alive.
-    pub(crate) fn plan(&self) -> Plan {
+    #[must_use]
+    pub fn plan(&self) -> Plan {
         Plan {
             workers: self.workers,
             agents: self.count(Role::Agent),

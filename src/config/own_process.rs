@@ -20,3 +20,6 @@ pub struct OwnProcess {
     /// them. A master that one of them starts would take them for its own.
     pub variables: Vec<OsString>,
 }
+
+/// What is logged when nothing is said.
+pub(crate) const DEFAULT_LOG_LEVEL: LevelFilter = LevelFilter::Info;

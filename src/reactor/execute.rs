@@ -148,7 +148,11 @@ impl Reactor {
     }
 
     fn launch(&self, worker: WorkerId, slot: Slot, generation: Generation, role: Role) -> Launch {
-        let Version { program, pinned } = self.generations.version(role, slot, generation);
+        let Version {
+            program,
+            pinned,
+            directory,
+        } = self.generations.version(role, slot, generation);
         let incumbent = Incumbent {
             worker,
             slot,
@@ -161,6 +165,7 @@ impl Reactor {
             program: pinned.clone(),
             args: program.args.iter().map(|it| incumbent.expand(it)).collect(),
             cwd: program.cwd.clone(),
+            directory: directory.clone(),
             env: program.env.iter().map(value).collect(),
             private: self.config.own_process.variables.clone(),
             nofile: self.nofile,

@@ -37,14 +37,25 @@ impl Face {
         if let Notice::ClusterReady { .. } = notice {
             service.ready();
         }
-        if let Notice::ReloadStarted { .. } = notice {
-            service.reloading();
-        }
         if let Notice::ReloadDone { .. } | Notice::RolledBack { .. } = notice {
             service.ready();
         }
         if let Notice::Stopping { .. } = notice {
             service.stopping();
+        }
+    }
+
+    /// Somebody wanted a reload, and its turn has come; whether it can be made is not known yet.
+    pub(crate) fn reload_begins(&mut self) {
+        if let Some(service) = &mut self.service {
+            service.reloading();
+        }
+    }
+
+    /// It was refused; that one was made, or went back, is a notice.
+    pub(crate) fn reload_is_refused(&mut self) {
+        if let Some(service) = &mut self.service {
+            service.ready();
         }
     }
 

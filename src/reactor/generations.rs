@@ -8,13 +8,15 @@ use worker_proto::ids::{Generation, Role, Slot};
 
 use crate::config::Config;
 use crate::config::program::Program;
-use crate::sys::pin::Pinned;
+use crate::sys::pin::{Pinned, PinnedDirectory};
 
 /// What everybody runs who may be started.
 #[derive(Debug)]
 pub(crate) struct Generations {
     workers: BTreeMap<Generation, Version>,
     agents: Vec<Version>,
+    /// What agents run when the reload under way was good.
+    next_agents: Option<Vec<Version>>,
 }
 
 /// A program as it was when somebody looked.
@@ -22,6 +24,8 @@ pub(crate) struct Generations {
 pub(crate) struct Version {
     pub(crate) program: Program,
     pub(crate) pinned: Pinned,
+    /// Where it is started if nothing else is said: a reload may move the master.
+    pub(crate) directory: Option<PinnedDirectory>,
 }
 
 /// The programs of a configuration.
@@ -32,20 +36,27 @@ pub(crate) struct Versions {
 }
 
 impl Version {
-    fn of(program: &Program) -> Self {
+    fn of(program: &Program, current: Option<&PinnedDirectory>) -> Self {
         let pinned = Pinned::new(&program.path);
         let mut program = program.clone();
+        let directory = current.filter(|_| program.cwd.is_none()).cloned();
         program.cwd = program.cwd.map(|cwd| fs::canonicalize(&cwd).unwrap_or(cwd));
-        Version { program, pinned }
+        Version {
+            program,
+            pinned,
+            directory,
+        }
     }
 }
 
 impl Versions {
     /// Looks at files, so this may take its time.
     pub(crate) fn of(config: &Config) -> Self {
+        let current = PinnedDirectory::current();
+        let version = |program| Version::of(program, current.as_ref());
         Versions {
-            worker: Version::of(&config.program),
-            agents: config.agents.iter().map(Version::of).collect(),
+            worker: version(&config.program),
+            agents: config.agents.iter().map(version).collect(),
         }
     }
 }
@@ -56,14 +67,22 @@ impl Generations {
         Generations {
             workers: BTreeMap::from([(Generation(1), versions.worker)]),
             agents: versions.agents,
+            next_agents: None,
         }
     }
 
-    /// Agents are started in their new version from now on, as many as there are.
+    /// A reload has begun this generation, for workers.
     pub(crate) fn begin(&mut self, generation: Generation, versions: Versions) {
         self.workers.insert(generation, versions.worker);
-        if self.agents.len() == versions.agents.len() {
-            self.agents = versions.agents;
+        let is_possible = self.agents.len() == versions.agents.len();
+        self.next_agents = is_possible.then_some(versions.agents);
+    }
+
+    /// The reload was good: agents are started in their new version from now on, as many as there
+    /// are.
+    pub(crate) fn complete(&mut self) {
+        if let Some(agents) = self.next_agents.take() {
+            self.agents = agents;
         }
     }
 

@@ -19,6 +19,7 @@ use super::generations::Versions;
 use super::serving::Rules;
 use crate::config::Config;
 use crate::config::diff::{Change, Takes, diff};
+use crate::config::own_process::DEFAULT_LOG_LEVEL;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -185,6 +186,7 @@ impl Reactor {
             return;
         };
         self.reloads.asked = next.asked;
+        self.face.reload_begins();
         if let Err(err) = self.reloads.read(&self.config) {
             self.refuse_reload(now, format!("start a thread: {err}"));
         }
@@ -257,12 +259,15 @@ impl Reactor {
         {
             self.adopt_again(now, *before);
         }
+        if let ReloadOutcome::Done { .. } = outcome {
+            self.generations.complete();
+        }
         self.reloads.answer(&outcome);
         self.forget_generations();
         self.begin_reload(now);
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         match self.supervisor.stage() {
             Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
             Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
@@ -281,6 +286,7 @@ impl Reactor {
 
     fn refuse_reload(&mut self, now: Instant, reason: String) {
         log::error!("reload: {reason}: everything stays as it is");
+        self.face.reload_is_refused();
         self.reloads.state = State::Idle;
         self.reloads.answer(&ReloadOutcome::Refused { reason });
         self.begin_reload(now);
@@ -297,7 +303,15 @@ impl Reactor {
                 }
             }
         }
+        let log_level = config.own_process.log_level;
+        // An operator may have chosen another one, which stays unless the configuration changes.
+        if log_level != old.own_process.log_level
+            && let Some(set_level) = self.set_log_level
+        {
+            set_level(log_level.unwrap_or(DEFAULT_LOG_LEVEL));
+        }
         config.own_process.clone_from(&old.own_process);
+        config.own_process.log_level = log_level;
         config.control.clone_from(&old.control);
         config.listeners.clone_from(&old.listeners);
         config.on_demand.clone_from(&old.on_demand);

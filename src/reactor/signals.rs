@@ -75,9 +75,12 @@ impl Reactor {
         }
     }
 
-    /// Nobody is there any more who wants the cluster.
+    /// Nobody is there any more who wants the cluster. Of that the master may hear from the shell and
+    /// from the kernel: it is no second order, which would be one to hurry.
     fn hang_up(&mut self, now: Instant) {
-        self.supervisor.handle(now, Event::Stop(Stop::Graceful));
+        if !self.is_ending() {
+            self.supervisor.handle(now, Event::Stop(Stop::Graceful));
+        }
     }
 
     /// One worker more, or one less.

@@ -258,6 +258,7 @@ mod tests {
                 program: Pinned::loosely(program.to_owned()),
                 args: Vec::new(),
                 cwd: None,
+                directory: None,
                 env: Vec::new(),
                 private: Vec::new(),
                 nofile: None,

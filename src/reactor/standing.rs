@@ -45,7 +45,12 @@ impl Standing {
         Standing {
             course,
             role,
-            serving: supervisor.workers().filter(serves).count(),
+            // A canary serves beside the others; who counts are those that there should be.
+            serving: supervisor
+                .workers()
+                .filter(serves)
+                .count()
+                .min(wanted as usize),
             alive: supervisor
                 .workers()
                 .filter(|view| view.role == role)

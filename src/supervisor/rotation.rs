@@ -7,6 +7,9 @@ impl Supervisor {
     /// Calls up who stands by when somebody is missing, and sends back who is too many.
     pub(super) fn man_rotation(&mut self) {
         let wanted = self.plan.workers as usize;
+        if self.is_manned(wanted) {
+            return;
+        }
         let mut members: Vec<WorkerId> = self.incumbents(Post::Rotation).collect();
         while members.len() > wanted
             && let Some(worker) = members.pop()
@@ -19,6 +22,15 @@ impl Supervisor {
         for worker in standby {
             self.enter(worker);
         }
+    }
+
+    /// Whether nobody is too many, and nobody could help: mostly so, and quickly seen.
+    fn is_manned(&self, wanted: usize) -> bool {
+        let processes = || self.processes.values();
+        let members = processes().filter(|it| it.is_in_rotation()).count();
+        // A canary is a member, but holds no seat yet.
+        self.rollout.is_none()
+            && (members == wanted || members < wanted && !processes().any(Process::is_on_standby))
     }
 
     /// It receives connections from now on, if it does not yet.

@@ -69,6 +69,11 @@ impl Seat {
         }
     }
 
+    /// How many processes hold it.
+    pub(super) fn holders(&self) -> usize {
+        usize::from(self.incumbent().is_some()) + usize::from(self.renewal.successor().is_some())
+    }
+
     pub(super) fn is_held_by(&self, worker: WorkerId) -> bool {
         self.incumbent() == Some(worker) || self.renewal.successor() == Some(worker)
     }

@@ -58,10 +58,9 @@ impl PidFile {
             file.set_len(0).map_err(failed)?;
             file.rewind().map_err(failed)?;
             writeln!(file, "{}", std::process::id()).map_err(failed)?;
-            return Ok(PidFile {
-                path: path.to_owned(),
-                file,
-            });
+            // A reload may take this process to another directory.
+            let path = std::path::absolute(path).map_err(failed)?;
+            return Ok(PidFile { path, file });
         }
     }
 }

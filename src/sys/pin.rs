@@ -1,5 +1,5 @@
 //! A pinned program: the file that a path names at one moment, so that whoever is started later runs
-//! the same, even if another file has the name by then.
+//! the same, even if another file has the name by then; and in the same directory.
 //!
 //! Symbolic links are resolved when it is pinned. A file that was replaced (renamed over, or unlinked)
 //! is run through its descriptor. A script cannot be: its interpreter opens the path again.
@@ -10,6 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::unistd::fchdir;
 
 /// A program as it was found.
 #[derive(Clone, Debug)]
@@ -53,6 +55,22 @@ impl Pinned {
             (Ok(there), Ok(pinned)) => id(there) == id(pinned),
             _ => false,
         }
+    }
+}
+
+/// A directory as it was found, whatever becomes of its name.
+#[derive(Clone, Debug)]
+pub(crate) struct PinnedDirectory(Arc<File>);
+
+impl PinnedDirectory {
+    /// The one that this process is in now; `None` if it could not be entered again.
+    pub(crate) fn current() -> Option<Self> {
+        open(Path::new(".")).map(Arc::new).map(PinnedDirectory)
+    }
+
+    /// Makes it the current directory. Async-signal-safe: one system call.
+    pub(crate) fn enter(&self) -> nix::Result<()> {
+        fchdir(&self.0)
     }
 }
 

@@ -20,10 +20,13 @@ use thiserror::Error;
 use super::credentials::Credentials;
 use super::describe;
 use super::limits::NofileLimit;
+use super::pin::PinnedDirectory;
 
 /// What a new process does to itself before it becomes the program.
 #[derive(Debug)]
 pub(crate) struct Preparation {
+    /// Where it goes, if it does not stay where the master is.
+    pub(crate) directory: Option<PinnedDirectory>,
     pub(crate) nofile: Option<NofileLimit>,
     pub(crate) limits: Vec<(Resource, u64, u64)>,
     pub(crate) nice: Option<i8>,
@@ -42,6 +45,7 @@ pub(crate) struct Preparation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Signals,
+    Directory,
     Limits,
     Nice,
     Affinity,
@@ -67,6 +71,9 @@ impl Preparation {
     pub(crate) fn perform(&self) -> Result<(), (Step, Errno)> {
         let at = |step| move |errno| (step, errno);
         reset_signals().map_err(at(Step::Signals))?;
+        if let Some(directory) = &self.directory {
+            directory.enter().map_err(at(Step::Directory))?;
+        }
         self.set_limits().map_err(at(Step::Limits))?;
         self.set_nice().map_err(at(Step::Nice))?;
         if let Some(cpus) = &self.affinity {
@@ -168,6 +175,7 @@ impl Step {
     fn what(self) -> &'static str {
         match self {
             Step::Signals => "reset its signals",
+            Step::Directory => "go to its directory",
             Step::Limits => "set its limits (--rlimit)",
             Step::Nice => "set its nice value (--nice)",
             Step::Affinity => "set its CPUs (--cpu-affinity)",
@@ -182,8 +190,9 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step::Signals,
+    Step::Directory,
     Step::Limits,
     Step::Nice,
     Step::Affinity,

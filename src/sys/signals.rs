@@ -210,11 +210,13 @@ fn is_ignored(signal: Signal) -> io::Result<bool> {
 }
 
 /// Blocked, and so read here even where the process that started this one had them ignored.
-const ALWAYS: [Signal; 6] = [
+const ALWAYS: [Signal; 7] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGUSR1,
+    // Nothing yet; who takes this for another server must not end it.
+    Signal::SIGUSR2,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
 ];
@@ -258,6 +260,7 @@ mod tests {
             (Signal::SIGHUP, Somebody, Terminal::There, Some(Reload)),
             (Signal::SIGHUP, Somebody, Terminal::Gone, Some(Reload)),
             (Signal::SIGUSR1, Somebody, Terminal::There, Some(ReopenLog)),
+            (Signal::SIGUSR2, Somebody, Terminal::There, None),
             (Signal::SIGTTIN, Somebody, Terminal::There, Some(OneMore)),
             (Signal::SIGTTOU, Shell, Terminal::There, Some(OneLess)),
             (Signal::SIGTTIN, Kernel, Terminal::There, None),

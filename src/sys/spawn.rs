@@ -22,7 +22,7 @@ use super::cgroup::Cell;
 use super::credentials::Credentials;
 use super::limits::NofileLimit;
 use super::pidfd::Pidfd;
-use super::pin::Pinned;
+use super::pin::{Pinned, PinnedDirectory};
 use super::preparation::{Preparation, Step, StepError};
 use super::{cpu, pipe};
 use crate::config::surroundings::{Environment, Privileges, Stream, Surroundings};
@@ -36,6 +36,8 @@ pub(crate) struct Launch {
     pub(crate) name: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,
+    /// Where it is started without a `cwd`; `None`: wherever the master is by then.
+    pub(crate) directory: Option<PinnedDirectory>,
     /// Added to the master's own environment.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Left out of the master's own environment.
@@ -182,6 +184,7 @@ impl Launch {
         let affinity = surroundings.affinity.as_ref();
         let limits = surroundings.limits.iter();
         Ok(Preparation {
+            directory: self.directory.clone(),
             nofile: self.nofile,
             limits: limits
                 .map(|limit| (limit.resource, limit.soft, limit.hard))

@@ -123,6 +123,9 @@ fn words(kind: Kind, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
 /// `{ NAME = "value" }` is `NAME=value`.
 fn pair(name: &str, value: &DeValue<'_>) -> Result<OsString, String> {
     let value = scalar(value).map_err(|reason| format!("{name:?}: {reason}"))?;
+    if name.contains('=') {
+        return Err(format!("{name:?}: a name has no '=' in it"));
+    }
     let mut pair = without_zero(name)?;
     pair.push("=");
     pair.push(value);

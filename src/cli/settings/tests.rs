@@ -160,6 +160,10 @@ fn what_is_wrong_is_told_with_its_place() {
             &["key \"pidfile\": expected a string, found an integer"],
         ),
         ("pidfile = ''", &["key \"pidfile\": a value is required"]),
+        (
+            "env = { \"A=B\" = 1 }",
+            &["key \"env\": \"A=B\": a name has no '=' in it"],
+        ),
         ("cwd = \"a\\u0000b\"", &["key \"cwd\"", "zero byte"]),
         (
             "listen = 8000",

@@ -2,9 +2,7 @@
 //! master's own streams do, and holds no lock then.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -22,8 +20,8 @@ pub(super) fn start(poll: Poll, shared: Arc<Shared>, done: Sender<()>) -> io::Re
         shared,
         splitters: HashMap::new(),
         ready: BTreeSet::new(),
-        stdout: Outlet::new(io::stdout().as_fd())?,
-        stderr: Outlet::new(io::stderr().as_fd())?,
+        stdout: Outlet::to(Destination::Stdout),
+        stderr: Outlet::to(Destination::Stderr),
         buffer: vec![0; CHUNK],
         out: Vec::new(),
     };
@@ -47,9 +45,10 @@ struct Reader {
     out: Vec<u8>,
 }
 
-/// One of the master's own streams.
+/// One of the master's own streams: whatever it is when something is written, since `--daemon` puts
+/// another file in its place when the log is opened again.
 struct Outlet {
-    file: File,
+    destination: Destination,
     surface: Surface,
 }
 
@@ -107,7 +106,7 @@ impl Reader {
             Taken::Nothing => {}
             Taken::End => splitter.finish(&mut self.out),
         }
-        outlet.write(stream.destination(), &self.out);
+        outlet.write(&self.out);
         self.out.clear();
         self.out.shrink_to(MOST_KEPT);
         if taken == Taken::End {
@@ -130,10 +129,9 @@ impl Reader {
             }
             if let Some(mut splitter) = self.splitters.remove(&stream.token()) {
                 splitter.finish(&mut self.out);
-                let destination = stream.destination();
-                match destination {
-                    Destination::Stdout => self.stdout.write(destination, &self.out),
-                    Destination::Stderr => self.stderr.write(destination, &self.out),
+                match stream.destination() {
+                    Destination::Stdout => self.stdout.write(&self.out),
+                    Destination::Stderr => self.stderr.write(&self.out),
                 }
                 self.out.clear();
             }
@@ -142,27 +140,29 @@ impl Reader {
 }
 
 impl Outlet {
-    fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let file: OwnedFd = fd.try_clone_to_owned()?;
-        let surface = if file.as_fd().is_terminal() {
+    fn to(destination: Destination) -> Self {
+        let is_terminal = match destination {
+            Destination::Stdout => io::stdout().is_terminal(),
+            Destination::Stderr => io::stderr().is_terminal(),
+        };
+        let surface = if is_terminal {
             Surface::Terminal
         } else {
             Surface::Other
         };
-        Ok(Outlet {
-            file: file.into(),
+        Outlet {
+            destination,
             surface,
-        })
+        }
     }
 
     /// Writes whole lines. If nobody can read them any more, the processes go on nevertheless.
-    fn write(&self, destination: Destination, lines: &[u8]) {
-        // The log's lines and these do not get into each other.
-        let _alone = match destination {
-            Destination::Stdout => None,
-            Destination::Stderr => Some(io::stderr().lock()),
+    fn write(&self, lines: &[u8]) {
+        let _ = match self.destination {
+            Destination::Stdout => pipe::put(&io::stdout(), lines),
+            // The log's lines and these do not get into each other.
+            Destination::Stderr => pipe::put(&io::stderr().lock(), lines),
         };
-        let _ = pipe::put(&self.file, lines);
     }
 }
 
