@@ -314,17 +314,25 @@ impl Handle {
 
 /// Opens the control socket as it is wanted; answers where it is.
 fn open_door(reactor: &mut Reactor, wanted: ControlSocket) -> Result<Option<PathBuf>, StartError> {
-    let Some(path) = wanted.path() else {
-        return Ok(None);
+    let (path, is_required) = match wanted {
+        ControlSocket::None => return Ok(None),
+        ControlSocket::At(path) => (path, true),
+        ControlSocket::Usual => match place::own() {
+            Some(path) => (path, false),
+            None => {
+                // Nobody asked for one, and there is nothing to mend in a master without a session.
+                log::info!(
+                    "no control socket: no directory for it: set RR_CONTROL_DIR, or give --control PATH, or --no-control"
+                );
+                return Ok(None);
+            }
+        },
     };
-    place::sweep_beside(path);
-    match (reactor.open_door(path), &wanted) {
-        (Ok(()), _) => Ok(Some(path.to_owned())),
-        (Err(source), ControlSocket::At(path)) => {
-            let path = path.clone();
-            Err(StartError::Control { path, source })
-        }
-        (Err(err), ControlSocket::IfPossible(_) | ControlSocket::None) => {
+    place::sweep_beside(&path);
+    match reactor.open_door(&path) {
+        Ok(()) => Ok(Some(path)),
+        Err(source) if is_required => Err(StartError::Control { path, source }),
+        Err(err) => {
             let (path, why) = (path.display(), describe(&err));
             log::warn!("no control socket: {path}: {why}: give --control PATH, or --no-control");
             Ok(None)

@@ -83,7 +83,7 @@ fn an_empty_slot_and_an_agent_are_shown_by_name() {
             vec![json!("agent"), json!("worker"), json!("worker")],
             vec![json!(0), json!(0), json!(1)],
             vec![json!("test_worker"), json!(null), json!(null)],
-            vec![json!("standby"), json!("serving"), json!("parked")],
+            vec![json!("ready"), json!("serving"), json!("parked")],
         ]
     );
     assert_eq!(
@@ -92,7 +92,7 @@ fn an_empty_slot_and_an_agent_are_shown_by_name() {
     );
     let said = ctl(&control, &["kill", "agent:other"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("there are test_worker"), "{said:?}");
+    assert!(said.err.contains("the agents are: test_worker"), "{said:?}");
     cluster.stop();
 }
 
@@ -235,9 +235,15 @@ fn a_configuration_is_checked_before_it_is_reloaded() {
     let said = check();
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.err.contains("app.toml") && said.err.contains("many"),
+        said.err.starts_with("rr-ctl: ") && said.err.contains("app.toml: key \"workers\""),
         "{said:?}"
     );
+    assert!(
+        !said.err.contains("reload"),
+        "nobody asked for one: {said:?}"
+    );
+    let line = cluster.await_text("config check: failed: ");
+    assert!(line.contains("control: uid "), "{line}");
     let said = ctl(&control, &["reload", "--wait"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("app.toml"), "{said:?}");
@@ -337,6 +343,10 @@ fn a_slot_is_drained_refilled_and_renewed() {
     let before = [pid(0), pid(1)];
     done(&control, &["drain", "1", "--wait"]);
     assert_eq!(pid(1), json!(null));
+    // Nobody has to do anything about it.
+    let line = cluster.await_text("worker slot=1 parked");
+    assert!(line.contains("INFO ] "), "{line}");
+    assert!(line.ends_with(": drained by an operator"), "{line}");
     done(&control, &["restart", "1", "--wait"]);
     done(&control, &["restart", "0", "--wait"]);
     let after = [pid(0), pid(1)];
@@ -419,7 +429,10 @@ fn while_paused_clients_wait_in_the_backlog() {
     assert_eq!(shown["listeners"][0]["accepted"], 0);
     let said = ctl(&control, &["resume", "other"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("there are 127.0.0.1:0"), "{said:?}");
+    assert!(
+        said.err.contains("the listeners are: 127.0.0.1:0"),
+        "{said:?}"
+    );
     done(&control, &["resume", "127.0.0.1:0"]);
     assert_eq!(waiting.answer().unwrap().status, 200);
     // Whoever waits when the cluster stops is served.

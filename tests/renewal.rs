@@ -119,7 +119,9 @@ fn a_cluster_in_which_too_few_serve_for_too_long_ends() {
     let (mut cluster, address) = Cluster::in_mode(&mode, 2, &flags);
     assert!(get(address, "/").is_ok());
     kill(cluster.worker(0).pid(), Signal::SIGKILL).unwrap();
-    cluster.await_text("unhealthy: 1 workers and 0 agents serve");
+    cluster.await_text(
+        "unhealthy: of the workers 1 serve (at least 2 have to), of the agents 0 (all have to)",
+    );
     let ended = cluster.wait();
     assert!(
         ended.log.contains("too few served for too long"),

@@ -33,6 +33,7 @@ use crate::config::{
     Config, ConnectionLimits, DEFAULT_WINDOW, MAX_WINDOW, OnDemand, Overflow, Refusal, restart,
     systemd,
 };
+use crate::control::change::parse_level;
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit};
 use crate::sys::cpu::CpuCount;
 
@@ -182,7 +183,7 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
-    pub(super) control: Control,
+    control: Control,
 
     #[command(flatten)]
     pub(super) leftovers: LeftoverArgs,
@@ -192,7 +193,7 @@ pub(super) struct Args {
     pub(super) pidfile: Option<PathBuf>,
 
     /// What to log: error, warn, info, debug, trace, off. RUST_LOG can say more
-    #[arg(long, value_name = "LEVEL", help_heading = "Running")]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level, help_heading = "Running")]
     pub(super) log_level: Option<LevelFilter>,
 
     #[command(flatten)]
@@ -248,16 +249,17 @@ enum CrashLoop {
 
 const AFTER_HELP: &str = "\
 Examples:
-  rr-master                                        say hello on http://127.0.0.1:8000/
-  rr-master -w 4 ./worker-bin                      four processes of a worker-proto program
-  rr-master -l 0.0.0.0:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
-  rr-master --agent rotate='./logrotate --daily' -w auto ./worker-bin
-  rr-master -c app.toml                            what app.toml says
+  rr-master                      say hello on http://127.0.0.1:8000/
+  rr-master -w 4 ./worker-bin    four processes of a worker-proto program
+  rr-master -l [::]:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
+  rr-master -w auto --agent rotate='./logrotate --daily' ./worker-bin
+  rr-master -c app.toml          what app.toml says
+  rr-ctl status                  how it does; what to change: rr-ctl --help
 
 Signals:
-  SIGTERM, SIGINT   serve what was accepted, then stop; a second one stops at once
+  SIGTERM, SIGINT   serve what was accepted, then stop; a second one: at once
   SIGQUIT           stop at once
-  SIGHUP            replace every worker, see --canary; stop when the terminal is gone
+  SIGHUP            reload, see --canary; when the terminal is gone, stop
   SIGTTIN, SIGTTOU  one worker more, one worker less
   SIGUSR1           open the --log-file again, after it was moved away
 

@@ -145,7 +145,7 @@ fn run_to_code(settings: &Settings, source: Source) -> ExitCode {
 }
 
 fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
-    let (mut config, count) = settings.config()?;
+    let (config, count) = settings.config()?;
     let asked = &settings.args.host;
     let log_file = config.own_process.log_file.as_deref().map(LogFile::open);
     let log_file = log_file.transpose().map_err(usage)?;
@@ -153,7 +153,6 @@ fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
         None => (Output::Stderr, None),
         Some(log_file) if asked.daemon => match daemon::detach(&log_file)? {
             Fate::Run(starting, audience) => {
-                settings.args.control.apply(&mut config);
                 let output = Output::Daemon(log_file, Some(audience));
                 (output, Some(starting))
             }

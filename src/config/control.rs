@@ -1,6 +1,6 @@
 //! Where operators reach the master.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The control socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,17 +10,7 @@ pub enum ControlSocket {
     None,
     /// There, or the master does not start.
     At(PathBuf),
-    /// There if that is possible; otherwise the master goes without, and the log says so.
-    IfPossible(PathBuf),
-}
-
-impl ControlSocket {
-    /// Where it is to be.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            ControlSocket::None => None,
-            ControlSocket::At(path) | ControlSocket::IfPossible(path) => Some(path),
-        }
-    }
+    /// Where `rr-ctl` looks for it, under the pid of the master that opens it, if that is possible;
+    /// otherwise the master goes without, and the log says so.
+    Usual,
 }

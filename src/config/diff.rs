@@ -395,7 +395,11 @@ fn or_unset(value: &Option<impl fmt::Display>) -> String {
 }
 
 fn control_text(control: &ControlSocket) -> String {
-    or_unset(&control.path().map(Path::display))
+    match control {
+        ControlSocket::None => "not set".to_owned(),
+        ControlSocket::At(path) => path.display().to_string(),
+        ControlSocket::Usual => "in its usual place".to_owned(),
+    }
 }
 
 fn or_no_path(path: &Option<PathBuf>) -> String {

@@ -106,6 +106,15 @@ impl ScaleTo {
     }
 }
 
+/// What to log, as it is written on a command line.
+///
+/// # Errors
+/// What to write.
+pub(crate) fn parse_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no level: write error, warn, info, debug, trace or off"))
+}
+
 impl FromStr for ScaleTo {
     type Err = String;
 

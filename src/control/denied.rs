@@ -22,7 +22,7 @@ pub enum Denied {
     #[error("{0}")]
     TooMany(String),
     /// No agent has that name.
-    #[error("there is no agent {name:?}: there are {there_are}")]
+    #[error("there is no agent {name:?}; the agents are: {there_are}")]
     NoSuchAgent {
         /// As it was asked for.
         name: String,
@@ -30,7 +30,7 @@ pub enum Denied {
         there_are: String,
     },
     /// No listener has that name.
-    #[error("there is no listener {name:?}: there are {there_are}")]
+    #[error("there is no listener {name:?}; the listeners are: {there_are}")]
     NoSuchListener {
         /// As it was asked for.
         name: String,
@@ -46,6 +46,9 @@ pub enum Denied {
     /// The reload did not begin: the configuration is wrong, or cannot be had.
     #[error("reload: {0}")]
     NotReloaded(String),
+    /// The configuration was looked at, and is wrong.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The reload went back.
     #[error("{0}")]
     RolledBack(String),
@@ -71,6 +74,7 @@ impl Denied {
             Denied::Refused(_)
             | Denied::BelowZero { .. }
             | Denied::NotReloaded(_)
+            | Denied::Misconfigured(_)
             | Denied::TooMany(_)
             | Denied::Unsupported(_) => "refused",
             Denied::RolledBack(_) => "rolled-back",

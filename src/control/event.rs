@@ -185,7 +185,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
             Fact::of_cluster("scale-start", text, fields)
         }
         Notice::Reopened { role, slot } => of_slot("reopened", *role, slot.0, text),
-        Notice::Parked { role, slot } => of_slot("parked", *role, slot.0, text),
+        Notice::Parked { role, slot, .. } => of_slot("parked", *role, slot.0, text),
         Notice::ReloadStarted {
             generation,
             from,

@@ -7,12 +7,11 @@
 //!
 //! Pure: bytes in, values out. Nothing that a line contains makes [`decode`] panic.
 
-use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
+use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
 use crate::supervisor::Stop;
 
@@ -399,12 +398,6 @@ impl From<&Command> for Wire {
     }
 }
 
-fn parse_level(level: &str) -> Result<LevelFilter, String> {
-    level
-        .parse()
-        .map_err(|_| format!("level {level:?}: there are error, warn, info, debug, trace and off"))
-}
-
 /// Of a listener or an agent.
 const LONGEST_NAME: usize = 256;
 
@@ -486,7 +479,7 @@ mod tests {
             ),
             (
                 r#"{"id":1,"command":"log-level","level":"loud"}"#,
-                "there are error, warn",
+                "error, warn, info",
             ),
         ] {
             let message = refusal(line);

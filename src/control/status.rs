@@ -64,12 +64,12 @@ pub struct Worker {
     pub generation: u64,
     /// `worker` or `agent`.
     pub role: String,
-    /// The file name of an agent's program.
+    /// An agent's: what `--agent` calls it, otherwise its program's file name.
     pub name: Option<String>,
     /// `None` until it exists.
     pub pid: Option<u32>,
-    /// `spawning`, `starting`, `standby`, `serving` or `leaving`; of an empty slot `vacant`, if it is to be
-    /// filled again, or `parked`.
+    /// `spawning`, `starting`, `serving` or `leaving`; of a spare worker `standby`, of an agent `ready`; of
+    /// an empty slot `vacant`, if it is to be filled again, or `parked`.
     pub state: String,
     /// For how long it is in that state; `None` for an empty slot, here and below.
     pub state_ms: Option<u64>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
+use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use crate::control::protocol::{Command, When};
 use crate::supervisor::Stop;
 
@@ -113,7 +113,10 @@ pub(super) enum Action {
     #[command(subcommand)]
     Config(Config),
     /// Change what the master logs: error, warn, info, debug, trace, off
-    LogLevel { level: LevelFilter },
+    LogLevel {
+        #[arg(value_parser = parse_level)]
+        level: LevelFilter,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -104,7 +104,7 @@ fn worker_columns() -> Vec<Column<Worker>> {
         column("PID", Right, 0, |it| or_dash(it.pid.map(u64::from))),
         column("STATE", Left, 0, |it| {
             let tone = match it.state.as_str() {
-                "serving" => Tone::Good,
+                "serving" | "ready" => Tone::Good,
                 "standby" => Tone::Plain,
                 "parked" => Tone::Bad,
                 _ => Tone::Changing,

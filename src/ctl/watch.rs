@@ -33,16 +33,17 @@ pub(super) fn run(client: &mut Client, args: &Args, screen: &mut Screen) -> Resu
     }
 }
 
-/// Over what is there, line by line, so that nothing flickers; no more lines than there are.
+/// Over what is there, line by line, so that nothing flickers; no more than there is room for, since a
+/// terminal that scrolls has no first line any more.
 fn frame(status: &str, size: Option<(u16, u16)>) -> String {
-    let Some((_, height)) = size else {
+    let Some((width, height)) = size else {
         return format!("{status}\n");
     };
     let room = usize::from(height).saturating_sub(2);
     let lines: Vec<_> = status.trim_end().lines().collect();
     let mut text = HOME.to_owned();
     for line in lines.iter().take(room) {
-        text += line;
+        text += &clipped(line, usize::from(width));
         text += "\x1b[K\n";
     }
     if lines.len() > room {
@@ -51,6 +52,38 @@ fn frame(status: &str, size: Option<(u16, u16)>) -> String {
     text + "\x1b[J"
 }
 
+/// The beginning of a line, with every colour in it and its end.
+fn clipped(line: &str, width: usize) -> String {
+    let (mut room, mut in_colour) = (width, false);
+    let mut shown = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c == '\x1b' || in_colour {
+            in_colour = c != 'm';
+        } else if room > 0 {
+            room -= 1;
+        } else {
+            continue;
+        }
+        shown.push(c);
+    }
+    shown
+}
+
 const INTERVAL: Duration = Duration::from_secs(1);
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_takes_no_more_than_the_terminal_has() {
+        let status = "rr-master\n\x1b[2m/bin/server --a-long-flag\x1b[0m\n\n SLOT\n 0\n 1\n";
+        assert_eq!(
+            frame(status, Some((11, 5))),
+            "\x1b[Hrr-master\x1b[K\n\x1b[2m/bin/server\x1b[0m\x1b[K\n\x1b[K\n(3 more lines)\x1b[K\n\x1b[J"
+        );
+        assert_eq!(frame(status, None), format!("{status}\n"));
+    }
+}

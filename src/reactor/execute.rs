@@ -92,6 +92,7 @@ impl Reactor {
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
+                    ..
                 } = notice
                 {
                     self.acceptor.settle(slot, &mut turn!(self, now));

@@ -88,7 +88,10 @@ impl Reactor {
                 self.reply(client, Some(id), said);
             }
             Command::ConfigCheck => {
-                self.check_config(Answer::Operator(client, id));
+                let Some(peer) = self.server.as_ref().and_then(|it| it.peer(client)) else {
+                    return;
+                };
+                self.check_config(Origin::Operator(peer), Answer::Operator(client, id));
             }
             Command::Change { change, answer } => {
                 let Some(peer) = self.server.as_ref().and_then(|it| it.peer(client)) else {
@@ -145,7 +148,7 @@ impl Reactor {
             .collect();
         let (workers, agents) = (self.config.workers, self.config.agents.len());
         let text = format!(
-            "{workers} workers, {agents} agents, {} listeners",
+            "workers: {workers}, agents: {agents}, listeners: {}",
             listeners.len()
         );
         let fields = json!({

@@ -84,7 +84,7 @@ impl Reactor {
             role: view.role.to_string(),
             name: self.name_of(view.role, view.slot),
             pid: view.pid,
-            state: name_of_state(view.state).to_owned(),
+            state: name_of_state(view.role, view.state).to_owned(),
             state_ms: Some(since(view.since)),
             uptime_ms: Some(since(view.born)),
             restarts: self.chronicle.restarts(view.role, view.slot),
@@ -213,8 +213,10 @@ fn name_of_stage(stage: Stage) -> &'static str {
     }
 }
 
-fn name_of_state(state: WorkerState) -> &'static str {
+fn name_of_state(role: Role, state: WorkerState) -> &'static str {
     match state {
+        // It stands by for nobody: that is what spare workers do.
+        WorkerState::Standby if role == Role::Agent => "ready",
         WorkerState::Spawning => "spawning",
         WorkerState::Starting => "starting",
         WorkerState::Standby => "standby",

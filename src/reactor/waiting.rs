@@ -5,7 +5,7 @@ use worker_proto::ids::{Role, Slot, WorkerId};
 
 use super::Reactor;
 use super::change::reloaded;
-use super::command::Answer;
+use super::command::{Answer, Origin};
 use super::reload::{Checked, ReloadOutcome};
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
@@ -57,7 +57,7 @@ impl Reactor {
     }
 
     /// Reads the configuration anew, and tells whether a reload would accept it.
-    pub(super) fn check_config(&mut self, answer: Answer) {
+    pub(super) fn check_config(&mut self, origin: Origin, answer: Answer) {
         let is_check = |waiting: &Waiting| matches!(waiting.goal, Goal::Checked(_));
         if self.waiting.iter().any(is_check) {
             return self.answer(answer, Err(Denied::Busy));
@@ -66,7 +66,7 @@ impl Reactor {
             Ok(Some(told)) => self.await_goal(Waiting {
                 goal: Goal::Checked(told),
                 answer,
-                what: "control: config check".to_owned(),
+                what: format!("{origin}: config check"),
             }),
             Ok(None) => {
                 let why = "this master has no configuration that could be read anew";
@@ -246,7 +246,7 @@ impl Reactor {
 fn checked(checked: Checked) -> Result<Outcome, Denied> {
     match checked {
         Ok(changes) => Ok(Outcome::Checked { changes }),
-        Err(reason) => Err(Denied::NotReloaded(reason)),
+        Err(reason) => Err(Denied::Misconfigured(reason)),
     }
 }
 

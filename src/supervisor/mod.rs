@@ -22,7 +22,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 pub use self::action::{Action, Signal};
 pub use self::event::{Disconnect, Event, ExitStatus, Stop, Symptom};
 pub use self::failure::Failure;
-pub use self::notice::{Next, Notice, RollbackCause, StopCause, Who, Why};
+pub use self::notice::{Next, Notice, RollbackCause, StopCause, Who, Why, WhyParked};
 pub use self::order::Refused;
 pub use self::plan::{BackoffPlan, OnCrashLoop, Plan, Restart, RestartLimit};
 pub use self::rollout::RolloutPlan;

@@ -226,6 +226,8 @@ pub enum Notice {
         role: Role,
         /// Which.
         slot: Slot,
+        /// Why.
+        why: WhyParked,
     },
     /// The cluster stops.
     Stopping {
@@ -264,6 +266,15 @@ pub enum Next {
     PredecessorStays,
     /// It was of a new generation: that ends the rollout.
     RolledBack,
+}
+
+/// Why a slot is parked while its incumbent has nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyParked {
+    /// The restart limit was reached, or nobody is ever restarted.
+    GaveUp,
+    /// An operator wants it empty.
+    Drained,
 }
 
 /// Why a process gets SIGTERM.
@@ -319,7 +330,14 @@ impl Notice {
             Notice::SpawnFailed { .. }
             | Notice::RestartLimitReached { .. }
             | Notice::Unhealthy { .. }
-            | Notice::Parked { .. } => Level::Error,
+            | Notice::Parked {
+                why: WhyParked::GaveUp,
+                ..
+            } => Level::Error,
+            Notice::Parked {
+                why: WhyParked::Drained,
+                ..
+            } => Level::Info,
             Notice::Stopping { cause, .. } => match cause {
                 StopCause::Asked | StopCause::Done => Level::Info,
                 StopCause::AgentStart
@@ -462,7 +480,7 @@ impl fmt::Display for Notice {
                 patience,
             } => write!(
                 f,
-                "unhealthy: {serving} workers and {agents} agents serve, at least {least} and all have to: giving up in {}",
+                "unhealthy: of the workers {serving} serve (at least {least} have to), of the agents {agents} (all have to): giving up in {}",
                 Span(*patience)
             ),
             Notice::Disconnected { who, cause, next } => {
@@ -508,7 +526,13 @@ impl fmt::Display for Notice {
                 limit.count,
                 Span(limit.window)
             ),
-            Notice::Parked { role, slot } => write!(f, "{role} slot={slot} parked"),
+            Notice::Parked { role, slot, why } => {
+                write!(f, "{role} slot={slot} parked")?;
+                match why {
+                    WhyParked::GaveUp => Ok(()),
+                    WhyParked::Drained => f.write_str(": drained by an operator"),
+                }
+            }
             Notice::Stopping { how, cause } => write!(f, "stopping {how}: {cause}"),
         }
     }

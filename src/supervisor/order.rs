@@ -73,7 +73,8 @@ impl Supervisor {
         let why = Parked::Drained;
         seat.occupancy = Occupancy::Parked { why };
         seat.renewal = Renewal::None;
-        self.notify(Notice::Parked { role, slot });
+        let why = WhyParked::Drained;
+        self.notify(Notice::Parked { role, slot, why });
         self.settle(now);
         Ok(())
     }

@@ -171,7 +171,8 @@ impl Supervisor {
         let seat = &mut self.seats[index];
         seat.occupancy = parked(Parked::GaveUp);
         let (role, slot) = (seat.role, seat.slot);
-        self.notify(Notice::Parked { role, slot });
+        let why = WhyParked::GaveUp;
+        self.notify(Notice::Parked { role, slot, why });
     }
 
     /// When a restart is due, or if it was and has to wait, when the window allows it.

@@ -780,7 +780,7 @@ impl Oracle {
                 );
                 assert!(!worker.is_failure || !expected, "it failed");
             }
-            Notice::Parked { role, slot } => self.is_parked(now, *role, *slot),
+            Notice::Parked { role, slot, .. } => self.is_parked(now, *role, *slot),
             Notice::RestartLimitReached { role, .. } => {
                 assert!(!self.has_room(now, *role));
             }

@@ -6,11 +6,10 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::config::control::ControlSocket;
-use crate::control::place;
 
 /// Flags.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Control {
+pub(super) struct Control {
     /// Where rr-ctl reaches this master: a Unix socket that only its own user and root can use. By
     /// default rr-master-PID.sock in $RR_CONTROL_DIR, in /run for root, or in $XDG_RUNTIME_DIR
     #[arg(long, value_name = "PATH", help_heading = "Running")]
@@ -22,12 +21,12 @@ pub(in crate::cli) struct Control {
 }
 
 impl Control {
-    /// Puts what the flags say into the configuration. For this process: its pid may be in the name.
-    pub(in crate::cli) fn apply(&self, config: &mut Config) {
+    /// Puts what the flags say into the configuration.
+    pub(super) fn apply(&self, config: &mut Config) {
         config.control = match &self.control {
             _ if self.no_control => ControlSocket::None,
             Some(path) => ControlSocket::At(path.clone()),
-            None => place::own().map_or(ControlSocket::None, ControlSocket::IfPossible),
+            None => ControlSocket::Usual,
         };
     }
 }

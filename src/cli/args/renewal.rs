@@ -55,7 +55,7 @@ pub(super) struct Renewal {
     recycle_jitter: u8,
 
     /// With fewer serving workers, or without one of the agents, the cluster is unhealthy: see
-    /// --unhealthy-exit. At most --workers
+    /// --unhealthy-exit. More than --workers counts as all of them
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Life")]
     min_workers: u32,
 

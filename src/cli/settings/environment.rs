@@ -2,7 +2,7 @@
 //!
 //! A flag that may be repeated has one value per line. The variables through which a master
 //! introduces itself to its processes (`worker_proto::env`) are no settings: a master may be one of
-//! another's.
+//! another's. Nor is the one that tells it and `rr-ctl` alike where control sockets are.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,11 +14,13 @@ use super::layer::{Layer, Origin};
 use super::setting::{ARGS_VARIABLE, Kind, OWN_VARIABLES, PREFIX, PROGRAM_VARIABLE, Setting};
 use super::suggestion::did_you_mean;
 use crate::cli::Failure;
+use crate::control::place;
 
 /// Whether somebody may have thought of a master.
 pub(super) fn may_be_meant(name: &OsStr) -> bool {
     let is_introduction = env::ALL.iter().any(|known| name == *known);
-    name.as_bytes().starts_with(PREFIX.as_bytes()) && !is_introduction
+    let is_other = is_introduction || name == place::DIRECTORY;
+    name.as_bytes().starts_with(PREFIX.as_bytes()) && !is_other
 }
 
 /// What the variables say.

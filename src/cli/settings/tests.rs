@@ -6,6 +6,7 @@ use super::*;
 use crate::ListenerSpec;
 use crate::config::OnDemand;
 use crate::config::diff::diff;
+use crate::control::place;
 
 /// The command line wins over the environment, the environment over the file, setting by setting.
 #[test]
@@ -321,7 +322,7 @@ fn a_variable_that_is_no_setting_is_a_warning_unless_a_master_has_set_it() {
         ["environment RR_XYLOPHONE: no such setting"]
     );
     assert_eq!(read("RR_CHECK").len(), 1, "what is done is no setting");
-    for name in INTRODUCTION {
+    for name in INTRODUCTION.into_iter().chain([place::DIRECTORY]) {
         assert_eq!(read(name), [""; 0], "{name}");
     }
     assert_eq!(read("RRT_WORKERS"), [""; 0]);
