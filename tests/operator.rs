@@ -17,7 +17,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 use common::client::{ask, connect, get};
-use common::command::NOBODY;
+use common::command::{NOBODY, after};
 use common::load::Load;
 use common::operator::{ByHand, Said, command, ctl, done, events, rr_ctl, status};
 use common::{Cluster, await_condition, processes, rr_master, run_to_end, sockets, test_worker};
@@ -507,6 +507,32 @@ fn every_change_is_in_the_log_with_who_wanted_it() {
     ctl(&control, &["kill", "7"]);
     cluster.await_text("kill worker:7: denied: there is no worker in slot 7");
     cluster.stop();
+}
+
+/// As many workers as its descriptors allow: nobody may have more, whichever way he asks.
+#[test]
+fn a_signal_is_in_the_log_and_within_limits_like_any_other_change() {
+    let within = |workers: &str| after("ulimit -n 64", ["-w", workers, "-l", "127.0.0.1:0"]);
+    let refused = Cluster::from_command(within("100")).wait();
+    let (_, possible) = refused.log.split_once("at most ").expect("a remedy");
+    let possible: u32 = possible[..1].parse().expect("fewer than ten");
+    let mut cluster = Cluster::from_command(within(&possible.to_string()));
+    cluster.await_ready();
+    let control = cluster.control();
+    cluster.signal(Signal::SIGTTIN);
+    let line = cluster.await_text("SIGTTIN received: scale +1: denied: ");
+    assert!(line.contains("ulimit -n"), "{line}");
+    assert_eq!(status(&control)["master"]["wanted"], possible);
+    cluster.signal(Signal::SIGTTOU);
+    let (from, to) = (possible, possible - 1);
+    cluster.await_text(&format!(
+        "SIGTTOU received: scale -1: scaling from {from} to {to} workers"
+    ));
+    cluster.signal(Signal::SIGHUP);
+    cluster.await_text("SIGHUP received: reload: reloading");
+    let ended = cluster.stop();
+    let stop = "SIGTERM received: stop gracefully: stopping";
+    assert!(ended.log.contains(stop), "{}", ended.log);
 }
 
 // Finding the master.

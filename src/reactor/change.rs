@@ -32,6 +32,10 @@ impl Reactor {
         let done = self.make(now, change, origin);
         match &done {
             Ok((outcome, _)) => log::info!("{origin}: {change}: {outcome}"),
+            // Who sent a signal is told nothing else.
+            Err(denied) if matches!(answer, Answer::Nobody) => {
+                log::error!("{origin}: {change}: denied: {denied}");
+            }
             Err(denied) => log::info!("{origin}: {change}: denied: {denied}"),
         }
         match (done, when) {
@@ -121,7 +125,7 @@ impl Reactor {
         };
         match origin {
             Origin::Operator(_) if is_repeated => {}
-            Origin::Operator(_) | Origin::Handle => {
+            Origin::Operator(_) | Origin::Handle | Origin::Signal(_) | Origin::Hangup => {
                 self.supervisor.handle(now, Event::Stop(how));
             }
         }
