@@ -310,6 +310,41 @@ fn a_reload_is_watched_to_its_end() {
     cluster.stop();
 }
 
+/// Those who do not wait for the end take no place among those who do.
+#[test]
+fn however_many_reloads_were_asked_for_one_more_is_waited_for() {
+    let (mut cluster, _) = Cluster::test_workers(1, &["--canary", "100ms"]);
+    let control = cluster.control();
+    let mut operator = ByHand::connect(&control);
+    for id in 0..1100 {
+        let answer = operator.ask(&format!("{{\"id\":{id},\"command\":\"reload\"}}"));
+        assert_eq!(answer["ok"]["did"], "reloading", "{answer}");
+    }
+    let said = ctl(&control, &["reload", "--wait", "--timeout", "10s"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    cluster.stop();
+}
+
+/// A wrong configuration is told to who asked, even if he does not wait for the end.
+#[test]
+fn a_reload_of_a_wrong_file_is_refused_to_whoever_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rr.toml");
+    fs::write(&file, "workers = 1\n").unwrap();
+    let mut cluster = Cluster::start(["--config", file.to_str().unwrap(), "-l", "127.0.0.1:0"]);
+    cluster.await_ready();
+    let control = cluster.control();
+    assert_eq!(done(&control, &["reload"]), "reloading\n");
+    cluster.await_text("reload: all at generation 2");
+    fs::write(&file, "wokers = 1\n").unwrap();
+    for flags in [&["reload"][..], &["reload", "--wait"]] {
+        let said = ctl(&control, flags);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("did you mean \"workers\""), "{said:?}");
+    }
+    cluster.stop();
+}
+
 #[test]
 fn a_reload_that_goes_back_says_why() {
     let mode = ["by-life", "serve", "then", "exit", "9"];

@@ -58,7 +58,7 @@ use self::load::Loads;
 use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
-use self::reload::Reloads;
+use self::reload::{ReloadOutcome, Reloads};
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
@@ -395,7 +395,10 @@ impl Reactor {
                 Command::Reload(answer) => {
                     let (origin, change) = (Origin::Handle, Change::Reload);
                     log::info!("{origin}: {change}: {}", Outcome::Reloading);
-                    self.reload(now, Some(answer));
+                    if let Err(denied) = self.reload(now, Some(answer.clone())) {
+                        let reason = denied.to_string();
+                        let _ = answer.try_send(ReloadOutcome::Refused { reason });
+                    }
                 }
                 Command::Change(change, answer) => {
                     let by = (Origin::Handle, When::Begun);

@@ -32,6 +32,8 @@ pub(super) enum Goal {
     Stopped,
     /// Its reload has ended, as it is told here.
     Reloaded(Receiver<ReloadOutcome>),
+    /// What its reload is to make of the cluster is known, and right.
+    ReloadRead(Receiver<ReloadOutcome>),
     /// It is all at the generation before.
     RolledBack,
     /// It has come to rest with so many workers.
@@ -48,8 +50,18 @@ pub(super) enum Goal {
     Checked(Receiver<Checked>),
 }
 
+impl Goal {
+    /// Whether even those wait for it who do not wait for the end.
+    pub(super) fn is_soon_reached(&self) -> bool {
+        matches!(self, Goal::ReloadRead(_))
+    }
+}
+
 impl Reactor {
     pub(super) fn await_goal(&mut self, waiting: Waiting) {
+        if matches!(waiting.answer, Answer::Nobody) {
+            return;
+        }
         if self.waiting.len() >= MOST_WAITING {
             return self.answer(waiting.answer, Err(Denied::Busy));
         }
@@ -126,8 +138,13 @@ impl Reactor {
         if self.waiting.is_empty() && !self.is_scaling {
             return;
         }
+        let is_reading = self.is_reading();
         self.resolve(|goal| match goal {
             Goal::Reloaded(told) => told.try_recv().ok().map(reloaded),
+            Goal::ReloadRead(told) => match told.try_recv() {
+                Ok(outcome) => Some(reloaded(outcome)),
+                Err(_) => (!is_reading).then_some(Ok(Outcome::Reloading)),
+            },
             Goal::Checked(told) => told.try_recv().ok().map(checked),
             Goal::Stopped
             | Goal::RolledBack
@@ -156,7 +173,11 @@ impl Reactor {
             found.map(|it| it.2)
         };
         self.resolve(|goal| match *goal {
-            Goal::Stopped | Goal::Reloaded(_) | Goal::Checked(_) | Goal::RolledBack => None,
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::Checked(_)
+            | Goal::RolledBack => None,
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
             }
@@ -194,6 +215,7 @@ impl Reactor {
         self.resolve(|goal| match goal {
             Goal::Stopped => Some(Ok(Outcome::Stopped { code: code as u8 })),
             Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
             | Goal::Checked(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
@@ -210,7 +232,8 @@ impl Reactor {
         if !is_progress(&event.fact.name) {
             return;
         }
-        for waiting in &self.waiting {
+        let patient = self.waiting.iter().filter(|it| !it.goal.is_soon_reached());
+        for waiting in patient {
             if let Answer::Operator(client, id) = waiting.answer {
                 server.tell_progress(client, id, event);
             }
@@ -233,6 +256,8 @@ impl Reactor {
                 None => self.waiting.push(waiting),
                 Some(outcome) => {
                     match &outcome {
+                        // That much was said when it was asked for.
+                        Ok(Outcome::Reloading) => {}
                         Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
                         Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
                     }
