@@ -103,7 +103,8 @@ fn events_tell_a_life_in_order_with_one_disconnect_and_one_exit() {
     let control = cluster.control();
     let first = cluster.worker(0);
     let _ = get(address, "/abort");
-    cluster.await_text("ready after");
+    // It may take longer to write its core than its successor to be ready.
+    cluster.await_text("exited after");
     let all = events(&control);
     let of_first = all.iter().filter(|event| event["worker"] == first.id);
     let names: Vec<_> = of_first.clone().map(|event| &event["name"]).collect();
@@ -380,6 +381,34 @@ fn a_slot_is_drained_refilled_and_renewed() {
         let said = ctl(&control, &["drain", slot]);
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains("in slot"), "{said:?}");
+    }
+    cluster.stop();
+}
+
+/// It may take for ever until all the others are as they should be.
+#[test]
+fn who_waits_for_one_slot_does_not_wait_for_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, worker) = (dir.path().join("bad"), test_worker());
+    let script = format!(
+        "[ $RR_SLOT = 1 ] && [ -e {} ] && exit 3; exec {} serve",
+        bad.display(),
+        worker.display()
+    );
+    let args = ["-w", "2", "-l", "127.0.0.1:0", "/bin/sh", "-c", &script];
+    let mut cluster = Cluster::start(args);
+    cluster.await_ready();
+    let control = cluster.control();
+    fs::write(&bad, "").unwrap();
+    done(&control, &["kill", "1"]);
+    cluster.await_text("exited after");
+    for (change, outcome) in [
+        ("restart", "done: worker:0 restarted\n"),
+        ("drain", "done: worker:0 drained, and kept empty\n"),
+        ("restart", "done: worker:0 restarted\n"),
+    ] {
+        let said = ctl(&control, &[change, "0", "--wait", "--timeout", "10s"]);
+        assert_eq!((said.code, &*said.out), (0, outcome), "{said:?}");
     }
     cluster.stop();
 }

@@ -1,5 +1,7 @@
 //! Those who wait for what they asked for to be done, and are told what happens on the way.
 
+use std::collections::BTreeMap;
+
 use crossbeam_channel::Receiver;
 use worker_proto::ids::{Role, Slot, WorkerId};
 
@@ -54,6 +56,19 @@ impl Goal {
     /// Whether even those wait for it who do not wait for the end.
     pub(super) fn is_soon_reached(&self) -> bool {
         matches!(self, Goal::ReloadRead(_))
+    }
+
+    /// The one that it is about.
+    fn slot(&self) -> Option<(Role, Slot)> {
+        match self {
+            Goal::Renewed { role, slot, .. } | Goal::Emptied { role, slot } => Some((*role, *slot)),
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Checked(_) => None,
+        }
     }
 }
 
@@ -156,22 +171,19 @@ impl Reactor {
             Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
             Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
         };
-        if !is_over && !self.supervisor.is_settled() {
-            return;
+        let is_settled = is_over || self.supervisor.is_settled();
+        if is_settled {
+            self.note_scaled(is_over);
         }
-        self.note_scaled(is_over);
         let serving = self.supervisor.serving(Role::Worker);
         let wanted = self.supervisor.wanted();
-        let in_slots: Vec<_> = self
-            .supervisor
-            .workers()
-            .filter(|view| view.state != WorkerState::Leaving)
-            .map(|view| (view.role, view.slot, view.worker))
+        // What goes on in other slots is of no interest to those who wait for one.
+        let slots = self.waiting.iter().filter_map(|it| it.goal.slot());
+        let at_rest =
+            slots.filter(|&(role, slot)| is_settled || self.supervisor.is_slot_settled(role, slot));
+        let holders: BTreeMap<(Role, Slot), Option<WorkerId>> = at_rest
+            .map(|(role, slot)| ((role, slot), self.holder(role, slot)))
             .collect();
-        let holder = |role, slot| {
-            let found = in_slots.iter().find(|it| (it.0, it.1) == (role, slot));
-            found.map(|it| it.2)
-        };
         self.resolve(|goal| match *goal {
             Goal::Stopped
             | Goal::Reloaded(_)
@@ -181,6 +193,7 @@ impl Reactor {
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
             }
+            Goal::Scaled { .. } if !is_settled => None,
             Goal::Scaled { workers } if workers != wanted => {
                 let reason = format!("scaled to {wanted} meanwhile");
                 Some(Err(Denied::Failed(reason)))
@@ -190,17 +203,17 @@ impl Reactor {
                 Some(Err(Denied::Failed(reason)))
             }
             Goal::Scaled { workers } => Some(Ok(Outcome::Scaled { workers })),
-            Goal::Renewed { role, slot, before } => Some(match (holder(role, slot), before) {
-                (Some(now), before) if Some(now) != before => {
+            Goal::Renewed { role, slot, before } => Some(match holders.get(&(role, slot))? {
+                Some(now) if Some(*now) != before => {
                     let slot = format!("{role}:{slot}");
                     Ok(Outcome::Restarted { slot })
                 }
-                (Some(_), _) => Err(Denied::Failed(format!(
+                Some(_) => Err(Denied::Failed(format!(
                     "{role}:{slot}: its successor failed, and the one before stays; the log says why"
                 ))),
-                (None, _) => Err(Denied::Failed(format!("{role}:{slot} is empty"))),
+                None => Err(Denied::Failed(format!("{role}:{slot} is empty"))),
             }),
-            Goal::Emptied { role, slot } => Some(match holder(role, slot) {
+            Goal::Emptied { role, slot } => Some(match holders.get(&(role, slot))? {
                 None => {
                     let slot = format!("{role}:{slot}");
                     Ok(Outcome::Drained { slot })
@@ -208,6 +221,14 @@ impl Reactor {
                 Some(_) => Err(Denied::Failed(format!("{role}:{slot} is filled again"))),
             }),
         });
+    }
+
+    /// Who is in the slot, and stays.
+    fn holder(&self, role: Role, slot: Slot) -> Option<WorkerId> {
+        let views = self.supervisor.workers();
+        let mut inside = views.filter(|view| (view.role, view.slot) == (role, slot));
+        let found = inside.find(|view| view.state != WorkerState::Leaving);
+        found.map(|view| view.worker)
     }
 
     /// The master's last words.
