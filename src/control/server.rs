@@ -1,8 +1,8 @@
 //! The master's side of the control socket: whom it lets in, what they ask, what they are told.
 //!
 //! Nobody at the other end can keep the loop or make it grow. There are at most [`MOST_CLIENTS`]; a
-//! request is at most [`LONGEST_LINE`](super::protocol::LONGEST_LINE) long; a turn reads a few
-//! requests of each, and none from a client that has not read its answers. Events that it does not read
+//! request is at most [`LONGEST_LINE`](super::protocol::LONGEST_LINE) long; a turn reads one
+//! request of each, and none from a client that has not read its answers. Events that it does not read
 //! are left out and counted, and who reads nothing at all for [`PATIENCE`] is disconnected.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -295,16 +295,20 @@ impl Client {
         mut hear: impl FnMut(Heard),
     ) -> Result<(), Over> {
         self.flush(now)?;
-        for _ in 0..REQUESTS_PER_TURN {
+        for _ in 0..STEPS_PER_TURN {
             if self.leaving.is_some() || self.is_deaf() {
                 break;
             }
             match self.next_line() {
                 Some(line) if line.trim_ascii().is_empty() => {}
-                Some(line) => hear(match protocol::decode(&line) {
-                    Ok(request) => Heard::Request(request),
-                    Err(bad) => Heard::Bad(bad),
-                }),
+                Some(line) => {
+                    hear(match protocol::decode(&line) {
+                        Ok(request) => Heard::Request(request),
+                        Err(bad) => Heard::Bad(bad),
+                    });
+                    // Its answer may be long: what else the loop has to do comes before the next one.
+                    break;
+                }
                 None if self.inbound.len() > LONGEST_LINE => {
                     let message = format!("a request is at most {LONGEST_LINE} bytes long");
                     let said = fault("bad-request", message);
@@ -423,8 +427,8 @@ pub(crate) fn fault(kind: &str, message: String) -> Said {
 /// How many operators may be connected at a time.
 pub(crate) const MOST_CLIENTS: usize = 16;
 
-/// How much of one client's requests is done before the loop looks at anything else.
-const REQUESTS_PER_TURN: usize = 8;
+/// How often a turn reads from a client, or finds an empty line, on the way to its next request.
+const STEPS_PER_TURN: usize = 8;
 
 /// How long a client may read nothing of what there is for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -437,3 +441,36 @@ const UNREAD_EVENTS: usize = 256 * 1024;
 
 /// What is read at a time, and how much may wait for a client before its requests have to wait.
 const CHUNK: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_hears_one_request_of_each() {
+        #[expect(clippy::disallowed_methods, reason = "there is no loop")]
+        let now = Instant::now();
+        let poll = mio::Poll::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("door.sock");
+        let mut server = Server::open(&path, poll.registry(), Token(0)).unwrap();
+        let requests = b"{\"id\":1,\"command\":\"events\"}\n".repeat(20);
+        let mut operators: Vec<_> = (0..2)
+            .map(|_| UnixStream::connect(&path).unwrap())
+            .collect();
+        for operator in &mut operators {
+            operator.write_all(&requests).unwrap();
+        }
+        server.let_in(now, poll.registry(), |_| Token(1), "0.1.0");
+        for _ in 0..20 {
+            let heard = server.turn(now, poll.registry());
+            let whom: Vec<_> = heard.iter().map(|(client, _)| *client).collect();
+            assert_eq!(whom, [ClientId(0), ClientId(1)]);
+        }
+        assert!(server.turn(now, poll.registry()).is_empty());
+        assert!(!server.is_unfinished());
+    }
+}
