@@ -149,6 +149,42 @@ fn events_tell_a_life_in_order_with_one_disconnect_and_one_exit() {
     cluster.stop();
 }
 
+/// In the log and in the event.
+#[test]
+fn an_exit_tells_how_far_the_process_had_come_and_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, worker) = (dir.path().join("bad"), test_worker());
+    let script = format!(
+        "[ -e {} ] && {{ echo no database >&2; exit 3; }}; exec {} serve",
+        bad.display(),
+        worker.display()
+    );
+    let args = ["-w", "1", "-l", "127.0.0.1:0", "--stderr", "lines"];
+    let mut cluster = Cluster::start([&args[..], &["/bin/sh", "-c", &script]].concat());
+    cluster.await_ready();
+    let control = cluster.control();
+    fs::write(&bad, "").unwrap();
+    done(&control, &["kill", "0"]);
+    let line = cluster.await_text("exited after");
+    assert!(line.ends_with("signal SIGKILL; it was serving"), "{line}");
+    let line = cluster.await_text("exited after");
+    assert!(line.ends_with("code 3; it was starting"), "{line}");
+    cluster.await_text("w2 stderr: no database");
+    let all = events(&control);
+    let exit = |id: u64| {
+        let mut all = all.iter();
+        let found = all.find(|it| it["name"] == "exit" && it["worker"] == id);
+        let exit = found.expect("an exit");
+        ["during", "oom", "stderr"].map(|key| exit[key].clone())
+    };
+    assert_eq!(exit(1), [json!("serving"), json!(false), json!([])]);
+    assert_eq!(
+        exit(2),
+        [json!("start"), json!(false), json!(["no database"])]
+    );
+    cluster.stop();
+}
+
 /// A process whose channel never opens.
 #[test]
 fn who_never_said_hello_has_a_disconnect_and_an_exit_too() {
