@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use common::client::{ask, connect, get};
 use common::command::{NOBODY, after};
@@ -590,6 +591,27 @@ fn who_waits_no_longer_than_a_time_is_told_that_it_passed() {
     assert!(said.err.contains("no answer within 50ms"), "{said:?}");
     done(&control, &["stop", "--fast", "--wait"]);
     cluster.wait();
+}
+
+/// A master that is stopped lets nobody in, and after a while nobody can even wait at its door.
+#[test]
+fn a_master_that_stands_still_is_not_waited_for_longer_than_a_time() {
+    let (mut cluster, _) = Cluster::test_workers(1, &[]);
+    let control = cluster.control();
+    cluster.signal(Signal::SIGSTOP);
+    let crowd: Vec<_> = std::iter::from_fn(|| {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        let came = socket.connect(&SockAddr::unix(&control).unwrap());
+        came.is_ok().then_some(socket)
+    })
+    .collect();
+    assert!(!crowd.is_empty());
+    let said = ctl(&control, &["status", "--timeout", "50ms"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.err.contains("no answer within 50ms"), "{said:?}");
+    cluster.signal(Signal::SIGCONT);
+    drop(crowd);
+    cluster.stop();
 }
 
 #[test]
