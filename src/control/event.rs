@@ -289,7 +289,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
         }
         Notice::Disconnected { who, cause, .. } => {
             let (kind, what) = match cause {
-                Disconnect::Closed => ("closed", None),
+                Disconnect::Closed | Disconnect::Ended { .. } => ("closed", None),
                 Disconnect::Rejected { what } => ("rejected", Some(short(what))),
                 Disconnect::Violation { what } => ("violation", Some(short(what))),
             };
