@@ -379,7 +379,11 @@ fn a_reload_of_a_wrong_file_is_refused_to_whoever_asks() {
         let said = ctl(&control, flags);
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains("did you mean \"workers\""), "{said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
     }
+    let all = events(&control);
+    let refused = all.iter().filter(|it| it["name"] == "reload-refused");
+    assert_eq!(refused.count(), 2, "{all:?}");
     cluster.stop();
 }
 

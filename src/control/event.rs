@@ -16,6 +16,7 @@
 //! | `refork` | its slot is filled again after `delay_ms` |
 //! | `refork-limit`, `parked`, `reopened` | restarts are too many; a slot stays empty; is filled again |
 //! | `reload-start`, `-progress`, `-done`, `-rollback`, `-failed` | a reload |
+//! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
@@ -150,6 +151,13 @@ impl Fact {
             "addressType": kind,
         });
         Fact::of_process("listening", who, text, more)
+    }
+
+    /// A reload did not begin.
+    pub(crate) fn reload_refused(reason: &str) -> Fact {
+        let reason = short(reason);
+        let text = format!("reload: {reason}: everything stays as it is");
+        Fact::of_cluster("reload-refused", text, json!({ "reason": reason }))
     }
 
     /// Events were left out here.

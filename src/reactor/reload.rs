@@ -14,12 +14,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use worker_proto::ids::Generation;
 
-use super::Reactor;
 use super::generations::Versions;
 use super::serving::Rules;
+use super::{Reactor, clock};
 use crate::config::Config;
 use crate::config::diff::{Change, Takes, diff};
 use crate::control::denied::Denied;
+use crate::control::event::Fact;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -297,6 +298,7 @@ impl Reactor {
 
     fn refuse_reload(&mut self, now: Instant, reason: String) {
         log::error!("reload: {reason}: everything stays as it is");
+        self.announce(clock::wall(), Fact::reload_refused(&reason));
         self.reloads.state = State::Idle;
         self.reloads.answer(&ReloadOutcome::Refused { reason });
         self.begin_reload(now);

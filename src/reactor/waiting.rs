@@ -296,12 +296,19 @@ fn checked(checked: Checked) -> Result<Outcome, Denied> {
     }
 }
 
-/// What is worth a line to somebody who waits.
+/// What is worth a line to somebody who waits, and is not his answer.
 fn is_progress(name: &str) -> bool {
     let name = name.strip_prefix("agent-").unwrap_or(name);
     !matches!(
         name,
-        "fork" | "online" | "listening" | "disconnect" | "worn" | "paused" | "resumed"
+        "fork"
+            | "online"
+            | "listening"
+            | "disconnect"
+            | "worn"
+            | "paused"
+            | "resumed"
+            | "reload-refused"
     )
 }
 
