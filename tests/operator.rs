@@ -597,6 +597,35 @@ fn who_waits_no_longer_than_a_time_is_told_that_it_passed() {
     cluster.wait();
 }
 
+/// `nc -N`: it has said everything, and goes on listening until it has its answer.
+#[test]
+fn who_closes_one_direction_gets_what_he_waits_for() {
+    let (mut cluster, _) = Cluster::test_workers(1, &["--canary", "60s"]);
+    let control = cluster.control();
+    let said = |line: &str| {
+        let mut operator = ByHand::connect(&control);
+        operator.say(line.as_bytes()).unwrap();
+        operator.stream().shutdown(Shutdown::Write).unwrap();
+        operator
+    };
+    let restart = "{\"id\":1,\"command\":\"restart\",\"slot\":0,\"wait\":true}\n";
+    let mut operator = said(restart);
+    let answers: Vec<_> = std::iter::from_fn(|| operator.hear()).collect();
+    let last = answers.last().expect("an answer");
+    assert_eq!(last["ok"]["did"], "restarted", "{answers:?}");
+
+    // And who closes both is gone, whatever he waited for.
+    let reload = "{\"id\":1,\"command\":\"reload\",\"wait\":true}\n";
+    let follow = "{\"id\":1,\"command\":\"events\",\"follow\":true}\n";
+    let crowd: Vec<_> = (0..16)
+        .map(|nth| said(if nth % 2 == 0 { reload } else { follow }))
+        .collect();
+    assert_eq!(ctl(&control, &["status"]).code, 1);
+    drop(crowd);
+    await_condition("room for another", || ctl(&control, &["status"]).code == 0);
+    cluster.stop();
+}
+
 /// A master that is stopped lets nobody in, and after a while nobody can even wait at its door.
 #[test]
 fn a_master_that_stands_still_is_not_waited_for_longer_than_a_time() {

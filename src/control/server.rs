@@ -56,6 +56,8 @@ struct Client {
     follows: Option<u64>,
     /// Events that were left out since the last one that was not.
     lost: u64,
+    /// How many requests have no answer yet.
+    unanswered: usize,
     /// It gets what is queued for it, and then the end.
     leaving: Option<Over>,
 }
@@ -202,6 +204,9 @@ impl Server {
     /// Queues a line for the client. It is sent with the next [`flush`](Self::flush).
     pub(crate) fn tell(&mut self, client: ClientId, id: Option<u64>, said: Said) {
         if let Some(client) = self.clients.get_mut(&client) {
+            if matches!(said, Said::Ok(_) | Said::Error(_)) {
+                client.unanswered = client.unanswered.saturating_sub(1);
+            }
             client.outbound.extend(Reply { id, said }.to_line());
         }
     }
@@ -284,6 +289,7 @@ impl Client {
             unread_since: None,
             follows: None,
             lost: 0,
+            unanswered: 0,
             leaving: None,
         }
     }
@@ -302,6 +308,7 @@ impl Client {
             match self.next_line() {
                 Some(line) if line.trim_ascii().is_empty() => {}
                 Some(line) => {
+                    self.unanswered += 1;
                     hear(match protocol::decode(&line) {
                         Ok(request) => Heard::Request(request),
                         Err(bad) => Heard::Bad(bad),
@@ -384,7 +391,23 @@ impl Client {
         }
         // Give back what one long answer took.
         self.outbound.shrink_to(CHUNK);
-        self.leaving.map_or(Ok(()), Err)
+        match self.leaving {
+            None => Ok(()),
+            Some(Over::Left) if self.awaits_something() && !self.has_hung_up() => Ok(()),
+            Some(why) => Err(why),
+        }
+    }
+
+    fn awaits_something(&self) -> bool {
+        self.unanswered > 0 || self.follows.is_some()
+    }
+
+    /// Whether it has closed both directions. Sending nothing is refused then, `unix_stream_sendmsg` in
+    /// net/unix/af_unix.c.
+    fn has_hung_up(&self) -> bool {
+        self.socket
+            .send_with_flags(&[], libc::MSG_NOSIGNAL)
+            .is_err_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
     }
 
     fn tell_event(&mut self, id: u64, said: Said) {
