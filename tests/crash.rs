@@ -30,7 +30,8 @@ fn a_worker_killed_under_load_is_replaced_while_the_others_serve() {
     let end = cluster.await_text(" exited after ");
     assert!(end.contains(&who(&victim)), "{end}");
     assert!(
-        end.ends_with(": signal SIGKILL") || end.ends_with(": signal SIGKILL, restart in 100 ms"),
+        end.ends_with(": signal SIGKILL; it was serving")
+            || end.ends_with(": signal SIGKILL, restart in 100 ms; it was serving"),
         "{end}"
     );
     cluster.await_text(" ready after ");
@@ -490,6 +491,7 @@ fn assert_unasked_exit(cluster: &mut Cluster, status: &str) {
     let end = cluster.await_text(" exited after ");
     assert!(end.contains("WARN") && end.contains(&who(&first)), "{end}");
     let (_, said) = end.split_once(" ms: ").expect("how long it lived");
+    let said = said.strip_suffix("; it was serving").expect("since when");
     let said = said.trim_end_matches(", restart in 100 ms");
     assert_eq!(said.trim_end_matches(" (core dumped)"), status);
     cluster.await_text(" ready after ");

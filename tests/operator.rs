@@ -15,9 +15,10 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use common::client::{ask, connect, get};
-use common::command::NOBODY;
+use common::command::{NOBODY, after};
 use common::load::Load;
 use common::operator::{ByHand, Said, command, ctl, done, events, rr_ctl, status};
 use common::{Cluster, await_condition, processes, rr_master, run_to_end, sockets, test_worker};
@@ -103,7 +104,8 @@ fn events_tell_a_life_in_order_with_one_disconnect_and_one_exit() {
     let control = cluster.control();
     let first = cluster.worker(0);
     let _ = get(address, "/abort");
-    cluster.await_text("ready after");
+    // It may take longer to write its core than its successor to be ready.
+    cluster.await_text("exited after");
     let all = events(&control);
     let of_first = all.iter().filter(|event| event["worker"] == first.id);
     let names: Vec<_> = of_first.clone().map(|event| &event["name"]).collect();
@@ -145,6 +147,42 @@ fn events_tell_a_life_in_order_with_one_disconnect_and_one_exit() {
         .map(|it| it["number"].as_u64().unwrap())
         .collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    cluster.stop();
+}
+
+/// In the log and in the event.
+#[test]
+fn an_exit_tells_how_far_the_process_had_come_and_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, worker) = (dir.path().join("bad"), test_worker());
+    let script = format!(
+        "[ -e {} ] && {{ echo no database >&2; exit 3; }}; exec {} serve",
+        bad.display(),
+        worker.display()
+    );
+    let args = ["-w", "1", "-l", "127.0.0.1:0", "--stderr", "lines"];
+    let mut cluster = Cluster::start([&args[..], &["/bin/sh", "-c", &script]].concat());
+    cluster.await_ready();
+    let control = cluster.control();
+    fs::write(&bad, "").unwrap();
+    done(&control, &["kill", "0"]);
+    let line = cluster.await_text("exited after");
+    assert!(line.ends_with("signal SIGKILL; it was serving"), "{line}");
+    let line = cluster.await_text("exited after");
+    assert!(line.ends_with("code 3; it was starting"), "{line}");
+    cluster.await_text("w2 stderr: no database");
+    let all = events(&control);
+    let exit = |id: u64| {
+        let mut all = all.iter();
+        let found = all.find(|it| it["name"] == "exit" && it["worker"] == id);
+        let exit = found.expect("an exit");
+        ["during", "oom", "stderr"].map(|key| exit[key].clone())
+    };
+    assert_eq!(exit(1), [json!("serving"), json!(false), json!([])]);
+    assert_eq!(
+        exit(2),
+        [json!("start"), json!(false), json!(["no database"])]
+    );
     cluster.stop();
 }
 
@@ -316,6 +354,45 @@ fn a_reload_is_watched_to_its_end() {
     cluster.stop();
 }
 
+/// Those who do not wait for the end take no place among those who do.
+#[test]
+fn however_many_reloads_were_asked_for_one_more_is_waited_for() {
+    let (mut cluster, _) = Cluster::test_workers(1, &["--canary", "100ms"]);
+    let control = cluster.control();
+    let mut operator = ByHand::connect(&control);
+    for id in 0..1100 {
+        let answer = operator.ask(&format!("{{\"id\":{id},\"command\":\"reload\"}}"));
+        assert_eq!(answer["ok"]["did"], "reloading", "{answer}");
+    }
+    let said = ctl(&control, &["reload", "--wait", "--timeout", "10s"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    cluster.stop();
+}
+
+/// A wrong configuration is told to who asked, even if he does not wait for the end.
+#[test]
+fn a_reload_of_a_wrong_file_is_refused_to_whoever_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rr.toml");
+    fs::write(&file, "workers = 1\n").unwrap();
+    let mut cluster = Cluster::start(["--config", file.to_str().unwrap(), "-l", "127.0.0.1:0"]);
+    cluster.await_ready();
+    let control = cluster.control();
+    assert_eq!(done(&control, &["reload"]), "reloading\n");
+    cluster.await_text("reload: all at generation 2");
+    fs::write(&file, "wokers = 1\n").unwrap();
+    for flags in [&["reload"][..], &["reload", "--wait"]] {
+        let said = ctl(&control, flags);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("did you mean \"workers\""), "{said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    }
+    let all = events(&control);
+    let refused = all.iter().filter(|it| it["name"] == "reload-refused");
+    assert_eq!(refused.count(), 2, "{all:?}");
+    cluster.stop();
+}
+
 #[test]
 fn a_reload_that_goes_back_says_why() {
     let mode = ["by-life", "serve", "then", "exit", "9"];
@@ -355,6 +432,34 @@ fn a_slot_is_drained_refilled_and_renewed() {
         let said = ctl(&control, &["drain", slot]);
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains("in slot"), "{said:?}");
+    }
+    cluster.stop();
+}
+
+/// It may take for ever until all the others are as they should be.
+#[test]
+fn who_waits_for_one_slot_does_not_wait_for_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, worker) = (dir.path().join("bad"), test_worker());
+    let script = format!(
+        "[ $RR_SLOT = 1 ] && [ -e {} ] && exit 3; exec {} serve",
+        bad.display(),
+        worker.display()
+    );
+    let args = ["-w", "2", "-l", "127.0.0.1:0", "/bin/sh", "-c", &script];
+    let mut cluster = Cluster::start(args);
+    cluster.await_ready();
+    let control = cluster.control();
+    fs::write(&bad, "").unwrap();
+    done(&control, &["kill", "1"]);
+    cluster.await_text("exited after");
+    for (change, outcome) in [
+        ("restart", "done: worker:0 restarted\n"),
+        ("drain", "done: worker:0 drained, and kept empty\n"),
+        ("restart", "done: worker:0 restarted\n"),
+    ] {
+        let said = ctl(&control, &[change, "0", "--wait", "--timeout", "10s"]);
+        assert_eq!((said.code, &*said.out), (0, outcome), "{said:?}");
     }
     cluster.stop();
 }
@@ -505,6 +610,56 @@ fn who_waits_no_longer_than_a_time_is_told_that_it_passed() {
     cluster.wait();
 }
 
+/// `nc -N`: it has said everything, and goes on listening until it has its answer.
+#[test]
+fn who_closes_one_direction_gets_what_he_waits_for() {
+    let (mut cluster, _) = Cluster::test_workers(1, &["--canary", "60s"]);
+    let control = cluster.control();
+    let said = |line: &str| {
+        let mut operator = ByHand::connect(&control);
+        operator.say(line.as_bytes()).unwrap();
+        operator.stream().shutdown(Shutdown::Write).unwrap();
+        operator
+    };
+    let restart = "{\"id\":1,\"command\":\"restart\",\"slot\":0,\"wait\":true}\n";
+    let mut operator = said(restart);
+    let answers: Vec<_> = std::iter::from_fn(|| operator.hear()).collect();
+    let last = answers.last().expect("an answer");
+    assert_eq!(last["ok"]["did"], "restarted", "{answers:?}");
+
+    // And who closes both is gone, whatever he waited for.
+    let reload = "{\"id\":1,\"command\":\"reload\",\"wait\":true}\n";
+    let follow = "{\"id\":1,\"command\":\"events\",\"follow\":true}\n";
+    let crowd: Vec<_> = (0..16)
+        .map(|nth| said(if nth % 2 == 0 { reload } else { follow }))
+        .collect();
+    assert_eq!(ctl(&control, &["status"]).code, 1);
+    drop(crowd);
+    await_condition("room for another", || ctl(&control, &["status"]).code == 0);
+    cluster.stop();
+}
+
+/// A master that is stopped lets nobody in, and after a while nobody can even wait at its door.
+#[test]
+fn a_master_that_stands_still_is_not_waited_for_longer_than_a_time() {
+    let (mut cluster, _) = Cluster::test_workers(1, &[]);
+    let control = cluster.control();
+    cluster.signal(Signal::SIGSTOP);
+    let crowd: Vec<_> = std::iter::from_fn(|| {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        let came = socket.connect(&SockAddr::unix(&control).unwrap());
+        came.is_ok().then_some(socket)
+    })
+    .collect();
+    assert!(!crowd.is_empty());
+    let said = ctl(&control, &["status", "--timeout", "50ms"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.err.contains("no answer within 50ms"), "{said:?}");
+    cluster.signal(Signal::SIGCONT);
+    drop(crowd);
+    cluster.stop();
+}
+
 #[test]
 fn every_change_is_in_the_log_with_who_wanted_it() {
     let (mut cluster, _) = Cluster::test_workers(1, &[]);
@@ -520,6 +675,32 @@ fn every_change_is_in_the_log_with_who_wanted_it() {
     ctl(&control, &["kill", "7"]);
     cluster.await_text("kill worker:7: denied: there is no worker in slot 7");
     cluster.stop();
+}
+
+/// As many workers as its descriptors allow: nobody may have more, whichever way he asks.
+#[test]
+fn a_signal_is_in_the_log_and_within_limits_like_any_other_change() {
+    let within = |workers: &str| after("ulimit -n 64", ["-w", workers, "-l", "127.0.0.1:0"]);
+    let refused = Cluster::from_command(within("100")).wait();
+    let (_, possible) = refused.log.split_once("at most ").expect("a remedy");
+    let possible: u32 = possible[..1].parse().expect("fewer than ten");
+    let mut cluster = Cluster::from_command(within(&possible.to_string()));
+    cluster.await_ready();
+    let control = cluster.control();
+    cluster.signal(Signal::SIGTTIN);
+    let line = cluster.await_text("SIGTTIN received: scale +1: denied: ");
+    assert!(line.contains("ulimit -n"), "{line}");
+    assert_eq!(status(&control)["master"]["wanted"], possible);
+    cluster.signal(Signal::SIGTTOU);
+    let (from, to) = (possible, possible - 1);
+    cluster.await_text(&format!(
+        "SIGTTOU received: scale -1: scaling from {from} to {to} workers"
+    ));
+    cluster.signal(Signal::SIGHUP);
+    cluster.await_text("SIGHUP received: reload: reloading");
+    let ended = cluster.stop();
+    let stop = "SIGTERM received: stop gracefully: stopping";
+    assert!(ended.log.contains(stop), "{}", ended.log);
 }
 
 // Finding the master.

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use serde_json::json;
 use worker_proto::ids::{Role, Slot, WorkerId};
 
-use super::event::{ClusterEvent, Fact, aftermath, facts};
+use super::event::{Circumstances, ClusterEvent, During, Fact, aftermath, facts};
 use super::time::UnixTime;
 use crate::supervisor::{Next, Notice, Who};
 
@@ -29,6 +29,8 @@ pub(crate) struct Chronicle {
 struct Life {
     was_ready: bool,
     is_disconnected: bool,
+    /// It said so, and nobody had asked it to.
+    leaves: bool,
 }
 
 /// The other end of `Handle::events`.
@@ -71,11 +73,12 @@ impl Chronicle {
     }
 
     /// Takes down what the supervisor tells.
-    pub(crate) fn note(&mut self, at: UnixTime, notice: &Notice) {
+    pub(crate) fn note(&mut self, at: UnixTime, notice: &Notice, circumstances: &Circumstances) {
         if let Notice::Spawned { who } = notice {
             let life = Life {
                 was_ready: false,
                 is_disconnected: false,
+                leaves: false,
             };
             self.lives.insert(who.worker, life);
         }
@@ -89,26 +92,39 @@ impl Chronicle {
         {
             life.is_disconnected = true;
         }
+        if let Notice::Goodbye { who, .. } | Notice::Retiring { who, .. } = notice
+            && let Some(life) = self.lives.get_mut(&who.worker)
+        {
+            life.leaves = true;
+        }
         let mut during = None;
         if let Notice::Exited { who, expected, .. } = notice {
+            during = Some(self.during(who.worker, *expected));
             let life = self.lives.remove(&who.worker);
             if life.is_some_and(|life| !life.is_disconnected) {
                 self.record(at, never_heard(*who));
             }
-            during = Some(match (expected, life) {
-                (true, _) => "leaving",
-                (false, Some(life)) if life.was_ready => "serving",
-                (false, _) => "start",
-            });
         }
         if let Some((who, Next::RestartIn(_))) = aftermath(notice) {
             *self.restarts.entry((who.role, who.slot)).or_default() += 1;
         }
-        for mut fact in facts(notice) {
-            if let Some(during) = during.take() {
-                fact.fields.insert("during".to_owned(), during.into());
-            }
+        for fact in facts(notice) {
+            // The first one is the exit itself.
+            let fact = match during.take() {
+                Some(during) => fact.amid(during, circumstances),
+                None => fact,
+            };
             self.record(at, fact);
+        }
+    }
+
+    /// How far a process has come that ends now.
+    pub(crate) fn during(&self, worker: WorkerId, expected: bool) -> During {
+        match (expected, self.lives.get(&worker)) {
+            (true, _) => During::Leaving,
+            (false, Some(life)) if life.leaves => During::Leaving,
+            (false, Some(life)) if life.was_ready => During::Serving,
+            (false, _) => During::Start,
         }
     }
 
@@ -188,6 +204,10 @@ mod tests {
         }
     }
 
+    fn note(chronicle: &mut Chronicle, notice: &Notice) {
+        chronicle.note(AT, notice, &Circumstances::default());
+    }
+
     fn exited(id: u64) -> Notice {
         Notice::Exited {
             who: who(id),
@@ -206,22 +226,22 @@ mod tests {
     #[test]
     fn every_life_has_one_disconnect_and_then_one_exit() {
         let mut chronicle = Chronicle::default();
-        chronicle.note(AT, &Notice::Spawned { who: who(1) });
-        chronicle.note(AT, &exited(1));
+        note(&mut chronicle, &Notice::Spawned { who: who(1) });
+        note(&mut chronicle, &exited(1));
         assert_eq!(names(&chronicle), ["fork", "disconnect", "exit", "refork"]);
 
         chronicle = Chronicle::default();
-        chronicle.note(AT, &Notice::Spawned { who: who(2) });
+        note(&mut chronicle, &Notice::Spawned { who: who(2) });
         let cause = Disconnect::Closed;
-        chronicle.note(
-            AT,
+        note(
+            &mut chronicle,
             &Notice::Disconnected {
                 who: who(2),
                 cause,
                 next: None,
             },
         );
-        chronicle.note(AT, &exited(2));
+        note(&mut chronicle, &exited(2));
         assert_eq!(names(&chronicle), ["fork", "disconnect", "exit", "refork"]);
         assert_eq!(chronicle.restarts(Role::Worker, Slot(0)), 1);
     }
@@ -230,12 +250,12 @@ mod tests {
     fn an_exit_tells_how_far_the_process_had_come() {
         let mut chronicle = Chronicle::default();
         for id in [1, 2] {
-            chronicle.note(AT, &Notice::Spawned { who: who(id) });
+            note(&mut chronicle, &Notice::Spawned { who: who(id) });
         }
         let took = Duration::ZERO;
-        chronicle.note(AT, &Notice::Ready { who: who(1), took });
-        chronicle.note(AT, &exited(1));
-        chronicle.note(AT, &exited(2));
+        note(&mut chronicle, &Notice::Ready { who: who(1), took });
+        note(&mut chronicle, &exited(1));
+        note(&mut chronicle, &exited(2));
         let during: Vec<_> = chronicle
             .recent()
             .filter_map(|event| event.fact.fields.get("during"))
@@ -249,7 +269,7 @@ mod tests {
         let (sender, events) = bounded(2);
         chronicle.subscribe(sender);
         for id in 1..=5 {
-            chronicle.note(AT, &Notice::Online { who: who(id) });
+            note(&mut chronicle, &Notice::Online { who: who(id) });
         }
         let read = || {
             events
@@ -258,12 +278,12 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(read(), [1, 2]);
-        chronicle.note(AT, &Notice::Online { who: who(6) });
+        note(&mut chronicle, &Notice::Online { who: who(6) });
         let told: Vec<_> = events.try_iter().collect();
         assert_eq!(told[0].fact, Fact::lost(3));
         assert_eq!(told[1].number, 6);
         drop(events);
-        chronicle.note(AT, &Notice::Online { who: who(7) });
+        note(&mut chronicle, &Notice::Online { who: who(7) });
         assert!(chronicle.listeners.is_empty());
     }
 
@@ -271,7 +291,7 @@ mod tests {
     fn only_so_much_is_remembered() {
         let mut chronicle = Chronicle::default();
         for id in 0..1000 {
-            chronicle.note(AT, &Notice::Online { who: who(id) });
+            note(&mut chronicle, &Notice::Online { who: who(id) });
         }
         assert_eq!(chronicle.recent().count(), REMEMBERED);
         assert_eq!(chronicle.since(998).count(), 2);

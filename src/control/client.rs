@@ -2,10 +2,12 @@
 //! program of its own.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::protocol::{self, Command, Fault, Hello, PROTOCOL, Reply, Request, Said};
@@ -57,10 +59,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).map_err(ClientError::Connect)?;
-        stream
-            .set_write_timeout(Some(timeout))
-            .map_err(ClientError::Io)?;
+        let stream = reach(path, timeout)?;
         let hello = Hello {
             protocol: PROTOCOL,
             version: String::new(),
@@ -134,6 +133,22 @@ impl Client {
                 _ => ClientError::Io(err),
             }),
         }
+    }
+}
+
+/// A master that does not let anybody in, since it is stopped, has a full backlog after a while; then
+/// connecting takes as long as sending may, `unix(7)`.
+fn reach(path: &Path, timeout: Duration) -> Result<UnixStream, ClientError> {
+    let connect = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_write_timeout(Some(timeout))?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    match connect() {
+        Ok(socket) => Ok(UnixStream::from(OwnedFd::from(socket))),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Err(ClientError::Timeout(timeout)),
+        Err(err) => Err(ClientError::Connect(err)),
     }
 }
 

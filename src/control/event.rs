@@ -12,10 +12,11 @@
 //! | `replaced` | its successor has its slot |
 //! | `hung`, `terminating`, `killing` | it is made to leave |
 //! | `disconnect` | its control channel is over: exactly once, before `exit` |
-//! | `exit` | it is gone, exactly once: `code` or `signal`, `core`, `expected`, `uptime_ms`, `during` |
+//! | `exit` | it is gone, exactly once: `code` or `signal`, `core`, `oom`, `expected`, `uptime_ms`, `during` (`start`, `serving` or `leaving`), `stderr` (last lines of one that nobody had told to leave, as far as the master reads it) |
 //! | `refork` | its slot is filled again after `delay_ms` |
 //! | `refork-limit`, `parked`, `reopened` | restarts are too many; a slot stays empty; is filled again |
 //! | `reload-start`, `-progress`, `-done`, `-rollback`, `-failed` | a reload |
+//! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
@@ -48,6 +49,23 @@ pub struct ClusterEvent {
     pub fact: Fact,
 }
 
+/// How far a process had come when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum During {
+    Start,
+    Serving,
+    Leaving,
+}
+
+/// What is known of an end beyond what the process told the kernel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Circumstances {
+    /// The kernel killed it for want of memory.
+    pub(crate) out_of_memory: bool,
+    /// Its last lines.
+    pub(crate) stderr: Vec<String>,
+}
+
 /// What happened, without when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
@@ -60,7 +78,28 @@ pub struct Fact {
     pub fields: Map<String, Value>,
 }
 
+impl During {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            During::Start => "start",
+            During::Serving => "serving",
+            During::Leaving => "leaving",
+        }
+    }
+}
+
 impl Fact {
+    /// Of an exit: what else is known of it.
+    pub(crate) fn amid(mut self, during: During, circumstances: &Circumstances) -> Fact {
+        let more = json!({
+            "during": during.name(),
+            "oom": circumstances.out_of_memory,
+            "stderr": last_lines(&circumstances.stderr),
+        });
+        self.fields.extend(object(more));
+        self
+    }
+
     /// Something about the cluster as a whole; `fields` is an object.
     pub(crate) fn of_cluster(name: &'static str, text: impl Into<String>, fields: Value) -> Fact {
         Fact {
@@ -112,6 +151,13 @@ impl Fact {
             "addressType": kind,
         });
         Fact::of_process("listening", who, text, more)
+    }
+
+    /// A reload did not begin.
+    pub(crate) fn reload_refused(reason: &str) -> Fact {
+        let reason = short(reason);
+        let text = format!("reload: {reason}: everything stays as it is");
+        Fact::of_cluster("reload-refused", text, json!({ "reason": reason }))
     }
 
     /// Events were left out here.
@@ -251,7 +297,7 @@ pub(crate) fn facts(notice: &Notice) -> Vec<Fact> {
         }
         Notice::Disconnected { who, cause, .. } => {
             let (kind, what) = match cause {
-                Disconnect::Closed => ("closed", None),
+                Disconnect::Closed | Disconnect::Ended { .. } => ("closed", None),
                 Disconnect::Rejected { what } => ("rejected", Some(short(what))),
                 Disconnect::Violation { what } => ("violation", Some(short(what))),
             };
@@ -406,6 +452,21 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// The last lines, as far as all of them together are short.
+fn last_lines(lines: &[String]) -> Vec<String> {
+    let mut room = LONGEST_TEXT;
+    let fits = |line: &&String| {
+        let left = room.checked_sub(line.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let count = lines.iter().rev().take_while(fits).count();
+    match (count, lines) {
+        (0, [.., last]) => vec![short(last)],
+        _ => lines[lines.len() - count..].to_vec(),
+    }
+}
+
 /// Processes may have much to say, and all of it is remembered for a while.
 fn short(text: &str) -> String {
     match text.char_indices().nth(LONGEST_TEXT) {
@@ -435,6 +496,19 @@ mod tests {
             role,
             pid: Some(4711),
         }
+    }
+
+    #[test]
+    fn last_words_are_short() {
+        let lines = |texts: &[&str]| texts.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+        let long = "x".repeat(LONGEST_TEXT);
+        assert_eq!(last_lines(&[]), lines(&[]));
+        assert_eq!(last_lines(&lines(&["a", "b"])), lines(&["a", "b"]));
+        assert_eq!(last_lines(&lines(&["a", &long])), lines(&[&long]));
+        assert_eq!(last_lines(&lines(&[&long, "b"])), lines(&["b"]));
+        let longer = format!("{long}x");
+        let cut = format!("{long}…");
+        assert_eq!(last_lines(&lines(&["a", &longer])), lines(&[&cut]));
     }
 
     #[test]

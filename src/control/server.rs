@@ -1,8 +1,8 @@
 //! The master's side of the control socket: whom it lets in, what they ask, what they are told.
 //!
 //! Nobody at the other end can keep the loop or make it grow. There are at most [`MOST_CLIENTS`]; a
-//! request is at most [`LONGEST_LINE`](super::protocol::LONGEST_LINE) long; a turn reads a few
-//! requests of each, and none from a client that has not read its answers. Events that it does not read
+//! request is at most [`LONGEST_LINE`](super::protocol::LONGEST_LINE) long; a turn reads one
+//! request of each, and none from a client that has not read its answers. Events that it does not read
 //! are left out and counted, and who reads nothing at all for [`PATIENCE`] is disconnected.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +56,8 @@ struct Client {
     follows: Option<u64>,
     /// Events that were left out since the last one that was not.
     lost: u64,
+    /// How many requests have no answer yet.
+    unanswered: usize,
     /// It gets what is queued for it, and then the end.
     leaving: Option<Over>,
 }
@@ -202,6 +204,9 @@ impl Server {
     /// Queues a line for the client. It is sent with the next [`flush`](Self::flush).
     pub(crate) fn tell(&mut self, client: ClientId, id: Option<u64>, said: Said) {
         if let Some(client) = self.clients.get_mut(&client) {
+            if matches!(said, Said::Ok(_) | Said::Error(_)) {
+                client.unanswered = client.unanswered.saturating_sub(1);
+            }
             client.outbound.extend(Reply { id, said }.to_line());
         }
     }
@@ -284,6 +289,7 @@ impl Client {
             unread_since: None,
             follows: None,
             lost: 0,
+            unanswered: 0,
             leaving: None,
         }
     }
@@ -295,16 +301,21 @@ impl Client {
         mut hear: impl FnMut(Heard),
     ) -> Result<(), Over> {
         self.flush(now)?;
-        for _ in 0..REQUESTS_PER_TURN {
+        for _ in 0..STEPS_PER_TURN {
             if self.leaving.is_some() || self.is_deaf() {
                 break;
             }
             match self.next_line() {
                 Some(line) if line.trim_ascii().is_empty() => {}
-                Some(line) => hear(match protocol::decode(&line) {
-                    Ok(request) => Heard::Request(request),
-                    Err(bad) => Heard::Bad(bad),
-                }),
+                Some(line) => {
+                    self.unanswered += 1;
+                    hear(match protocol::decode(&line) {
+                        Ok(request) => Heard::Request(request),
+                        Err(bad) => Heard::Bad(bad),
+                    });
+                    // Its answer may be long: what else the loop has to do comes before the next one.
+                    break;
+                }
                 None if self.inbound.len() > LONGEST_LINE => {
                     let message = format!("a request is at most {LONGEST_LINE} bytes long");
                     let said = fault("bad-request", message);
@@ -380,7 +391,23 @@ impl Client {
         }
         // Give back what one long answer took.
         self.outbound.shrink_to(CHUNK);
-        self.leaving.map_or(Ok(()), Err)
+        match self.leaving {
+            None => Ok(()),
+            Some(Over::Left) if self.awaits_something() && !self.has_hung_up() => Ok(()),
+            Some(why) => Err(why),
+        }
+    }
+
+    fn awaits_something(&self) -> bool {
+        self.unanswered > 0 || self.follows.is_some()
+    }
+
+    /// Whether it has closed both directions. Sending nothing is refused then, `unix_stream_sendmsg` in
+    /// net/unix/af_unix.c.
+    fn has_hung_up(&self) -> bool {
+        self.socket
+            .send_with_flags(&[], libc::MSG_NOSIGNAL)
+            .is_err_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
     }
 
     fn tell_event(&mut self, id: u64, said: Said) {
@@ -423,8 +450,8 @@ pub(crate) fn fault(kind: &str, message: String) -> Said {
 /// How many operators may be connected at a time.
 pub(crate) const MOST_CLIENTS: usize = 16;
 
-/// How much of one client's requests is done before the loop looks at anything else.
-const REQUESTS_PER_TURN: usize = 8;
+/// How often a turn reads from a client, or finds an empty line, on the way to its next request.
+const STEPS_PER_TURN: usize = 8;
 
 /// How long a client may read nothing of what there is for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -437,3 +464,36 @@ const UNREAD_EVENTS: usize = 256 * 1024;
 
 /// What is read at a time, and how much may wait for a client before its requests have to wait.
 const CHUNK: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_hears_one_request_of_each() {
+        #[expect(clippy::disallowed_methods, reason = "there is no loop")]
+        let now = Instant::now();
+        let poll = mio::Poll::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("door.sock");
+        let mut server = Server::open(&path, poll.registry(), Token(0)).unwrap();
+        let requests = b"{\"id\":1,\"command\":\"events\"}\n".repeat(20);
+        let mut operators: Vec<_> = (0..2)
+            .map(|_| UnixStream::connect(&path).unwrap())
+            .collect();
+        for operator in &mut operators {
+            operator.write_all(&requests).unwrap();
+        }
+        server.let_in(now, poll.registry(), |_| Token(1), "0.1.0");
+        for _ in 0..20 {
+            let heard = server.turn(now, poll.registry());
+            let whom: Vec<_> = heard.iter().map(|(client, _)| *client).collect();
+            assert_eq!(whom, [ClientId(0), ClientId(1)]);
+        }
+        assert!(server.turn(now, poll.registry()).is_empty());
+        assert!(!server.is_unfinished());
+    }
+}

@@ -141,7 +141,7 @@ fn tone(name: &str) -> Tone {
     match name.strip_prefix("agent-").unwrap_or(name) {
         "ready" | "cluster-ready" | "reload-done" | "scale-done" => Tone::Good,
         "fork-failed" | "ready-timeout" | "hung" | "killing" | "refork-limit" | "parked"
-        | "unhealthy" | "reload-rollback" | "reload-failed" => Tone::Bad,
+        | "unhealthy" | "reload-rollback" | "reload-failed" | "reload-refused" => Tone::Bad,
         "refork" | "retiring" | "terminating" | "stopping" | "paused" | "lost" => Tone::Changing,
         _ => Tone::Plain,
     }

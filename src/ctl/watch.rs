@@ -33,40 +33,40 @@ pub(super) fn run(client: &mut Client, args: &Args, screen: &mut Screen) -> Resu
     }
 }
 
-/// Over what is there, line by line, so that nothing flickers; no more than there is room for, since a
-/// terminal that scrolls has no first line any more.
+/// Over what is there, line by line, so that nothing flickers; no more lines than there are.
 fn frame(status: &str, size: Option<(u16, u16)>) -> String {
     let Some((width, height)) = size else {
         return format!("{status}\n");
     };
-    let room = usize::from(height).saturating_sub(2);
+    let mut room = usize::from(height).saturating_sub(2);
     let lines: Vec<_> = status.trim_end().lines().collect();
     let mut text = HOME.to_owned();
-    for line in lines.iter().take(room) {
-        text += &clipped(line, usize::from(width));
+    let mut shown = 0;
+    for line in &lines {
+        // A long one is continued in the next row: too many rows would scroll the first ones away.
+        let Some(left) = room.checked_sub(rows(line, width)) else {
+            break;
+        };
+        room = left;
+        shown += 1;
+        text += line;
         text += "\x1b[K\n";
     }
-    if lines.len() > room {
-        text += &format!("({} more lines)\x1b[K\n", lines.len() - room);
+    if lines.len() > shown {
+        text += &format!("({} more lines)\x1b[K\n", lines.len() - shown);
     }
     text + "\x1b[J"
 }
 
-/// The beginning of a line, with every colour in it and its end.
-fn clipped(line: &str, width: usize) -> String {
-    let (mut room, mut in_colour) = (width, false);
-    let mut shown = String::with_capacity(line.len());
-    for c in line.chars() {
-        if c == '\x1b' || in_colour {
-            in_colour = c != 'm';
-        } else if room > 0 {
-            room -= 1;
-        } else {
-            continue;
-        }
-        shown.push(c);
-    }
-    shown
+/// How many rows of the terminal the line takes.
+fn rows(line: &str, width: u16) -> usize {
+    let mut is_colour = false;
+    let visible = line.chars().filter(|&c| {
+        let was_colour = is_colour;
+        is_colour = c == '\x1b' || is_colour && c != 'm';
+        !was_colour && !is_colour
+    });
+    visible.count().div_ceil(usize::from(width).max(1)).max(1)
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -78,12 +78,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_takes_no_more_than_the_terminal_has() {
-        let status = "rr-master\n\x1b[2m/bin/server --a-long-flag\x1b[0m\n\n SLOT\n 0\n 1\n";
-        assert_eq!(
-            frame(status, Some((11, 5))),
-            "\x1b[Hrr-master\x1b[K\n\x1b[2m/bin/server\x1b[0m\x1b[K\n\x1b[K\n(3 more lines)\x1b[K\n\x1b[J"
-        );
-        assert_eq!(frame(status, None), format!("{status}\n"));
+    fn a_frame_has_no_more_rows_than_the_terminal() {
+        let status = "\x1b[1mhead\x1b[0m\n0123456789\n01234567890\nlast\n";
+        let shown = |width, height| {
+            let text = frame(status, Some((width, height)));
+            let lines = text.lines().filter(|line| *line != "\x1b[J");
+            lines
+                .map(|line| line.trim_start_matches(HOME).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown(10, 7).len(), 4);
+        assert_eq!(shown(10, 6)[3], "(1 more lines)\x1b[K");
+        assert_eq!(shown(10, 5)[2], "(2 more lines)\x1b[K");
+        assert_eq!(shown(11, 6).len(), 4);
+        assert_eq!(rows("\x1b[1m0123456789\x1b[0m", 10), 1);
     }
 }

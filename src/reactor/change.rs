@@ -29,17 +29,23 @@ impl Reactor {
         (origin, when): (Origin, When),
         answer: Answer,
     ) {
-        let done = self.make(now, change, origin);
+        let done = self.make(now, change, (origin, when));
         match &done {
             Ok((outcome, _)) => log::info!("{origin}: {change}: {outcome}"),
+            // Who sent a signal is told nothing else.
+            Err(denied) if matches!(answer, Answer::Nobody) => {
+                log::error!("{origin}: {change}: denied: {denied}");
+            }
             Err(denied) => log::info!("{origin}: {change}: denied: {denied}"),
         }
         match (done, when) {
-            (Ok((_, Some(goal))), When::Done) => self.await_goal(Waiting {
-                goal,
-                answer,
-                what: format!("{origin}: {change}"),
-            }),
+            (Ok((_, Some(goal))), _) if when == When::Done || goal.is_soon_reached() => {
+                self.await_goal(Waiting {
+                    goal,
+                    answer,
+                    what: format!("{origin}: {change}"),
+                });
+            }
             (Ok((outcome, _)), _) => self.answer(answer, Ok(outcome)),
             (Err(denied), _) => self.answer(answer, Err(denied)),
         }
@@ -50,7 +56,7 @@ impl Reactor {
         &mut self,
         now: Instant,
         change: &Change,
-        origin: Origin,
+        (origin, when): (Origin, When),
     ) -> Result<(Outcome, Option<Goal>), Denied> {
         match change {
             Change::Stop(how) => {
@@ -59,10 +65,19 @@ impl Reactor {
             }
             Change::Reload => {
                 let (tell, told) = bounded(1);
-                self.reload(now, Some(tell));
+                let goal = match when {
+                    When::Done => Some(Goal::Reloaded(told.clone())),
+                    // Whether the configuration is right is known soon, unless it is not read yet.
+                    When::Begun if self.begins_reload_at_once() => {
+                        Some(Goal::ReloadRead(told.clone()))
+                    }
+                    When::Begun => None,
+                };
+                // Who is to hear of the end: nobody else takes a place among those.
+                self.reload(now, goal.is_some().then_some(tell))?;
                 match told.try_recv() {
                     Ok(outcome) => Ok(at_once(reloaded(outcome)?)),
-                    Err(_) => Ok((Outcome::Reloading, Some(Goal::Reloaded(told)))),
+                    Err(_) => Ok((Outcome::Reloading, goal)),
                 }
             }
             Change::AbortReload => {
@@ -121,7 +136,7 @@ impl Reactor {
         };
         match origin {
             Origin::Operator(_) if is_repeated => {}
-            Origin::Operator(_) | Origin::Handle => {
+            Origin::Operator(_) | Origin::Handle | Origin::Signal(_) | Origin::Hangup => {
                 self.supervisor.handle(now, Event::Stop(how));
             }
         }

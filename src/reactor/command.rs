@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crossbeam_channel::Sender;
+use nix::sys::signal::Signal;
 
 use super::acceptor::ListenerStatus;
 use super::load::WorkerLoad;
@@ -38,6 +39,9 @@ pub(crate) enum Answer {
 /// Who wants a change, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
+    Signal(Signal),
+    /// The terminal is gone that the master was started from.
+    Hangup,
     Handle,
     Operator(Peer),
 }
@@ -45,6 +49,8 @@ pub(crate) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Origin::Signal(signal) => write!(f, "{signal} received"),
+            Origin::Hangup => f.write_str("SIGHUP received: the terminal is gone"),
             Origin::Handle => f.write_str("handle"),
             Origin::Operator(Peer { uid, pid }) => write!(f, "control: uid {uid} pid {pid}"),
         }

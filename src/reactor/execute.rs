@@ -12,6 +12,7 @@ use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
 use crate::config::placeholder::Incumbent;
+use crate::control::event::{Circumstances, During};
 use crate::supervisor::{Action, Event, ExitStatus, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
@@ -86,9 +87,10 @@ impl Reactor {
                 }
             }
             Action::Notify(notice) => {
-                self.log(&notice);
+                let circumstances = self.circumstances(&notice);
+                self.log(&notice, &circumstances);
                 self.face.note(&notice);
-                self.chronicle_notice(&notice);
+                self.chronicle_notice(&notice, &circumstances);
                 if let Notice::Parked {
                     role: Role::Worker,
                     slot,
@@ -181,37 +183,56 @@ impl Reactor {
     }
 
     /// Of a process that hangs it also tells what that process is doing, since the signal that comes
-    /// next puts an end to it; of one that was killed, whether it was for want of memory; and of one
-    /// that ended by itself what it said last.
-    fn log(&mut self, notice: &Notice) {
+    /// next puts an end to it; of one that ended by itself how far it had come and what it said last.
+    fn log(&mut self, notice: &Notice, circumstances: &Circumstances) {
         let level = notice.level();
+        let mut line = notice.to_string();
         if let Notice::Hung { who, .. } = notice
             && let Some(process) = self.processes.get(&who.worker)
             && let Some(activity) = process.activity()
         {
-            log::log!(level, "{notice}; {activity}");
-        } else if let Notice::Exited { who, status, .. } = notice
-            && *status == KILLED
-            && !self.was_killed(who.worker)
-            && self.oom_kills.look() > 0
-        {
-            log::log!(level, "{notice}; the kernel killed it for want of memory");
-        } else {
-            log::log!(level, "{notice}");
+            line += &format!("; {activity}");
         }
-        if let Notice::Exited {
+        let Notice::Exited { who, expected, .. } = notice else {
+            return log::log!(level, "{line}");
+        };
+        line += match self.chronicle.during(who.worker, *expected) {
+            During::Start => "; it was starting",
+            During::Serving => "; it was serving",
+            During::Leaving => "",
+        };
+        if circumstances.out_of_memory {
+            line += "; the kernel killed it for want of memory";
+        }
+        log::log!(level, "{line}");
+        let name = match who.role {
+            Role::Worker => who.worker.to_string(),
+            Role::Agent => format!("agent slot={}", who.slot),
+        };
+        for line in &circumstances.stderr {
+            log::log!(level, "{name} stderr: {line}");
+        }
+    }
+
+    /// Whether a process that was killed was killed for want of memory; and of one that ended by itself
+    /// what it said last.
+    fn circumstances(&mut self, notice: &Notice) -> Circumstances {
+        let Notice::Exited {
             who,
-            expected: false,
+            status,
+            expected,
             ..
         } = notice
-        {
-            let name = match who.role {
-                Role::Worker => who.worker.to_string(),
-                Role::Agent => format!("agent slot={}", who.slot),
-            };
-            for line in self.tail(who.worker) {
-                log::log!(level, "{name} stderr: {line}");
-            }
+        else {
+            return Circumstances::default();
+        };
+        let is_killed = *status == KILLED && !self.was_killed(who.worker);
+        Circumstances {
+            out_of_memory: is_killed && self.oom_kills.look() > 0,
+            stderr: match expected {
+                true => Vec::new(),
+                false => self.tail(who.worker),
+            },
         }
     }
 

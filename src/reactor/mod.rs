@@ -58,7 +58,7 @@ use self::load::Loads;
 use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
-use self::reload::Reloads;
+use self::reload::{ReloadOutcome, Reloads};
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
@@ -66,7 +66,9 @@ use self::undertaker::Undertaker;
 use self::waiting::Waiting;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
+use crate::control::change::Change;
 use crate::control::chronicle::Chronicle;
+use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
@@ -390,7 +392,14 @@ impl Reactor {
     fn read_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Reload(answer) => self.reload(now, Some(answer)),
+                Command::Reload(answer) => {
+                    let (origin, change) = (Origin::Handle, Change::Reload);
+                    log::info!("{origin}: {change}: {}", Outcome::Reloading);
+                    if let Err(denied) = self.reload(now, Some(answer.clone())) {
+                        let reason = denied.to_string();
+                        let _ = answer.try_send(ReloadOutcome::Refused { reason });
+                    }
+                }
                 Command::Change(change, answer) => {
                     let by = (Origin::Handle, When::Begun);
                     self.change(now, &change, by, answer);

@@ -10,7 +10,7 @@ use super::Reactor;
 use super::clock;
 use super::command::{Answer, Origin};
 use super::token::Source;
-use crate::control::event::Fact;
+use crate::control::event::{Circumstances, Fact};
 use crate::control::protocol::{BadRequest, Command, Request, Said};
 use crate::control::server::{ClientId, Heard, Server, fault};
 use crate::control::time::UnixTime;
@@ -113,9 +113,9 @@ impl Reactor {
 /// Events.
 impl Reactor {
     /// Takes down what the supervisor tells, and tells whoever listens.
-    pub(super) fn chronicle_notice(&mut self, notice: &Notice) {
+    pub(super) fn chronicle_notice(&mut self, notice: &Notice, circumstances: &Circumstances) {
         let before = self.chronicle.latest();
-        self.chronicle.note(clock::wall(), notice);
+        self.chronicle.note(clock::wall(), notice, circumstances);
         self.publish_since(before);
         self.note_reload(notice);
         self.is_scaling |= matches!(notice, Notice::Scaled { .. });

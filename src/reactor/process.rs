@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) role: Role,
     connection: Connection,
     pidfd: Option<Pidfd>,
+    /// Known once its remains were taken.
+    ended: Option<ExitStatus>,
     /// When its group first got a signal to leave.
     told: Option<Instant>,
     complaints: u32,
@@ -61,6 +63,7 @@ impl Process {
             role,
             connection,
             pidfd: None,
+            ended: None,
             told: None,
             complaints: 0,
             signalled: None,
@@ -130,8 +133,14 @@ impl Process {
         self.pidfd.as_ref().map_or(Ok(None), Pidfd::exit_status)
     }
 
+    /// How the process ended, if it has.
+    pub(crate) fn end(&self) -> Option<ExitStatus> {
+        self.ended.or_else(|| self.exit_status().ok().flatten())
+    }
+
     /// Gives away what is to be reaped, and when its group was told to leave.
     pub(crate) fn take_remains(&mut self, registry: &Registry) -> Option<(Pidfd, Option<Instant>)> {
+        self.ended = self.end();
         let pidfd = self.pidfd.take()?;
         let _ = registry.deregister(&mut SourceFd(&pidfd.as_raw_fd()));
         Some((pidfd, self.told))

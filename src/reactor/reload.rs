@@ -14,12 +14,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use worker_proto::ids::Generation;
 
-use super::Reactor;
 use super::generations::Versions;
 use super::serving::Rules;
+use super::{Reactor, clock};
 use crate::config::Config;
 use crate::config::diff::{Change, Takes, diff};
 use crate::config::own_process::DEFAULT_LOG_LEVEL;
+use crate::control::denied::Denied;
+use crate::control::event::Fact;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
 
 /// Where a reload gets its configuration from: everything is read anew, on a thread of its own.
@@ -168,24 +170,39 @@ impl Reloads {
 
 impl Reactor {
     /// Somebody wants a reload. If one is under way, or the cluster is not ready yet, it follows.
-    pub(super) fn reload(&mut self, now: Instant, answer: Option<Sender<ReloadOutcome>>) {
+    ///
+    /// # Errors
+    /// When the cluster ends, or too many wait for that reload; it takes place nevertheless.
+    pub(super) fn reload(
+        &mut self,
+        now: Instant,
+        answer: Option<Sender<ReloadOutcome>>,
+    ) -> Result<(), Denied> {
         if self.is_ending() {
-            if let Some(answer) = answer {
-                let reason = Refused::Stopping.to_string();
-                let _ = answer.try_send(ReloadOutcome::Refused { reason });
-            }
-            return;
+            return Err(Refused::Stopping.into());
         }
         let next = self.reloads.next.get_or_insert_default();
-        if next.asked.len() < MOST_ASKED {
-            next.asked.extend(answer);
+        if answer.is_some() && next.asked.len() >= MOST_ASKED {
+            return Err(Denied::Busy);
         }
+        next.asked.extend(answer);
         self.begin_reload(now);
+        Ok(())
+    }
+
+    /// Whether a reload that somebody wants now waits for nothing.
+    pub(super) fn begins_reload_at_once(&self) -> bool {
+        self.supervisor.stage() == Stage::Serving && matches!(self.reloads.state, State::Idle)
+    }
+
+    /// Whether the configuration is still being read.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.reloads.state, State::Reading(_))
     }
 
     /// Begins the reload that waits, if it is its turn.
     pub(super) fn begin_reload(&mut self, now: Instant) {
-        if self.supervisor.stage() != Stage::Serving || !matches!(self.reloads.state, State::Idle) {
+        if !self.begins_reload_at_once() {
             return;
         }
         let Some(next) = self.reloads.next.take() else {
@@ -293,6 +310,7 @@ impl Reactor {
     fn refuse_reload(&mut self, now: Instant, reason: String) {
         log::error!("reload: {reason}: everything stays as it is");
         self.face.reload_is_refused();
+        self.announce(clock::wall(), Fact::reload_refused(&reason));
         self.reloads.state = State::Idle;
         self.reloads.answer(&ReloadOutcome::Refused { reason });
         self.begin_reload(now);

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::Reactor;
-use crate::supervisor::{Event, Refused, Stop};
+use super::command::{Answer, Origin};
+use crate::control::change::{Change, ScaleTo};
+use crate::control::protocol::When;
+use crate::supervisor::Stop;
 use crate::sys::signals::{Asked, Received, Signals};
 
 impl Reactor {
@@ -23,17 +28,10 @@ impl Reactor {
     fn note_signal(&mut self, Received { signal, asked }: Received, now: Instant) {
         match asked {
             Some(Asked::Stop(how)) => {
-                log::info!("{signal} received");
-                self.supervisor.handle(now, Event::Stop(how));
+                self.carry_out(now, Origin::Signal(signal), &Change::Stop(how));
             }
-            Some(Asked::Hangup) => {
-                log::info!("{signal} received: the terminal is gone");
-                self.hang_up(now);
-            }
-            Some(Asked::Reload) => {
-                log::info!("{signal} received");
-                self.reload(now, None);
-            }
+            Some(Asked::Hangup) => self.hang_up(now),
+            Some(Asked::Reload) => self.carry_out(now, Origin::Signal(signal), &Change::Reload),
             Some(Asked::ReloadUnlessHangup) => {
                 log::info!("{signal} received");
                 self.doubt = Some(now + LAST_MOMENT);
@@ -46,12 +44,12 @@ impl Reactor {
                 None => log::info!("{signal} received: ignored, there is no log file"),
             },
             Some(Asked::OneMore) => {
-                log::info!("{signal} received");
-                self.scale_by_one(now, self.supervisor.wanted().checked_add(1));
+                let one_more = Change::Scale(ScaleTo::More(1));
+                self.carry_out(now, Origin::Signal(signal), &one_more);
             }
             Some(Asked::OneLess) => {
-                log::info!("{signal} received");
-                self.scale_by_one(now, self.supervisor.wanted().checked_sub(1));
+                let one_less = Change::Scale(ScaleTo::Fewer(1));
+                self.carry_out(now, Origin::Signal(signal), &one_less);
             }
             None => log::info!("{signal} received: ignored"),
         }
@@ -68,10 +66,9 @@ impl Reactor {
             .as_ref()
             .is_some_and(Signals::has_lost_terminal)
         {
-            log::info!("the terminal is gone");
             self.hang_up(now);
         } else {
-            self.reload(now, None);
+            self.carry_out(now, Origin::Signal(Signal::SIGHUP), &Change::Reload);
         }
     }
 
@@ -79,19 +76,12 @@ impl Reactor {
     /// from the kernel: it is no second order, which would be one to hurry.
     fn hang_up(&mut self, now: Instant) {
         if !self.is_ending() {
-            self.supervisor.handle(now, Event::Stop(Stop::Graceful));
+            self.carry_out(now, Origin::Hangup, &Change::Stop(Stop::Graceful));
         }
     }
 
-    /// One worker more, or one less.
-    fn scale_by_one(&mut self, now: Instant, workers: Option<u32>) {
-        let refused = match workers {
-            Some(workers) => self.supervisor.scale(now, workers).err(),
-            None => Some(Refused::NobodyLeft),
-        };
-        if let Some(refused) = refused {
-            log::error!("scale: {refused}");
-        }
+    fn carry_out(&mut self, now: Instant, origin: Origin, change: &Change) {
+        self.change(now, change, (origin, When::Begun), Answer::Nobody);
     }
 }
 

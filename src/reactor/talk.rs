@@ -237,8 +237,15 @@ impl Reactor {
         self.starved.remove(&worker);
         self.talkative.remove(&worker);
         self.pinged.remove(&worker);
+        let mut cause = cause;
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
+            // How a process ended says more than that its channel did.
+            if cause == Disconnect::Closed
+                && let Some(status) = process.end()
+            {
+                cause = Disconnect::Ended { status };
+            }
         }
         self.retire(worker, now);
         self.supervisor

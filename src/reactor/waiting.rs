@@ -1,5 +1,7 @@
 //! Those who wait for what they asked for to be done, and are told what happens on the way.
 
+use std::collections::BTreeMap;
+
 use crossbeam_channel::Receiver;
 use worker_proto::ids::{Role, Slot, WorkerId};
 
@@ -32,6 +34,8 @@ pub(super) enum Goal {
     Stopped,
     /// Its reload has ended, as it is told here.
     Reloaded(Receiver<ReloadOutcome>),
+    /// What its reload is to make of the cluster is known, and right.
+    ReloadRead(Receiver<ReloadOutcome>),
     /// It is all at the generation before.
     RolledBack,
     /// It has come to rest with so many workers.
@@ -48,8 +52,31 @@ pub(super) enum Goal {
     Checked(Receiver<Checked>),
 }
 
+impl Goal {
+    /// Whether even those wait for it who do not wait for the end.
+    pub(super) fn is_soon_reached(&self) -> bool {
+        matches!(self, Goal::ReloadRead(_))
+    }
+
+    /// The one that it is about.
+    fn slot(&self) -> Option<(Role, Slot)> {
+        match self {
+            Goal::Renewed { role, slot, .. } | Goal::Emptied { role, slot } => Some((*role, *slot)),
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Checked(_) => None,
+        }
+    }
+}
+
 impl Reactor {
     pub(super) fn await_goal(&mut self, waiting: Waiting) {
+        if matches!(waiting.answer, Answer::Nobody) {
+            return;
+        }
         if self.waiting.len() >= MOST_WAITING {
             return self.answer(waiting.answer, Err(Denied::Busy));
         }
@@ -126,8 +153,13 @@ impl Reactor {
         if self.waiting.is_empty() && !self.is_scaling {
             return;
         }
+        let is_reading = self.is_reading();
         self.resolve(|goal| match goal {
             Goal::Reloaded(told) => told.try_recv().ok().map(reloaded),
+            Goal::ReloadRead(told) => match told.try_recv() {
+                Ok(outcome) => Some(reloaded(outcome)),
+                Err(_) => (!is_reading).then_some(Ok(Outcome::Reloading)),
+            },
             Goal::Checked(told) => told.try_recv().ok().map(checked),
             Goal::Stopped
             | Goal::RolledBack
@@ -139,27 +171,29 @@ impl Reactor {
             Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
             Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
         };
-        if !is_over && !self.supervisor.is_settled() {
-            return;
+        let is_settled = is_over || self.supervisor.is_settled();
+        if is_settled {
+            self.note_scaled(is_over);
         }
-        self.note_scaled(is_over);
         let serving = self.supervisor.serving(Role::Worker);
         let wanted = self.supervisor.wanted();
-        let in_slots: Vec<_> = self
-            .supervisor
-            .workers()
-            .filter(|view| view.state != WorkerState::Leaving)
-            .map(|view| (view.role, view.slot, view.worker))
+        // What goes on in other slots is of no interest to those who wait for one.
+        let slots = self.waiting.iter().filter_map(|it| it.goal.slot());
+        let at_rest =
+            slots.filter(|&(role, slot)| is_settled || self.supervisor.is_slot_settled(role, slot));
+        let holders: BTreeMap<(Role, Slot), Option<WorkerId>> = at_rest
+            .map(|(role, slot)| ((role, slot), self.holder(role, slot)))
             .collect();
-        let holder = |role, slot| {
-            let found = in_slots.iter().find(|it| (it.0, it.1) == (role, slot));
-            found.map(|it| it.2)
-        };
         self.resolve(|goal| match *goal {
-            Goal::Stopped | Goal::Reloaded(_) | Goal::Checked(_) | Goal::RolledBack => None,
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::Checked(_)
+            | Goal::RolledBack => None,
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
             }
+            Goal::Scaled { .. } if !is_settled => None,
             Goal::Scaled { workers } if workers != wanted => {
                 let reason = format!("scaled to {wanted} meanwhile");
                 Some(Err(Denied::Failed(reason)))
@@ -169,17 +203,17 @@ impl Reactor {
                 Some(Err(Denied::Failed(reason)))
             }
             Goal::Scaled { workers } => Some(Ok(Outcome::Scaled { workers })),
-            Goal::Renewed { role, slot, before } => Some(match (holder(role, slot), before) {
-                (Some(now), before) if Some(now) != before => {
+            Goal::Renewed { role, slot, before } => Some(match holders.get(&(role, slot))? {
+                Some(now) if Some(*now) != before => {
                     let slot = format!("{role}:{slot}");
                     Ok(Outcome::Restarted { slot })
                 }
-                (Some(_), _) => Err(Denied::Failed(format!(
+                Some(_) => Err(Denied::Failed(format!(
                     "{role}:{slot}: its successor failed, and the one before stays; the log says why"
                 ))),
-                (None, _) => Err(Denied::Failed(format!("{role}:{slot} is empty"))),
+                None => Err(Denied::Failed(format!("{role}:{slot} is empty"))),
             }),
-            Goal::Emptied { role, slot } => Some(match holder(role, slot) {
+            Goal::Emptied { role, slot } => Some(match holders.get(&(role, slot))? {
                 None => {
                     let slot = format!("{role}:{slot}");
                     Ok(Outcome::Drained { slot })
@@ -189,11 +223,20 @@ impl Reactor {
         });
     }
 
+    /// Who is in the slot, and stays.
+    fn holder(&self, role: Role, slot: Slot) -> Option<WorkerId> {
+        let views = self.supervisor.workers();
+        let mut inside = views.filter(|view| (view.role, view.slot) == (role, slot));
+        let found = inside.find(|view| view.state != WorkerState::Leaving);
+        found.map(|view| view.worker)
+    }
+
     /// The master's last words.
     pub(super) fn note_end(&mut self, code: ExitCode) {
         self.resolve(|goal| match goal {
             Goal::Stopped => Some(Ok(Outcome::Stopped { code: code as u8 })),
             Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
             | Goal::Checked(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
@@ -210,7 +253,8 @@ impl Reactor {
         if !is_progress(&event.fact.name) {
             return;
         }
-        for waiting in &self.waiting {
+        let patient = self.waiting.iter().filter(|it| !it.goal.is_soon_reached());
+        for waiting in patient {
             if let Answer::Operator(client, id) = waiting.answer {
                 server.tell_progress(client, id, event);
             }
@@ -233,6 +277,8 @@ impl Reactor {
                 None => self.waiting.push(waiting),
                 Some(outcome) => {
                     match &outcome {
+                        // That much was said when it was asked for.
+                        Ok(Outcome::Reloading) => {}
                         Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
                         Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
                     }
@@ -250,12 +296,19 @@ fn checked(checked: Checked) -> Result<Outcome, Denied> {
     }
 }
 
-/// What is worth a line to somebody who waits.
+/// What is worth a line to somebody who waits, and is not his answer.
 fn is_progress(name: &str) -> bool {
     let name = name.strip_prefix("agent-").unwrap_or(name);
     !matches!(
         name,
-        "fork" | "online" | "listening" | "disconnect" | "worn" | "paused" | "resumed"
+        "fork"
+            | "online"
+            | "listening"
+            | "disconnect"
+            | "worn"
+            | "paused"
+            | "resumed"
+            | "reload-refused"
     )
 }
 

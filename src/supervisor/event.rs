@@ -101,6 +101,11 @@ pub enum Event {
 pub enum Disconnect {
     /// The process closed it.
     Closed,
+    /// The process ended.
+    Ended {
+        /// How.
+        status: ExitStatus,
+    },
     /// Its `Hello` was not welcome; it was told why, and the master closed the channel.
     Rejected {
         /// What is wrong with it, for a person.

@@ -341,9 +341,15 @@ impl Supervisor {
         }
         process.channel = Channel::Over;
         let who = process.who();
-        let next = self.vacate(now, worker, &Failure::Disconnected);
+        let failure = match cause {
+            Disconnect::Ended { status } => Failure::Exited(status),
+            Disconnect::Closed | Disconnect::Rejected { .. } | Disconnect::Violation { .. } => {
+                Failure::Disconnected
+            }
+        };
+        let next = self.vacate(now, worker, &failure);
         match cause {
-            Disconnect::Closed | Disconnect::Rejected { .. } => {
+            Disconnect::Closed | Disconnect::Ended { .. } | Disconnect::Rejected { .. } => {
                 self.let_go(now, worker, Departure::Unasked, DISCONNECT_GRACE);
             }
             Disconnect::Violation { .. } => self.terminate(now, worker, Departure::Unasked),

@@ -363,8 +363,8 @@ impl Notice {
             }
             Notice::Disconnected { cause, next, .. } => match (cause, next) {
                 (Disconnect::Violation { .. } | Disconnect::Rejected { .. }, _)
-                | (Disconnect::Closed, Some(_)) => Level::Warn,
-                (Disconnect::Closed, None) => Level::Debug,
+                | (Disconnect::Closed | Disconnect::Ended { .. }, Some(_)) => Level::Warn,
+                (Disconnect::Closed | Disconnect::Ended { .. }, None) => Level::Debug,
             },
             Notice::RollingBack { cause, .. } | Notice::RolledBack { cause, .. } => match cause {
                 RollbackCause::Failed { .. } => Level::Error,
@@ -485,7 +485,9 @@ impl fmt::Display for Notice {
             ),
             Notice::Disconnected { who, cause, next } => {
                 match cause {
-                    Disconnect::Closed => write!(f, "{who} closed its control channel")?,
+                    Disconnect::Closed | Disconnect::Ended { .. } => {
+                        write!(f, "{who} closed its control channel")?;
+                    }
                     Disconnect::Rejected { what } => write!(f, "{who} is not welcome: {what}")?,
                     Disconnect::Violation { what } => {
                         write!(f, "{who} broke the protocol: {what}: SIGTERM")?;

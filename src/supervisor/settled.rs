@@ -12,6 +12,18 @@ impl Supervisor {
             && self.seats.iter().all(is_at_rest)
             && self.processes.values().all(Process::is_serving)
     }
+
+    /// Whether the slot, whatever happens in the others, is as it should be. One that is no more is,
+    /// when those who were in it have left.
+    #[must_use]
+    pub fn is_slot_settled(&self, role: Role, slot: Slot) -> bool {
+        let mut seats = self.seats.iter();
+        let seat = seats.find(|seat| (seat.role, seat.slot) == (role, slot));
+        let mut inside = self.of_role(role).filter(|it| it.slot == slot);
+        self.stage == Stage::Serving
+            && seat.is_none_or(is_at_rest)
+            && inside.all(|process| process.is_serving() && process.worn.is_none())
+    }
 }
 
 fn is_at_rest(seat: &Seat) -> bool {

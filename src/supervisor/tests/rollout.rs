@@ -283,3 +283,17 @@ const ONE_LESS: RolloutPlan = RolloutPlan {
     unavailable: 1,
     canary: secs(0),
 };
+
+/// Whoever sees the reload go back sees why, and not only what followed from that.
+#[test]
+fn a_rollback_says_from_the_beginning_how_the_culprit_ended() {
+    let mut s = Script::with_workers(1);
+    s.reload(GENTLY).spawned(2);
+    let (worker, status) = (WorkerId(2), code(3));
+    let cause = Disconnect::Ended { status };
+    s.happens(Event::Disconnected { worker, cause });
+    let back = "reload: back from generation 2 to 1: w2 slot=0 gen=2 pid=102 exited: code 3";
+    assert!(s.notices().any(|notice| notice.to_string() == back));
+    s.exits(2, status);
+    s.forget_the_past();
+}
