@@ -371,10 +371,10 @@ fn a_signal_to_the_masters_group_does_not_reach_the_workers() {
     let (mut cluster, address) = ready(Cluster::from_command(command));
     let slow = ask(connect(address).unwrap(), "/slow/100").unwrap();
     cluster.await_text("/slow/100 begun");
-    killpg(cluster.pid(), Signal::SIGUSR2).unwrap();
+    killpg(cluster.pid(), Signal::SIGALRM).unwrap();
     assert_eq!(slow.answer().unwrap().status, 200);
     let ended = cluster.wait();
-    assert_eq!(ended.status.signal(), Some(Signal::SIGUSR2 as i32));
+    assert_eq!(ended.status.signal(), Some(Signal::SIGALRM as i32));
 }
 
 /// (C20)
