@@ -238,11 +238,17 @@ fn the_configuration_in_force_is_shown_and_follows_a_scale() {
     let (mut cluster, _) = Cluster::test_workers(1, &["--stop-timeout", "7s"]);
     let control = cluster.control();
     done(&control, &["scale", "2", "--wait"]);
-    let shown: Value = serde_json::from_str(&done(&control, &["config", "show"])).unwrap();
+    let shown = done(&control, &["config", "show", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (&shown["workers"], &shown["stop-timeout"]),
         (&json!(2), &json!("7s"))
     );
+    // As a file, every setting with its origin.
+    let text = done(&control, &["config", "show"]);
+    assert!(text.contains("stop-timeout = \"7s\""), "{text}");
+    assert!(text.contains("backoff = \"100ms..15s\""), "{text}");
+    assert!(text.ends_with("# Now: 2 workers wanted.\n"), "{text}");
     cluster.stop();
 }
 
@@ -914,6 +920,17 @@ fn the_seventeenth_operator_is_told_to_come_back() {
     assert!(said.err.contains("16 operators are connected"), "{said:?}");
     operators.pop();
     await_condition("room for another", || ctl(&control, &["status"]).code == 0);
+    cluster.stop();
+}
+
+/// Sixteen that sit there and say nothing do not keep everybody else out for ever.
+#[test]
+fn operators_who_want_nothing_make_room() {
+    let (mut cluster, _) = Cluster::test_workers(1, &[]);
+    let control = cluster.control();
+    let mut idle: Vec<_> = (0..16).map(|_| ByHand::connect(&control)).collect();
+    await_condition("room for another", || ctl(&control, &["status"]).code == 0);
+    assert_eq!(idle[0].hear(), None);
     cluster.stop();
 }
 

@@ -350,8 +350,9 @@ impl Diff {
             pidfile,
             log_file,
             log_level,
-            // Not a setting: they are what they are.
+            // Not settings: they are what they are, and what all of this looks like.
             variables: _,
+            document: _,
         } = old;
         self.restart("pidfile", pidfile, &new.pidfile, or_no_path);
         self.restart("log-file", log_file, &new.log_file, or_no_path);

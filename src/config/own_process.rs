@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use log::LevelFilter;
 
@@ -19,6 +20,8 @@ pub struct OwnProcess {
     /// Variables of its environment that are meant for it: the processes that it starts do not get
     /// them. A master that one of them starts would take them for its own.
     pub variables: Vec<OsString>,
+    /// Every setting as it would stand in a file, for operators; `None` if nobody wrote it down.
+    pub document: Option<Arc<str>>,
 }
 
 /// What is logged when nothing is said.

@@ -58,6 +58,8 @@ struct Client {
     lost: u64,
     /// How many requests have no answer yet.
     unanswered: usize,
+    /// When it was let in, or last asked for something.
+    heard_at: Instant,
     /// It gets what is queued for it, and then the end.
     leaving: Option<Over>,
 }
@@ -74,6 +76,8 @@ pub(crate) enum Heard {
 enum Over {
     Left,
     Failed,
+    /// Somebody else wanted to come in, and it wanted nothing.
+    MadeRoom,
     /// It did something that nobody does by accident.
     Misbehaved(&'static str),
 }
@@ -104,7 +108,7 @@ impl Server {
         self.look_again = Some(now);
         for _ in 0..MOST_CLIENTS {
             match self.door.accept() {
-                Ok(Some(socket)) => self.admit(socket, registry, &token, version),
+                Ok(Some(socket)) => self.admit(now, socket, registry, &token, version),
                 Ok(None) => {
                     self.look_again = None;
                     return;
@@ -126,6 +130,7 @@ impl Server {
 
     fn admit(
         &mut self,
+        now: Instant,
         socket: Socket,
         registry: &Registry,
         token: impl Fn(ClientId) -> Token,
@@ -143,6 +148,11 @@ impl Server {
             );
             return turn_away(&socket, "forbidden", message);
         }
+        if self.clients.len() >= MOST_CLIENTS
+            && let Some(idle) = self.longest_idle(now)
+        {
+            self.part(idle, Over::MadeRoom, registry);
+        }
         if self.clients.len() >= MOST_CLIENTS {
             log::debug!("control: uid {} pid {}: too many", peer.uid, peer.pid);
             let message =
@@ -156,13 +166,23 @@ impl Server {
             return log::warn!("control socket: watch a client: {err}");
         }
         self.next.0 += 1;
-        self.clients.insert(client, Client::new(socket, peer));
+        self.clients.insert(client, Client::new(socket, peer, now));
         let hello = Hello {
             protocol: PROTOCOL,
             version: version.to_owned(),
             pid: std::process::id(),
         };
         self.tell(client, None, Said::Hello(hello));
+    }
+
+    /// Who wants nothing, and has wanted nothing for longest.
+    fn longest_idle(&self, now: Instant) -> Option<ClientId> {
+        let idle = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.is_idle(now));
+        idle.min_by_key(|(_, client)| client.heard_at)
+            .map(|(id, _)| *id)
     }
 
     /// The client has said something, or can be told something.
@@ -269,6 +289,7 @@ impl Server {
         let Peer { uid, pid } = client.peer;
         match why {
             Over::Left | Over::Failed => log::debug!("control: uid {uid} pid {pid} has left"),
+            Over::MadeRoom => log::debug!("control: uid {uid} pid {pid} makes room"),
             Over::Misbehaved(what) => {
                 log::warn!("control: uid {uid} pid {pid} {what}: disconnected");
             }
@@ -277,7 +298,7 @@ impl Server {
 }
 
 impl Client {
-    fn new(socket: Socket, peer: Peer) -> Self {
+    fn new(socket: Socket, peer: Peer, now: Instant) -> Self {
         Client {
             socket,
             peer,
@@ -290,8 +311,14 @@ impl Client {
             follows: None,
             lost: 0,
             unanswered: 0,
+            heard_at: now,
             leaving: None,
         }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        let quiet = now.saturating_duration_since(self.heard_at);
+        self.unanswered == 0 && self.follows.is_none() && quiet >= IDLE_AFTER
     }
 
     fn turn(
@@ -309,6 +336,7 @@ impl Client {
                 Some(line) if line.trim_ascii().is_empty() => {}
                 Some(line) => {
                     self.unanswered += 1;
+                    self.heard_at = now;
                     hear(match protocol::decode(&line) {
                         Ok(request) => Heard::Request(request),
                         Err(bad) => Heard::Bad(bad),
@@ -452,6 +480,9 @@ pub(crate) const MOST_CLIENTS: usize = 16;
 
 /// How often a turn reads from a client, or finds an empty line, on the way to its next request.
 const STEPS_PER_TURN: usize = 8;
+
+/// Who has asked for nothing for so long makes room when there are too many.
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a client may read nothing of what there is for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

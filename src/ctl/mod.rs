@@ -90,13 +90,30 @@ fn run(args: &Args) -> Result<(), Quiet> {
         command @ Command::ConfigShow => {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
-            let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-            screen.line(&text)
+            screen.line(&if args.json {
+                serde_json::to_string_pretty(&value).unwrap_or_default()
+            } else {
+                shown_config(&value)
+            })
         }
         command @ (Command::ConfigCheck | Command::Change { .. }) => {
             change(&mut client, args, command, &mut screen)
         }
     }
+}
+
+/// The settings as a file, and what is not as it says there. A master that is embedded has no file.
+fn shown_config(value: &Value) -> String {
+    let Some(document) = value["document"].as_str() else {
+        return serde_json::to_string_pretty(value).unwrap_or_default();
+    };
+    let mut text = document.trim_end().to_owned();
+    text += &format!("\n\n# Now: {} workers wanted.", value["workers"]);
+    let unapplied = value["takes-a-restart"].as_array();
+    for change in unapplied.into_iter().flatten().filter_map(Value::as_str) {
+        text += &format!("\n# Not yet, it takes a restart of the master: {change}");
+    }
+    text
 }
 
 fn change(

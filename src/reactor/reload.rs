@@ -61,6 +61,8 @@ pub(super) struct Reloads {
     source: Option<Source>,
     waker: Arc<Waker>,
     state: State,
+    /// What the latest one would have changed, had the master been started anew.
+    pub(super) unapplied: Vec<String>,
     /// Who waits for the one under way.
     asked: Vec<Sender<ReloadOutcome>>,
     next: Option<Next>,
@@ -113,6 +115,7 @@ impl Reloads {
             source,
             waker,
             state: State::Idle,
+            unapplied: Vec::new(),
             asked: Vec::new(),
             next: None,
         }
@@ -320,14 +323,17 @@ impl Reactor {
     /// changes how many workers there are, there are so many.
     fn adopt(&mut self, now: Instant, mut config: Config, workers: u32) -> Result<(), Refused> {
         let old = &self.config;
+        self.reloads.unapplied.clear();
         for change in diff(old, &config) {
             match change.takes {
                 Takes::Now | Takes::Generation => log::info!("reload: {change}"),
                 Takes::Restart => {
                     log::warn!("reload: {change}: this takes a restart of the master");
+                    self.reloads.unapplied.push(change.to_string());
                 }
             }
         }
+        let document = config.own_process.document.take();
         let log_level = config.own_process.log_level;
         // An operator may have chosen another one, which stays unless the configuration changes.
         if log_level != old.own_process.log_level
@@ -337,6 +343,7 @@ impl Reactor {
         }
         config.own_process.clone_from(&old.own_process);
         config.own_process.log_level = log_level;
+        config.own_process.document = document;
         config.control.clone_from(&old.control);
         config.listeners.clone_from(&old.listeners);
         config.on_demand.clone_from(&old.on_demand);

@@ -129,6 +129,8 @@ impl Reactor {
             .map(|it| json!({ "name": it.name, "address": it.address.to_string() }))
             .collect();
         json!({
+            "document": config.own_process.document.as_deref(),
+            "takes-a-restart": self.reloads.unapplied,
             "workers": self.supervisor.wanted(),
             "spare": config.spare,
             "program": command_line(&config.program),

@@ -27,6 +27,9 @@ pub enum Refused {
     /// Without a worker there has to be an agent.
     #[error("without an agent at least one worker is needed")]
     NobodyLeft,
+    /// Nobody would serve: an operator keeps empty what would be left.
+    #[error("every slot that would be left is drained: restart one of them first")]
+    AllDrained,
     /// There is no such slot.
     #[error("there is no {role} in slot {slot}")]
     NoSuchSlot {

@@ -18,6 +18,9 @@ impl Supervisor {
         if workers == from {
             return Ok(());
         }
+        if workers > 0 && self.would_be_drained(workers) {
+            return Err(Refused::AllDrained);
+        }
         self.plan.workers = workers;
         self.notify(Notice::Scaled { from, to: workers });
         let slots = self.plan.slots();
@@ -30,6 +33,22 @@ impl Supervisor {
         }
         self.settle(now);
         Ok(())
+    }
+
+    /// Whether an operator keeps every slot empty that would be left.
+    fn would_be_drained(&self, workers: u32) -> bool {
+        let slots = Plan {
+            workers,
+            ..self.plan.clone()
+        }
+        .slots();
+        let mut left = self
+            .seats
+            .iter()
+            .filter(|seat| seat.role == Role::Worker && seat.slot.0 < slots);
+        let why = Parked::Drained;
+        slots <= self.slots(Role::Worker)
+            && left.all(|seat| seat.occupancy == Occupancy::Parked { why })
     }
 
     /// How many slots the role has, filled or not.

@@ -214,6 +214,7 @@ impl Settings {
     pub(super) fn unchecked_config(&self) -> Result<(Config, String), Failure> {
         let (mut config, count) = self.args.config().map_err(|err| self.placed(err))?;
         config.own_process.variables = setting::variables(&self.settings);
+        config.own_process.document = Some(self.to_toml()?.into());
         let count = match self.origin("workers").place("workers") {
             Some(place) => count.replace("--workers", &place),
             None => count,

@@ -78,3 +78,17 @@ fn nothing_is_scaled_before_the_cluster_is_ready_or_when_it_stops() {
     s.stop(Stop::Graceful).expect([CloseListeners]);
     s.refuses(Refused::Stopping, |s, now| s.scale(now, 2));
 }
+
+/// The highest slots leave; if the others are drained, that would be everybody who serves.
+#[test]
+fn who_serves_last_is_not_scaled_away() {
+    let mut s = Script::with_workers(2);
+    s.drain_slot(Role::Worker, 0);
+    s.expect([leave(1), drain(1, secs(30))]);
+    s.exits(1, code(0)).expect([forget(1)]);
+    let now = s.now();
+    assert_eq!(s.supervisor.scale(now, 1), Err(Refused::AllDrained));
+    s.restart_slot(Role::Worker, 0).expect([spawn(3, 0)]);
+    assert_eq!(s.supervisor.scale(now, 1), Ok(()));
+    s.spawned(3).expect([leave(2), drain(2, secs(30))]);
+}
