@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use common::{Cluster, Stopwatch, await_condition, operator, processes, test_worker};
 
-/// Why a worker has to leave.
+/// P04: why a worker has to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Stop,

@@ -97,7 +97,7 @@ fn an_empty_slot_and_an_agent_are_shown_by_name() {
     cluster.stop();
 }
 
-/// N03, N38.
+/// N03, N38, P14.
 #[test]
 fn events_tell_a_life_in_order_with_one_disconnect_and_one_exit() {
     let (mut cluster, address) = Cluster::test_workers(1, &[]);
@@ -681,6 +681,39 @@ fn every_change_is_in_the_log_with_who_wanted_it() {
     ctl(&control, &["kill", "7"]);
     cluster.await_text("kill worker:7: denied: there is no worker in slot 7");
     cluster.stop();
+}
+
+/// E25, F15, N35, N85: a leave that was ordered is no trouble, whenever its channel ends; a kill is.
+#[test]
+fn who_was_told_to_leave_leaves_no_warning_behind() {
+    let (mut cluster, _) = Cluster::test_workers(3, &["--backoff", "1ms..1ms"]);
+    let control = cluster.control();
+    done(&control, &["drain", "2", "--wait"]);
+    done(&control, &["restart", "1", "--wait"]);
+    done(&control, &["kill", "0"]);
+    cluster.await_line("the replacement", |line| {
+        line.contains("slot=0") && line.contains(" ready after ")
+    });
+    let exits: Vec<(Value, Value)> = events(&control)
+        .into_iter()
+        .filter(|event| event["name"] == "exit")
+        .map(|event| (event["slot"].clone(), event["expected"].clone()))
+        .collect();
+    assert_eq!(
+        exits,
+        [(2, true), (1, true), (0, false)].map(|(slot, told)| (json!(slot), json!(told)))
+    );
+    let ended = cluster.stop();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    let trouble = ended
+        .log
+        .lines()
+        .filter(|it| it.contains(" WARN") || it.contains(" ERROR"));
+    let trouble: Vec<_> = trouble.collect();
+    assert!(
+        trouble.iter().all(|line| line.contains("slot=0")),
+        "{trouble:?}"
+    );
 }
 
 /// As many workers as its descriptors allow: nobody may have more, whichever way he asks.

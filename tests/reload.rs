@@ -231,7 +231,7 @@ fn a_stop_is_not_kept_waiting_by_a_reload() {
     assert_eq!(processes::of_master(master), []);
 }
 
-/// What changed in the file is applied, told if it cannot be, and refused as a whole if it is wrong.
+/// P18: what changed in the file is applied, told if it cannot be, and refused as a whole if it is wrong.
 #[test]
 fn the_file_is_read_anew() {
     let dir = tempfile::tempdir().unwrap();

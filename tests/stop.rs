@@ -305,7 +305,7 @@ fn agents_leave_after_the_last_worker() {
     assert!(ended.log.contains("agent: Drain"), "{}", ended.log);
 }
 
-/// E04, E30, F14, F17, N51: nothing outlives a killed master, and each says in its exit code that it
+/// E04, E30, F14, F17, N50, N51: nothing outlives a killed master, and each says in its exit code that it
 /// knew what happened.
 #[test]
 fn nothing_outlives_a_killed_master() {
