@@ -103,6 +103,16 @@ impl Source {
     }
 }
 
+/// Wakes the loop at the end of a thread, however that comes: whoever waits for its answer waits no
+/// longer.
+struct WakeAfter(Arc<Waker>);
+
+impl Drop for WakeAfter {
+    fn drop(&mut self) {
+        let _ = self.0.wake();
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Source")
@@ -130,6 +140,7 @@ impl Reloads {
         thread::Builder::new()
             .name("rr-reload".to_owned())
             .spawn(move || {
+                let (_wake, tell) = (WakeAfter(waker), tell);
                 let config = match source {
                     Some(Source(read)) => read(),
                     None => Ok(current),
@@ -139,7 +150,6 @@ impl Reloads {
                     config,
                 });
                 let _ = tell.send(plan);
-                let _ = waker.wake();
             })?;
         self.state = State::Reading(told);
         Ok(())
@@ -157,9 +167,9 @@ impl Reloads {
         thread::Builder::new()
             .name("rr-check".to_owned())
             .spawn(move || {
+                let (_wake, tell) = (WakeAfter(waker), tell);
                 let changes = |config| diff(&current, &config).iter().map(show).collect();
                 let _ = tell.send(read().map(changes));
-                let _ = waker.wake();
             })?;
         Ok(Some(told))
     }
