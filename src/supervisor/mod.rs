@@ -290,6 +290,7 @@ impl Supervisor {
             return;
         };
         let post = Post::Standby;
+        process.ready_at = Some(now);
         process.turn(now, Phase::Serving { post });
         let (who, took) = (process.who(), process.uptime(now));
         self.notify(Notice::Ready { who, took });
@@ -365,7 +366,8 @@ impl Supervisor {
         // What a signal has made of it is no choice of its own.
         let is_failure = !process.is_pressed() && !self.is_success(status);
         let expected = process.was_told_to_leave() && !is_failure;
-        if is_failure && self.stage.stopping().is_some() {
+        // Who was still starting may fail because the cluster stops, and serves nobody.
+        if is_failure && process.ready_at.is_some() && self.stage.stopping().is_some() {
             self.verdict.spoil();
         }
         let next = self.vacate(now, worker, &Failure::Exited(status));

@@ -19,6 +19,8 @@ pub(super) struct Process {
     pub(super) pid: Option<u32>,
     /// Since when there is a process; until then, since when it was ordered.
     pub(super) born: Instant,
+    /// Since when it can serve, if it ever could.
+    pub(super) ready_at: Option<Instant>,
     pub(super) channel: Channel,
     pub(super) pulse: Pulse,
     /// Why it is to be replaced, and from when on, whatever keeps its turn from coming.
@@ -54,6 +56,7 @@ impl Process {
             role,
             pid: None,
             born: now,
+            ready_at: None,
             channel: Channel::Silent,
             pulse: Pulse::default(),
             worn: None,

@@ -314,7 +314,8 @@ impl Oracle {
         let worker = self.worker(id);
         worker.is_failure = is_failure && worker.signals.is_empty();
         let is_failure = worker.is_failure;
-        self.is_forced |= is_ending && is_failure;
+        let was_ready = worker.ready_at.is_some();
+        self.is_forced |= is_ending && is_failure && was_ready;
     }
 
     fn is_called(&mut self, now: Instant) {

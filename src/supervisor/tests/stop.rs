@@ -312,3 +312,15 @@ fn a_failure_outweighs_a_forced_kill() {
     s.exits(1, killed(SIGKILL))
         .expect([forget(1), finish(crate::ExitCode::WorkerStart)]);
 }
+
+/// It may well be that the stop itself is what it fails of.
+#[test]
+fn who_was_never_ready_spoils_nothing() {
+    let mut s = Script::with_workers(2);
+    s.exits(1, killed(SIGSEGV)).advance(secs(1)).spawned(3);
+    s.expect([leave(1), forget(1), spawn(3, 0)]);
+    s.stop(Stop::Graceful).exits(3, code(101));
+    s.expect([CloseListeners, forget(3)]);
+    s.listeners_closed().exits(2, code(0));
+    s.expect([leave(2), drain(2, secs(30)), forget(2), finish(Clean)]);
+}
