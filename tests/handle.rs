@@ -27,7 +27,11 @@ fn a_handle_reloads_scales_and_restarts() {
         found.unwrap_or_else(|| panic!("no {name}"))
     };
     let generation = Generation(2);
-    assert_eq!(handle.reload(), Ok(ReloadOutcome::Done { generation }));
+    let done = ReloadOutcome::Done {
+        generation,
+        unapplied: Vec::new(),
+    };
+    assert_eq!(handle.reload(), Ok(done));
     let done = await_event("reload-done");
     assert_eq!(done.fact.fields["generation"], 2);
     assert_eq!(get(cluster.address, "/").unwrap().server().generation, 2);

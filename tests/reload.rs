@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use common::client::{ask_all, get, get_unix};
 use common::load::{Load, Tally};
 use common::processes::pid_in;
-use common::{Cluster, DEADLINE, Stopwatch, await_condition, processes, rr_master, test_worker};
+use common::{
+    Cluster, DEADLINE, Stopwatch, await_condition, operator, processes, rr_master, test_worker,
+};
 
 /// E16, F19, P01, P10: without a single failed request and without retries.
 #[test]
@@ -261,11 +263,14 @@ fn the_file_is_read_anew() {
         slots == [0, 0, 1, 1, 2, 2]
     });
     assert_eq!(get(address, "/env/GREETING").unwrap().body, "hello");
+    let said = operator::done(&cluster.control(), &["reload", "--wait"]);
+    let promise = "all at generation 3; takes a restart of the master: window: 32 -> 5";
+    assert!(said.contains(promise), "{said}");
     write("wrokers = 1\n");
     cluster.signal(Signal::SIGHUP);
     let refused = cluster.await_text("everything stays as it is");
     assert!(refused.contains("workers"), "{refused}");
-    assert_eq!(get(address, "/").unwrap().server().generation, 2);
+    assert_eq!(get(address, "/").unwrap().server().generation, 3);
     assert_eq!(cluster.stop().code(), 0);
 }
 

@@ -9,23 +9,56 @@ use serde::Serialize;
 #[serde(tag = "did", rename_all = "kebab-case")]
 pub(crate) enum Outcome {
     Stopping,
-    Stopped { code: u8 },
+    Stopped {
+        code: u8,
+    },
     Reloading,
-    Reloaded { generation: u64 },
+    Reloaded {
+        generation: u64,
+        unapplied: Vec<String>,
+    },
     RollingBack,
-    RolledBack { generation: u64 },
-    Scaling { from: u32, to: u32 },
-    Scaled { workers: u32 },
-    Restarting { slot: String },
-    Restarted { slot: String },
-    Draining { slot: String },
-    Drained { slot: String },
-    Killed { slot: String, processes: usize },
-    Signalled { processes: usize },
-    Paused { listeners: Vec<String> },
-    Resumed { listeners: Vec<String> },
-    Levelled { level: String },
-    Checked { changes: Vec<String> },
+    RolledBack {
+        generation: u64,
+    },
+    Scaling {
+        from: u32,
+        to: u32,
+    },
+    Scaled {
+        workers: u32,
+    },
+    Restarting {
+        slot: String,
+    },
+    Restarted {
+        slot: String,
+    },
+    Draining {
+        slot: String,
+    },
+    Drained {
+        slot: String,
+    },
+    Killed {
+        slot: String,
+        processes: usize,
+    },
+    Signalled {
+        processes: usize,
+    },
+    Paused {
+        listeners: Vec<String>,
+    },
+    Resumed {
+        listeners: Vec<String>,
+    },
+    Levelled {
+        level: String,
+    },
+    Checked {
+        changes: Vec<String>,
+    },
 }
 
 impl fmt::Display for Outcome {
@@ -34,7 +67,20 @@ impl fmt::Display for Outcome {
             Outcome::Stopping => f.write_str("stopping"),
             Outcome::Stopped { code } => write!(f, "stopped with exit code {code}"),
             Outcome::Reloading => f.write_str("reloading"),
-            Outcome::Reloaded { generation } => write!(f, "all at generation {generation}"),
+            Outcome::Reloaded {
+                generation,
+                unapplied,
+            } => {
+                write!(f, "all at generation {generation}")?;
+                if unapplied.is_empty() {
+                    return Ok(());
+                }
+                write!(
+                    f,
+                    "; takes a restart of the master: {}",
+                    unapplied.join(", ")
+                )
+            }
             Outcome::RollingBack => f.write_str("rolling back"),
             Outcome::RolledBack { generation } => write!(f, "back at generation {generation}"),
             Outcome::Scaling { from, to } => write!(f, "scaling from {from} to {to} workers"),

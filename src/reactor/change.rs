@@ -275,7 +275,11 @@ pub(super) fn reloaded(outcome: ReloadOutcome) -> Result<Outcome, Denied> {
     match outcome {
         ReloadOutcome::Done {
             generation: Generation(generation),
-        } => Ok(Outcome::Reloaded { generation }),
+            unapplied,
+        } => Ok(Outcome::Reloaded {
+            generation,
+            unapplied,
+        }),
         ReloadOutcome::RolledBack {
             generation,
             to,

@@ -35,6 +35,8 @@ pub enum ReloadOutcome {
     Done {
         /// That one.
         generation: Generation,
+        /// What has changed besides, and takes a restart of the master.
+        unapplied: Vec<String>,
     },
     /// All workers are of the generation before.
     RolledBack {
@@ -271,6 +273,7 @@ impl Reactor {
         let outcome = if let Notice::ReloadDone { generation, .. } = notice {
             ReloadOutcome::Done {
                 generation: *generation,
+                unapplied: self.reloads.unapplied.clone(),
             }
         } else if let Notice::RolledBack {
             generation,
