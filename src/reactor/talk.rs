@@ -123,6 +123,8 @@ impl Reactor {
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
+        // Its `Hello` may have come with the same turn: what follows from that is told first.
+        self.execute_actions(now);
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
