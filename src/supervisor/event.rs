@@ -81,7 +81,7 @@ pub enum Event {
         /// How that came.
         cause: Disconnect,
     },
-    /// The process is gone and reaped.
+    /// The process is gone.
     Exited {
         /// Who.
         worker: WorkerId,

@@ -8,10 +8,11 @@
 //! Every event is handled in two strokes. First it is *noted*: one process changes its phase, its
 //! seat may fall vacant. Then the whole is *reconciled*: deadlines that have passed are acted upon,
 //! whom the stage does not want is asked to leave, vacant seats are filled, and the stage moves on
-//! when its work is done. So a crash, a stop, and whatever changes the plan are one code.
+//! when its work is done. So a crash, a stop, and whatever changes the plan are one code. Whoever
+//! holds no seat leaves, whatever took the seat from it.
 //!
-//! The reactor's side of the bargain: each `Spawn` is answered by `Spawned` or `SpawnFailed`, and
-//! `Spawned` comes before any other event of that worker. Events that break the order, or that are
+//! The reactor's side of the bargain: each `Spawn` is answered by `Spawned` or `SpawnFailed`, unless
+//! it is given up with `Forget` before, and `Spawned` comes before any other event of that worker. Events that break the order, or that are
 //! about a worker already forgotten, change nothing.
 
 use std::collections::{BTreeMap, VecDeque};
