@@ -82,6 +82,9 @@ fn sighup_by_hand_is_no_loss_of_the_terminal() {
     assert!(said.ends_with("SIGHUP received"), "{said}");
     let next = shell.cluster.await_text("] ");
     assert!(!next.contains("the terminal is gone"), "{next}");
+    // It goes on, so it has to be told.
+    shell.type_line("kill %1");
+    shell.cluster.await_text("stopped: exit code 0");
 }
 
 /// Nor is it one by anybody else, and without any terminal.
