@@ -106,7 +106,8 @@ fn a_full_disk_costs_lines_and_nothing_else() {
     common::await_condition("ready", || is_ready(&cluster));
     fs::remove_file(log.path()).unwrap();
     cluster.signal(Signal::SIGUSR1);
-    // Start-up screen, spawned, ready, cluster ready; SIGUSR1 itself may be among them.
+    // Start-up screen, spawned, ready, cluster ready and SIGUSR1 itself, but for those that were still
+    // queued when the file was opened again.
     let said = log.await_text(" log lines dropped: no space left on device (ENOSPC)]");
     let lost: u64 = said
         .trim_start_matches('[')
@@ -115,7 +116,7 @@ fn a_full_disk_costs_lines_and_nothing_else() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!((4..=5).contains(&lost), "{said}");
+    assert!((1..=5).contains(&lost), "{said}");
     assert_eq!(cluster.stop().code(), 0);
     log.await_text("stopped: exit code 0");
 }
