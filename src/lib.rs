@@ -15,6 +15,7 @@ mod exit_code;
 mod hello_http;
 mod master;
 mod preflight;
+mod printable;
 mod reactor;
 pub mod supervisor;
 mod sys;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Each module, from the bottom to the top, and which of the others it may use.
 const LAYERS: &[(&str, &[&str])] = &[
     ("exit_code", &[]),
+    ("printable", &[]),
     ("dispatch", &[]),
     ("supervisor", &["exit_code"]),
     ("config", &["supervisor"]),
     ("sys", &["config", "supervisor"]),
     ("preflight", &["config", "sys"]),
-    ("control", &["supervisor", "sys"]),
+    ("control", &["printable", "supervisor", "sys"]),
     (
         "reactor",
         &[
@@ -37,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
-    ("ctl", &["control", "supervisor"]),
+    ("ctl", &["control", "printable", "supervisor"]),
     ("hello_http", &[]),
     (
         "cli",
@@ -48,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "hello_http",
             "master",
             "preflight",
+            "printable",
             "reactor",
             "supervisor",
             "sys",

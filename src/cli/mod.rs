@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::hello_http;
 use crate::master::{Master, StartError};
+use crate::printable::printable;
 use crate::reactor::Host;
 use crate::reactor::reload;
 use crate::sys::describe;
@@ -132,7 +133,7 @@ fn print(text: &str) -> Result<ExitCode, Failure> {
 /// Where there is no log.
 fn warn(settings: &Settings) {
     for warning in &settings.warnings {
-        let _ = writeln!(io::stderr(), "rr-master: {}", one_line(warning));
+        let _ = writeln!(io::stderr(), "rr-master: {}", printable(warning));
     }
 }
 
@@ -171,7 +172,7 @@ fn run(settings: &Settings, source: Source) -> Result<ExitCode, Failure> {
     let logging = Logging::start(config.own_process.log_level, output)
         .map_err(|err| internal("start the log", &err))?;
     for warning in &settings.warnings {
-        log::warn!("{}", one_line(warning));
+        log::warn!("{}", printable(warning));
     }
     let host = Host {
         signals: Some(signals),
@@ -257,25 +258,13 @@ impl Failure {
 
     /// One line. What was given is shown in it, and may contain anything.
     fn line(&self) -> String {
-        one_line(&self.reason)
+        printable(&self.reason)
     }
 
     /// The same failure, about that setting.
     fn about(self, setting: Option<&'static str>) -> Self {
         Failure { setting, ..self }
     }
-}
-
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// What is wrong, and what may have been meant.

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
+use crate::printable;
 use crate::supervisor::Stop;
 
 /// The version of what this file describes. It is raised when a program that knows the old one would
@@ -277,11 +278,7 @@ fn quotable(message: &str) -> String {
             quoted.push('…');
             break;
         }
-        if c.is_control() {
-            quoted.extend(c.escape_default());
-        } else {
-            quoted.push(c);
-        }
+        printable::push(&mut quoted, c);
     }
     quoted
 }

@@ -17,10 +17,11 @@ use clap::Parser;
 use serde_json::Value;
 
 use self::args::{Action, Args};
-use self::screen::{Screen, printable};
+use self::screen::Screen;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
+use crate::printable::printable;
 
 /// How `rr-ctl` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use terminal_size::{Height, Width, terminal_size_of};
 
 use super::{ExitCode, Failure, Quiet};
 use crate::control::event::ClusterEvent;
+use crate::printable::printable;
 
 /// Where results go.
 pub(super) struct Screen {
@@ -122,19 +123,6 @@ impl Palette {
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }
-}
-
-/// A worker's words may contain anything, and go to a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
 
 fn tone(name: &str) -> Tone {

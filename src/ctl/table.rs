@@ -7,8 +7,9 @@ use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
 
-use super::screen::{Palette, Tone, printable};
+use super::screen::{Palette, Tone};
 use crate::control::status::{Cluster, Listener, Master, Worker};
+use crate::printable::printable;
 
 /// A column: its heading, how it is aligned, how soon it goes, and what is in it.
 struct Column<T> {

@@ -11,6 +11,7 @@ use super::Settings;
 use super::layer::Origin;
 use super::setting::{ARGS, Kind, PROGRAM, Setting};
 use crate::cli::{Failure, usage};
+use crate::printable::printable;
 
 /// Every setting, with where it comes from.
 pub(super) fn to_toml(settings: &Settings) -> Result<String, Failure> {
@@ -75,15 +76,7 @@ fn line(settings: &Settings, setting: &Setting) -> Result<String, Failure> {
 }
 
 fn assignment(key: &str, value: &Value, origin: &Origin) -> String {
-    let mut line = format!("{key} = {value}  # ");
-    for c in origin.to_string().chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
+    format!("{key} = {value}  # {}", printable(&origin.to_string()))
 }
 
 /// A number is written as one if it comes back as it was.
