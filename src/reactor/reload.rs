@@ -67,7 +67,8 @@ pub(super) struct Reloads {
     pub(super) unapplied: Vec<String>,
     /// Who waits for the one under way.
     asked: Vec<Sender<ReloadOutcome>>,
-    next: Option<Next>,
+    /// Who waits for the one that follows, if there is to be one.
+    next: Option<Vec<Sender<ReloadOutcome>>>,
 }
 
 #[derive(Debug)]
@@ -91,12 +92,6 @@ struct Before {
 struct Plan {
     config: Config,
     versions: Versions,
-}
-
-/// A reload that waits for its turn.
-#[derive(Debug, Default)]
-struct Next {
-    asked: Vec<Sender<ReloadOutcome>>,
 }
 
 impl Source {
@@ -197,10 +192,10 @@ impl Reactor {
             return Err(Refused::Stopping.into());
         }
         let next = self.reloads.next.get_or_insert_default();
-        if answer.is_some() && next.asked.len() >= MOST_ASKED {
+        if answer.is_some() && next.len() >= MOST_ASKED {
             return Err(Denied::Busy);
         }
-        next.asked.extend(answer);
+        next.extend(answer);
         self.begin_reload(now);
         Ok(())
     }
@@ -223,7 +218,7 @@ impl Reactor {
         let Some(next) = self.reloads.next.take() else {
             return;
         };
-        self.reloads.asked = next.asked;
+        self.reloads.asked = next;
         self.face.reload_begins();
         if let Err(err) = self.reloads.read(&self.config) {
             self.refuse_reload(now, format!("start a thread: {err}"));
@@ -317,7 +312,7 @@ impl Reactor {
     pub(super) fn drop_reloads(&mut self) {
         self.reloads.state = State::Idle;
         if let Some(next) = self.reloads.next.take() {
-            self.reloads.asked.extend(next.asked);
+            self.reloads.asked.extend(next);
         }
         let reason = Refused::Stopping.to_string();
         self.reloads.answer(&ReloadOutcome::Refused { reason });

@@ -15,7 +15,7 @@ use crate::control::outcome::Outcome;
 use crate::control::protocol::Said;
 use crate::control::server::fault;
 use crate::exit_code::ExitCode;
-use crate::supervisor::{Notice, Refused, RollbackCause, Stage, WorkerState};
+use crate::supervisor::{Notice, Refused, RollbackCause, WorkerState};
 use crate::sys::describe;
 
 /// Somebody who waits.
@@ -167,10 +167,7 @@ impl Reactor {
             | Goal::Renewed { .. }
             | Goal::Emptied { .. } => None,
         });
-        let is_over = match self.supervisor.stage() {
-            Stage::Closing { .. } | Stage::Stopping { .. } | Stage::Finished => true,
-            Stage::Idle | Stage::Booting { .. } | Stage::Serving => false,
-        };
+        let is_over = self.is_ending();
         let is_settled = is_over || self.supervisor.is_settled();
         if is_settled {
             self.note_scaled(is_over);

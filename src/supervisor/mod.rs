@@ -219,6 +219,7 @@ impl Supervisor {
                 && !seat.incumbent().is_some_and(|by| self.is_serving(by))
         })
     }
+
     /// How many processes of this role are serving.
     #[must_use]
     pub fn serving(&self, role: Role) -> usize {

@@ -41,7 +41,12 @@ impl Plan {
     /// How many slots for workers there are.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        match self.workers {
+        self.slots_for(self.workers)
+    }
+
+    /// How many there would be with so many workers.
+    pub(super) fn slots_for(&self, workers: u32) -> u32 {
+        match workers {
             0 => 0,
             workers => workers.saturating_add(self.spare),
         }

@@ -147,7 +147,7 @@ impl Supervisor {
         Some(RolloutView {
             from: rollout.from,
             to: rollout.to,
-            is_rollback: !rollout.is_forward(),
+            is_rollback: rollout.is_backward(),
             renewed: rollout.renewed,
             since: rollout.since,
         })

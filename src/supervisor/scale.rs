@@ -37,11 +37,7 @@ impl Supervisor {
 
     /// Whether an operator keeps every slot empty that would be left.
     fn would_be_drained(&self, workers: u32) -> bool {
-        let slots = Plan {
-            workers,
-            ..self.plan.clone()
-        }
-        .slots();
+        let slots = self.plan.slots_for(workers);
         let mut left = self
             .seats
             .iter()
