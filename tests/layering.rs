@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "dispatch",
             "exit_code",
             "preflight",
+            "printable",
             "supervisor",
             "sys",
         ],

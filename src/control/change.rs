@@ -228,12 +228,12 @@ impl fmt::Display for ScaleTo {
     }
 }
 
+/// As it is read: an agent's name may be anything that a file's name may be.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Slot { role, slot } => write!(f, "{role}:{slot}"),
-            // It is the operator's text, and goes into the log.
-            Target::Agent { name } => write!(f, "agent:{}", name.escape_debug()),
+            Target::Agent { name } => write!(f, "agent:{name}"),
         }
     }
 }
@@ -332,7 +332,12 @@ mod tests {
 
     #[test]
     fn a_slot_is_written_as_it_is_read() {
-        for text in ["worker:3", "agent:0", "agent:logrotate"] {
+        for text in [
+            "worker:3",
+            "agent:0",
+            "agent:logrotate",
+            "agent:a \"b\"\\\u{7f}",
+        ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
         assert_eq!("3".parse::<Target>(), "worker:3".parse());

@@ -16,6 +16,7 @@ use crate::control::event::Fact;
 use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::preflight;
+use crate::printable::printable;
 use crate::reactor::command::{Answer, Origin};
 use crate::supervisor::{Event, Refused, Signal, Stage, Stop, WorkerState, WorkerView};
 use crate::sys::describe;
@@ -30,20 +31,24 @@ impl Reactor {
         answer: Answer,
     ) {
         let done = self.make(now, change, (origin, when));
+        let said = |what: &str| printable(&format!("{origin}: {change}: {what}"));
         match &done {
-            Ok((outcome, _)) => log::info!("{origin}: {change}: {outcome}"),
-            // Who sent a signal is told nothing else.
-            Err(denied) if matches!(answer, Answer::Nobody) => {
-                log::error!("{origin}: {change}: denied: {denied}");
+            Ok((outcome, _)) => log::info!("{}", said(&outcome.to_string())),
+            Err(denied) => {
+                let line = said(&format!("denied: {denied}"));
+                match answer {
+                    // Who sent a signal is told nothing else.
+                    Answer::Nobody => log::error!("{line}"),
+                    _ => log::info!("{line}"),
+                }
             }
-            Err(denied) => log::info!("{origin}: {change}: denied: {denied}"),
         }
         match (done, when) {
             (Ok((_, Some(goal))), _) if when == When::Done || goal.is_soon_reached() => {
                 self.await_goal(Waiting {
                     goal,
                     answer,
-                    what: format!("{origin}: {change}"),
+                    what: printable(&format!("{origin}: {change}")),
                 });
             }
             (Ok((outcome, _)), _) => self.answer(answer, Ok(outcome)),
