@@ -3,6 +3,7 @@
 mod control;
 mod host;
 mod leftovers;
+mod messages;
 mod process;
 mod renewal;
 
@@ -23,6 +24,7 @@ use self::configuration::ConfigurationArgs;
 use self::control::Control;
 pub(super) use self::host::HostArgs;
 use self::leftovers::LeftoverArgs;
+use self::messages::MessageArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use super::banner::Running;
@@ -183,6 +185,9 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
+    messages: MessageArgs,
+
+    #[command(flatten)]
     control: Control,
 
     #[command(flatten)]
@@ -301,6 +306,7 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
+        self.messages.apply(&mut config)?;
         self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::control::ControlSocket;
 use super::listener::{ListenerSpec, Owner};
+use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
 use super::program::Program;
 use super::rollout::Recycling;
@@ -69,6 +70,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         unhealthy_exit,
         rollout,
         recycling,
+        messages,
         own_process,
         cgroup,
         control,
@@ -106,6 +108,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     );
     diff.rollout(*rollout, new.rollout);
     diff.recycling(*recycling, new.recycling);
+    diff.messages(*messages, new.messages);
     diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
     diff.restart("control", control, &new.control, control_text);
@@ -293,6 +296,18 @@ impl Diff {
         });
     }
 
+    fn messages(&mut self, old: MessageLimits, new: MessageLimits) {
+        let MessageLimits {
+            max_message,
+            memory,
+            hold,
+        } = old;
+        // A process is told when it is welcomed, and its messages are for those who were told before.
+        self.restart("max-message", &max_message, &new.max_message, size);
+        self.restart("message-memory", &memory, &new.memory, size);
+        self.restart("message-hold", &hold, &new.hold, time);
+    }
+
     /// How long to wait is a setting of those who refuse.
     fn overflow(&mut self, old: Overflow, new: Overflow) {
         if let (
@@ -371,6 +386,10 @@ impl fmt::Display for Change {
 
 fn time(time: &Duration) -> String {
     humantime::format_duration(*time).to_string()
+}
+
+fn size(bytes: &u64) -> String {
+    bytesize::ByteSize(*bytes).to_string()
 }
 
 fn or_never(timeout: &Option<Duration>) -> String {
@@ -643,6 +662,21 @@ mod tests {
                 |c| *rules(c).2 = OnCrashLoop::Exit,
                 "on-crash-loop: hold -> exit",
                 NOW,
+            ),
+            (
+                |c| c.messages.max_message = 7 << 20,
+                "max-message: 64.0 MiB -> 7.0 MiB",
+                RESTART,
+            ),
+            (
+                |c| c.messages.memory = 7 << 30,
+                "message-memory: 256.0 MiB -> 7.0 GiB",
+                RESTART,
+            ),
+            (
+                |c| c.messages.hold = secs(7),
+                "message-hold: 10s -> 7s",
+                RESTART,
             ),
             (
                 |c| c.own_process.pidfile = Some("/p".into()),

@@ -4,6 +4,7 @@
 pub mod control;
 pub mod diff;
 pub mod listener;
+pub mod messages;
 pub mod own_process;
 pub(crate) mod placeholder;
 pub mod program;
@@ -20,6 +21,7 @@ use worker_proto::ids::Role;
 
 use crate::config::control::ControlSocket;
 use crate::config::listener::ListenerSpec;
+use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
@@ -76,6 +78,8 @@ pub struct Config {
     pub rollout: RolloutPlan,
     /// When a worker that does nothing wrong is replaced.
     pub recycling: Recycling,
+    /// What messages between processes may take of the master.
+    pub messages: MessageLimits,
     /// Where operators reach the master.
     pub control: ControlSocket,
     /// What the program does in its own process, beside running the master.
@@ -156,6 +160,7 @@ impl Config {
             unhealthy_exit: None,
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
+            messages: MessageLimits::default(),
             control: ControlSocket::default(),
             own_process: OwnProcess::default(),
             cgroup: false,

@@ -39,7 +39,7 @@ impl Reactor {
                 match answer {
                     // Who sent a signal is told nothing else.
                     Answer::Nobody => log::error!("{line}"),
-                    _ => log::info!("{line}"),
+                    Answer::Handle(_) | Answer::Operator(..) => log::info!("{line}"),
                 }
             }
         }

@@ -218,6 +218,7 @@ impl Process {
             listeners,
             limits: Limits {
                 orphan_grace: config.orphan_grace,
+                max_message_bytes: config.messages.max_message,
             },
         }
     }

@@ -79,6 +79,16 @@ impl Reactor {
             ToMaster::Relieved => {}
             ToMaster::Retiring { reason } => self.let_retire(worker, &reason, now),
             ToMaster::Report { problem } => self.note_problem(worker, &problem, now),
+            ToMaster::Send(_)
+            | ToMaster::SendMore(_)
+            | ToMaster::Taken { .. }
+            | ToMaster::WatchPeers => {}
+            ToMaster::Lead { .. } | ToMaster::Resign { .. } | ToMaster::Follow { .. } => {}
+            ToMaster::Watch { .. } | ToMaster::Adopted { .. } => {}
+            ToMaster::RegisterJob(_)
+            | ToMaster::UnregisterJob { .. }
+            | ToMaster::JobDone { .. } => {}
+            ToMaster::ReopenLogs => {}
         }
     }
 

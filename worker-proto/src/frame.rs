@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
+use crate::job::{JobRun, JobSpec};
+use crate::message::{Deliver, MessageId, More, Peer, Receipt, Send};
 
 /// What a worker or an agent sends on its control channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,62 @@ pub enum ToMaster {
         /// What went wrong, for a person; at most [`MAX_REASON_BYTES`] of it are read.
         problem: String,
     },
+    /// A message for others, or its beginning.
+    Send(Send),
+    /// A further piece of the last message sent.
+    SendMore(More),
+    /// The program has taken messages: this much of the
+    /// [`RECEIVE_WINDOW_BYTES`](crate::message::RECEIVE_WINDOW_BYTES) is free again.
+    Taken {
+        /// Of payload and overhead.
+        bytes: u64,
+    },
+    /// Wants `Peers`, now and whenever something changes.
+    WatchPeers,
+    /// Offers to lead; answered by `Leader` when somebody does, or by `NotLeading`.
+    Lead {
+        /// What there is to lead.
+        name: String,
+    },
+    /// Does not offer it any more.
+    Resign {
+        /// What was led.
+        name: String,
+    },
+    /// Wants `Leader`, now and whenever it changes.
+    Follow {
+        /// What is followed.
+        name: String,
+    },
+    /// Wants the value under a key, now and whenever it changes.
+    Watch {
+        /// The key.
+        key: String,
+    },
+    /// The program has taken over a value.
+    Adopted {
+        /// The key.
+        key: String,
+        /// The version that is in use from now on.
+        version: u64,
+    },
+    /// Wants a job run, by itself or by others; answered by `JobRegistered`.
+    RegisterJob(JobSpec),
+    /// Wants a job that it registered run no more.
+    UnregisterJob {
+        /// The job.
+        name: String,
+    },
+    /// A run is finished.
+    JobDone {
+        /// The run.
+        run: u64,
+        /// What came of it, or what went wrong, for a person; at most
+        /// [`MAX_RESULT_BYTES`](crate::job::MAX_RESULT_BYTES) of either are kept.
+        outcome: Result<String, String>,
+    },
+    /// Wants everybody to open their log files again, the sender included.
+    ReopenLogs,
 }
 
 /// What the master sends on a control channel.
@@ -95,6 +153,58 @@ pub enum FromMaster {
     },
     /// Answers `Goodbye`: everything sent before it was read.
     Farewell,
+    /// A message, or its beginning.
+    Deliver(Deliver),
+    /// A further piece of the message that came last.
+    DeliverMore(More),
+    /// What became of a message.
+    Receipt {
+        /// The sender's number for it.
+        message: MessageId,
+        /// What became of it.
+        receipt: Receipt,
+    },
+    /// Who has joined the cluster, or changed, or is gone since the last of these; at first all who
+    /// are there. At most [`MAX_PEERS`](crate::message::MAX_PEERS) at once.
+    Peers(Vec<Peer>),
+    /// Who leads from now on.
+    Leader {
+        /// What is led.
+        name: String,
+        /// Raised whenever the leader changes, counted from 1.
+        term: u64,
+        /// The leader, if there is one now.
+        leader: Option<WorkerId>,
+    },
+    /// Answers `Lead` and `Follow` when that cannot be.
+    NotLeading {
+        /// What was asked for.
+        name: String,
+        /// What is wrong, for a person.
+        reason: String,
+    },
+    /// Answers `Watch` when there is nothing under the key; its value comes as a message of the
+    /// kind [`Kind::Value`](crate::message::Kind::Value) when there is one.
+    NoValue {
+        /// The key.
+        key: String,
+    },
+    /// Answers `RegisterJob`.
+    JobRegistered {
+        /// The job.
+        name: String,
+        /// What is wrong with it, for a person; nothing if it is registered.
+        problem: Option<String>,
+    },
+    /// Run this; answered by `JobDone`.
+    Job(JobRun),
+    /// A run took too long, and nobody waits for its result any more.
+    JobCancelled {
+        /// The run.
+        run: u64,
+    },
+    /// Open your log files again.
+    ReopenLogs,
 }
 
 /// Who a process is and what it speaks.
@@ -143,6 +253,8 @@ pub struct DeclaredListener {
 pub struct Limits {
     /// How long a process may go on after it lost its master.
     pub orphan_grace: Duration,
+    /// The longest payload of a message.
+    pub max_message_bytes: u64,
 }
 
 /// Asks for a listener.

@@ -5,7 +5,7 @@
 use crate::frame::Hello;
 
 /// The version of the protocol in this crate. Raised when an old peer would misunderstand.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// The `Hello` of this process.
 #[must_use]

@@ -44,6 +44,8 @@ pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod ids;
+pub mod job;
+pub mod message;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]

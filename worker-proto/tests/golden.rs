@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -17,6 +18,11 @@ use worker_proto::frame::{
     Listening, MAX_BATCH, MAX_CONNECTIONS_BYTES, ToMaster, Welcome,
 };
 use worker_proto::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
+use worker_proto::job::{JobRun, JobSpec, JobTarget, OnLost, Overlap, Schedule};
+use worker_proto::message::{
+    ContentType, Deliver, Kind, MAX_ACTION_BYTES, MAX_CHUNK_BYTES, MAX_NAME_BYTES, MAX_PEERS,
+    MessageId, More, Peer, PeerState, Receipt, Recipient, Send, Sender,
+};
 
 /// One of each variant, in the order of the enum.
 fn to_master() -> Vec<ToMaster> {
@@ -52,6 +58,63 @@ fn to_master() -> Vec<ToMaster> {
         ToMaster::Report {
             problem: "odd".to_owned(),
         },
+        ToMaster::Send(Send {
+            message: MessageId(9),
+            recipient: Recipient::Slot {
+                role: Role::Worker,
+                slot: Slot(2),
+            },
+            kind: Kind::Request,
+            wants_receipt: true,
+            within_ms: Some(5000),
+            action: "hi".to_owned(),
+            content_type: ContentType::JSON,
+            len_bytes: 3,
+            chunk: Bytes::from_static(b"{}"),
+        }),
+        ToMaster::SendMore(More {
+            index: 1,
+            chunk: Bytes::from_static(b"\n"),
+        }),
+        ToMaster::Taken { bytes: 256 },
+        ToMaster::WatchPeers,
+        ToMaster::Lead {
+            name: "db".to_owned(),
+        },
+        ToMaster::Resign {
+            name: "db".to_owned(),
+        },
+        ToMaster::Follow {
+            name: "db".to_owned(),
+        },
+        ToMaster::Watch {
+            key: "k".to_owned(),
+        },
+        ToMaster::Adopted {
+            key: "k".to_owned(),
+            version: 2,
+        },
+        ToMaster::RegisterJob(JobSpec {
+            name: "j".to_owned(),
+            schedule: Schedule::Cron {
+                expression: "@daily".to_owned(),
+                time_zone: Some("UTC".to_owned()),
+            },
+            immediate: true,
+            target: JobTarget::Slot(Slot(3)),
+            overlap: Overlap::Queue,
+            timeout: Some(Duration::from_secs(60)),
+            jitter: Duration::from_secs(1),
+            on_lost: OnLost::Retry,
+        }),
+        ToMaster::UnregisterJob {
+            name: "j".to_owned(),
+        },
+        ToMaster::JobDone {
+            run: 7,
+            outcome: Err("no".to_owned()),
+        },
+        ToMaster::ReopenLogs,
     ]
 }
 
@@ -70,6 +133,23 @@ fn bytes_to_master(frame: &ToMaster) -> &'static str {
         ToMaster::Relieved => "07",
         ToMaster::Retiring { .. } => "08 03 696c6c",
         ToMaster::Report { .. } => "09 03 6f6464",
+        // message 9; worker slot 2; a request; a receipt; 5000 = 0x1388; "hi"; JSON; 3 in all; "{}".
+        ToMaster::Send(_) => "0a 09 01 00 02 01 01 01fb8813 02 6869 02 03 02 7b7d",
+        ToMaster::SendMore(_) => "0b 01 01 0a",
+        ToMaster::Taken { .. } => "0c fb0001",
+        ToMaster::WatchPeers => "0d",
+        ToMaster::Lead { .. } => "0e 02 6462",
+        ToMaster::Resign { .. } => "0f 02 6462",
+        ToMaster::Follow { .. } => "10 02 6462",
+        ToMaster::Watch { .. } => "11 01 6b",
+        ToMaster::Adopted { .. } => "12 01 6b 02",
+        // "j"; cron, "@daily", Some("UTC"); immediate; slot 3; queue; Some(60 s); 1 s; retry.
+        ToMaster::RegisterJob(_) => {
+            "13 01 6a 02 06 406461696c79 01 03 555443 01 03 03 01 01 3c 00 01 00 01"
+        }
+        ToMaster::UnregisterJob { .. } => "14 01 6a",
+        ToMaster::JobDone { .. } => "15 07 01 02 6e6f",
+        ToMaster::ReopenLogs => "16",
     }
 }
 
@@ -89,6 +169,7 @@ fn from_master() -> Vec<FromMaster> {
             }],
             limits: Limits {
                 orphan_grace: Duration::from_millis(500),
+                max_message_bytes: 64 << 20,
             },
         }),
         FromMaster::Rejected {
@@ -115,6 +196,66 @@ fn from_master() -> Vec<FromMaster> {
         },
         FromMaster::Ping { token: 250 },
         FromMaster::Farewell,
+        FromMaster::Deliver(Deliver {
+            from: Sender::Process {
+                worker: WorkerId(7),
+                slot: Slot(2),
+                generation: Generation(1),
+                role: Role::Agent,
+                pid: 4711,
+            },
+            message: MessageId(9),
+            kind: Kind::Reply { to: MessageId(8) },
+            action: "hi".to_owned(),
+            content_type: ContentType::BINCODE,
+            len_bytes: 1 << 16,
+            chunk: Bytes::from_static(b"x"),
+        }),
+        FromMaster::DeliverMore(More {
+            index: 2,
+            chunk: Bytes::from_static(b"y"),
+        }),
+        FromMaster::Receipt {
+            message: MessageId(9),
+            receipt: Receipt::Delivered {
+                receivers: 3,
+                missed: 1,
+            },
+        },
+        FromMaster::Peers(vec![Peer {
+            worker: WorkerId(7),
+            slot: Slot(2),
+            generation: Generation(1),
+            role: Role::Agent,
+            pid: 4711,
+            name: Some("a".to_owned()),
+            state: PeerState::Draining,
+        }]),
+        FromMaster::Leader {
+            name: "db".to_owned(),
+            term: 2,
+            leader: Some(WorkerId(7)),
+        },
+        FromMaster::NotLeading {
+            name: "db".to_owned(),
+            reason: "no".to_owned(),
+        },
+        FromMaster::NoValue {
+            key: "k".to_owned(),
+        },
+        FromMaster::JobRegistered {
+            name: "j".to_owned(),
+            problem: Some("no".to_owned()),
+        },
+        FromMaster::Job(JobRun {
+            run: 7,
+            name: "j".to_owned(),
+            due_ms: 1 << 40,
+            attempt: 1,
+            timeout: None,
+        }),
+        FromMaster::JobCancelled { run: 7 },
+        FromMaster::ReopenLogs,
     ]
 }
 
@@ -123,9 +264,9 @@ fn from_master() -> Vec<FromMaster> {
 fn bytes_from_master(frame: &FromMaster) -> &'static str {
     match frame {
         // 1; worker 7; slot 2; generation 1; agent; 4 slots; 1 listener "web" at 127.0.0.1:8000
-        // = 0x1f40; 0 s and 500,000,000 = 0x1dcd6500 ns.
+        // = 0x1f40; 0 s and 500,000,000 = 0x1dcd6500 ns; 64 Mi = 0x4000000.
         FromMaster::Welcome(_) => {
-            "00 01 07 02 01 01 04 01 03 776562 00 7f000001 fb401f 00 fc0065cd1d"
+            "00 01 07 02 01 01 04 01 03 776562 00 7f000001 fb401f 00 fc0065cd1d fc00000004"
         }
         FromMaster::Rejected { .. } => "01 02 6e6f",
         // request 3; listener 2; "web"; the address; hand-off.
@@ -138,6 +279,21 @@ fn bytes_from_master(frame: &FromMaster) -> &'static str {
         // The largest number of one byte.
         FromMaster::Ping { .. } => "07 fa",
         FromMaster::Farewell => "08",
+        // from worker 7, slot 2, generation 1, an agent, pid 4711; message 9; the reply to 8; "hi";
+        // bincode; 65,536 in all; "x".
+        FromMaster::Deliver(_) => "09 01 07 02 01 01 fb6712 09 02 08 02 6869 03 fc00000100 01 78",
+        FromMaster::DeliverMore(_) => "0a 02 01 79",
+        FromMaster::Receipt { .. } => "0b 09 00 03 01",
+        // 1 of them: worker 7, slot 2, generation 1, an agent, pid 4711, Some("a"), draining.
+        FromMaster::Peers(_) => "0c 01 07 02 01 01 fb6712 01 01 61 02",
+        FromMaster::Leader { .. } => "0d 02 6462 02 01 07",
+        FromMaster::NotLeading { .. } => "0e 02 6462 02 6e6f",
+        FromMaster::NoValue { .. } => "0f 01 6b",
+        FromMaster::JobRegistered { .. } => "10 01 6a 01 02 6e6f",
+        // run 7; "j"; 2^40 ms; the first attempt; no timeout.
+        FromMaster::Job(_) => "11 07 01 6a fd0000000000010000 01 00",
+        FromMaster::JobCancelled { .. } => "12 07",
+        FromMaster::ReopenLogs => "13",
     }
 }
 
@@ -200,7 +356,7 @@ fn small_numbers_stay_what_they_are() {
     assert_eq!(bytes(&Role::Agent), [1]);
     assert_eq!(bytes(&DispatchMode::HandOff), [0]);
     // The preload library and other languages count on these.
-    assert_eq!(worker_proto::handshake::PROTOCOL, 1);
+    assert_eq!(worker_proto::handshake::PROTOCOL, 2);
     assert_eq!(MAX_FRAME_BYTES, 65_536);
     assert_eq!(MAX_BATCH, 64);
 }
@@ -214,6 +370,38 @@ fn the_largest_packet_of_connections_has_room() {
         padding: Vec::new(),
     };
     assert!(bytes(&frame).len() <= MAX_CONNECTIONS_BYTES);
+}
+
+#[test]
+fn the_largest_piece_of_a_message_fits_into_a_frame() {
+    let send = Send {
+        message: MessageId(u64::MAX),
+        recipient: Recipient::Agent(Some("x".repeat(MAX_NAME_BYTES))),
+        kind: Kind::Reply {
+            to: MessageId(u64::MAX),
+        },
+        wants_receipt: true,
+        within_ms: Some(u32::MAX),
+        action: "x".repeat(MAX_ACTION_BYTES),
+        content_type: ContentType(u8::MAX),
+        len_bytes: u64::MAX,
+        chunk: Bytes::from(vec![0; MAX_CHUNK_BYTES]),
+    };
+    assert!(bytes(&ToMaster::Send(send)).len() <= MAX_FRAME_BYTES);
+}
+
+#[test]
+fn the_longest_page_of_peers_fits_into_a_frame() {
+    let peer = Peer {
+        worker: WorkerId(u64::MAX),
+        slot: Slot(u32::MAX),
+        generation: Generation(u64::MAX),
+        role: Role::Agent,
+        pid: u32::MAX,
+        name: Some("x".repeat(MAX_NAME_BYTES)),
+        state: PeerState::Gone,
+    };
+    assert!(bytes(&FromMaster::Peers(vec![peer; MAX_PEERS])).len() <= MAX_FRAME_BYTES);
 }
 
 #[test]
@@ -375,6 +563,20 @@ fn any_to_master() -> impl Strategy<Value = ToMaster> {
         Just(ToMaster::Relieved),
         any::<String>().prop_map(|reason| ToMaster::Retiring { reason }),
         any::<String>().prop_map(|problem| ToMaster::Report { problem }),
+        any_send().prop_map(ToMaster::Send),
+        any_more().prop_map(ToMaster::SendMore),
+        any::<u64>().prop_map(|bytes| ToMaster::Taken { bytes }),
+        Just(ToMaster::WatchPeers),
+        any::<String>().prop_map(|name| ToMaster::Lead { name }),
+        any::<String>().prop_map(|name| ToMaster::Resign { name }),
+        any::<String>().prop_map(|name| ToMaster::Follow { name }),
+        any::<String>().prop_map(|key| ToMaster::Watch { key }),
+        any::<(String, u64)>().prop_map(|(key, version)| ToMaster::Adopted { key, version }),
+        any_job().prop_map(ToMaster::RegisterJob),
+        any::<String>().prop_map(|name| ToMaster::UnregisterJob { name }),
+        any::<(u64, Result<String, String>)>()
+            .prop_map(|(run, outcome)| ToMaster::JobDone { run, outcome }),
+        Just(ToMaster::ReopenLogs),
     ]
 }
 
@@ -408,20 +610,231 @@ fn any_from_master() -> impl Strategy<Value = FromMaster> {
         any::<Duration>().prop_map(|within| FromMaster::Drain { within }),
         any::<u64>().prop_map(|token| FromMaster::Ping { token }),
         Just(FromMaster::Farewell),
+        any_deliver().prop_map(FromMaster::Deliver),
+        any_more().prop_map(FromMaster::DeliverMore),
+        (any::<u64>(), any_receipt()).prop_map(|(message, receipt)| FromMaster::Receipt {
+            message: MessageId(message),
+            receipt,
+        }),
+        vec(any_peer(), 0..5).prop_map(FromMaster::Peers),
+        any::<(String, u64, Option<u64>)>().prop_map(|(name, term, leader)| FromMaster::Leader {
+            name,
+            term,
+            leader: leader.map(WorkerId),
+        }),
+        any::<(String, String)>()
+            .prop_map(|(name, reason)| FromMaster::NotLeading { name, reason }),
+        any::<String>().prop_map(|key| FromMaster::NoValue { key }),
+        any::<(String, Option<String>)>()
+            .prop_map(|(name, problem)| FromMaster::JobRegistered { name, problem }),
+        any::<(u64, String, u64, u32, Option<Duration>)>().prop_map(
+            |(run, name, due_ms, attempt, timeout)| {
+                FromMaster::Job(JobRun {
+                    run,
+                    name,
+                    due_ms,
+                    attempt,
+                    timeout,
+                })
+            }
+        ),
+        any::<u64>().prop_map(|run| FromMaster::JobCancelled { run }),
+        Just(FromMaster::ReopenLogs),
     ]
+}
+
+fn any_send() -> impl Strategy<Value = Send> {
+    let numbers = any::<(u64, bool, Option<u32>, u8, u64)>();
+    (
+        numbers,
+        any_recipient(),
+        any_kind(),
+        any::<String>(),
+        any_chunk(),
+    )
+        .prop_map(
+            |(
+                (message, wants_receipt, within_ms, content_type, len_bytes),
+                recipient,
+                kind,
+                action,
+                chunk,
+            )| {
+                Send {
+                    message: MessageId(message),
+                    recipient,
+                    kind,
+                    wants_receipt,
+                    within_ms,
+                    action,
+                    content_type: ContentType(content_type),
+                    len_bytes,
+                    chunk,
+                }
+            },
+        )
+}
+
+fn any_deliver() -> impl Strategy<Value = Deliver> {
+    let numbers = any::<(u64, u8, u64)>();
+    (
+        numbers,
+        any_sender(),
+        any_kind(),
+        any::<String>(),
+        any_chunk(),
+    )
+        .prop_map(
+            |((message, content_type, len_bytes), from, kind, action, chunk)| Deliver {
+                from,
+                message: MessageId(message),
+                kind,
+                action,
+                content_type: ContentType(content_type),
+                len_bytes,
+                chunk,
+            },
+        )
+}
+
+fn any_more() -> impl Strategy<Value = More> {
+    (any::<u32>(), any_chunk()).prop_map(|(index, chunk)| More { index, chunk })
+}
+
+fn any_chunk() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+fn any_recipient() -> impl Strategy<Value = Recipient> {
+    prop_oneof![
+        any::<u64>().prop_map(|worker| Recipient::Worker(WorkerId(worker))),
+        (any_role(), any::<u32>()).prop_map(|(role, slot)| Recipient::Slot {
+            role,
+            slot: Slot(slot)
+        }),
+        any::<u32>().prop_map(Recipient::Pid),
+        any::<Option<String>>().prop_map(Recipient::Agent),
+        Just(Recipient::Workers),
+        Just(Recipient::AnyWorker),
+        Just(Recipient::Everyone),
+        Just(Recipient::Others),
+        Just(Recipient::Master),
+    ]
+}
+
+fn any_sender() -> impl Strategy<Value = Sender> {
+    let process = (any::<(u64, u32, u64, u32)>(), any_role()).prop_map(
+        |((worker, slot, generation, pid), role)| Sender::Process {
+            worker: WorkerId(worker),
+            slot: Slot(slot),
+            generation: Generation(generation),
+            role,
+            pid,
+        },
+    );
+    prop_oneof![Just(Sender::Master), process]
+}
+
+fn any_kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        Just(Kind::Message),
+        Just(Kind::Request),
+        any::<u64>().prop_map(|to| Kind::Reply { to: MessageId(to) }),
+        any::<u64>().prop_map(|version| Kind::Value { version }),
+    ]
+}
+
+fn any_receipt() -> impl Strategy<Value = Receipt> {
+    prop_oneof![
+        any::<(u32, u32)>()
+            .prop_map(|(receivers, missed)| Receipt::Delivered { receivers, missed }),
+        Just(Receipt::NoSuchPeer),
+        Just(Receipt::Full),
+        Just(Receipt::Draining),
+        Just(Receipt::Expired),
+        Just(Receipt::TooLarge),
+        Just(Receipt::UnknownContentType),
+        Just(Receipt::BadAction),
+        Just(Receipt::TooManyRequests),
+    ]
+}
+
+fn any_peer() -> impl Strategy<Value = Peer> {
+    let state = prop_oneof![
+        Just(PeerState::Starting),
+        Just(PeerState::Ready),
+        Just(PeerState::Draining),
+        Just(PeerState::Gone),
+    ];
+    (
+        any::<(u64, u32, u64, u32, Option<String>)>(),
+        any_role(),
+        state,
+    )
+        .prop_map(
+            |((worker, slot, generation, pid, name), role, state)| Peer {
+                worker: WorkerId(worker),
+                slot: Slot(slot),
+                generation: Generation(generation),
+                role,
+                pid,
+                name,
+                state,
+            },
+        )
+}
+
+fn any_job() -> impl Strategy<Value = JobSpec> {
+    let schedule = prop_oneof![
+        Just(Schedule::Never),
+        any::<Duration>().prop_map(Schedule::Interval),
+        any::<(String, Option<String>)>().prop_map(|(expression, time_zone)| Schedule::Cron {
+            expression,
+            time_zone,
+        }),
+    ];
+    let target = prop_oneof![
+        Just(JobTarget::One),
+        Just(JobTarget::All),
+        any::<Option<String>>().prop_map(JobTarget::Agent),
+        any::<u32>().prop_map(|slot| JobTarget::Slot(Slot(slot))),
+    ];
+    let overlap = prop_oneof![
+        Just(Overlap::Skip),
+        Just(Overlap::Queue),
+        Just(Overlap::Allow),
+    ];
+    let on_lost = prop_oneof![Just(OnLost::Drop), Just(OnLost::Retry)];
+    let rest = any::<(String, bool, Option<Duration>, Duration)>();
+    (rest, schedule, target, overlap, on_lost).prop_map(
+        |((name, immediate, timeout, jitter), schedule, target, overlap, on_lost)| JobSpec {
+            name,
+            schedule,
+            immediate,
+            target,
+            overlap,
+            timeout,
+            jitter,
+            on_lost,
+        },
+    )
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Worker), Just(Role::Agent)]
 }
 
 fn any_welcome() -> impl Strategy<Value = Welcome> {
     let listener = (any::<String>(), any_address())
         .prop_map(|(name, address)| DeclaredListener { name, address });
-    let role = prop_oneof![Just(Role::Worker), Just(Role::Agent)];
     (
         any::<(u16, u64, u32, u64, u32)>(),
-        role,
+        any_role(),
         vec(listener, 0..5),
-        any::<Duration>(),
+        any::<(Duration, u64)>(),
     )
-        .prop_map(|(numbers, role, listeners, orphan_grace)| {
+        .prop_map(|(numbers, role, listeners, limits)| {
+            let (orphan_grace, max_message_bytes) = limits;
             let (protocol, worker, slot, generation, count) = numbers;
             Welcome {
                 protocol,
@@ -431,7 +844,10 @@ fn any_welcome() -> impl Strategy<Value = Welcome> {
                 role,
                 count,
                 listeners,
-                limits: Limits { orphan_grace },
+                limits: Limits {
+                    orphan_grace,
+                    max_message_bytes,
+                },
             }
         })
 }

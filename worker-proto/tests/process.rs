@@ -352,6 +352,7 @@ fn orphaned(name: &str, role: Role) -> ExitStatus {
         role,
         limits: Limits {
             orphan_grace: Duration::from_millis(100),
+            max_message_bytes: 64 << 20,
         },
         ..FakeMaster::welcome()
     };

@@ -108,7 +108,7 @@ impl Renewal {
     }
 }
 
-fn parse_size(text: &str) -> Result<NonZeroU64, String> {
+pub(super) fn parse_size(text: &str) -> Result<NonZeroU64, String> {
     let ByteSize(bytes) = text
         .parse()
         .map_err(|err| format!("{err}: write a size such as 512MiB or 2GB"))?;

@@ -346,6 +346,16 @@ impl Reader {
                     shared.bond = Bond::Released;
                 }
             }
+            FromMaster::Deliver(_)
+            | FromMaster::DeliverMore(_)
+            | FromMaster::Receipt { .. }
+            | FromMaster::Peers(_) => {}
+            FromMaster::Leader { .. } | FromMaster::NotLeading { .. } => {}
+            FromMaster::NoValue { .. } => {}
+            FromMaster::JobRegistered { .. }
+            | FromMaster::Job(_)
+            | FromMaster::JobCancelled { .. } => {}
+            FromMaster::ReopenLogs => {}
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
             }

@@ -116,6 +116,7 @@ impl FakeMaster {
             listeners: Vec::new(),
             limits: Limits {
                 orphan_grace: Duration::from_millis(500),
+                max_message_bytes: 64 << 20,
             },
         }
     }
@@ -356,7 +357,20 @@ impl Desk {
             | ToMaster::Pong { .. }
             | ToMaster::NoRoom { .. }
             | ToMaster::Relieved
-            | ToMaster::Report { .. } => {}
+            | ToMaster::Report { .. }
+            | ToMaster::Send(_)
+            | ToMaster::SendMore(_)
+            | ToMaster::Taken { .. }
+            | ToMaster::WatchPeers
+            | ToMaster::Lead { .. }
+            | ToMaster::Resign { .. }
+            | ToMaster::Follow { .. }
+            | ToMaster::Watch { .. }
+            | ToMaster::Adopted { .. }
+            | ToMaster::RegisterJob(_)
+            | ToMaster::UnregisterJob { .. }
+            | ToMaster::JobDone { .. }
+            | ToMaster::ReopenLogs => {}
         }
     }
 

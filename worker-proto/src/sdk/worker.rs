@@ -541,6 +541,10 @@ fn introduce(channel: &Arc<WorkerChannel>) -> Result<(Welcome, Scorekeeper), Con
         Err(err @ ReceiveError::Empty) => return Err(ConnectError::Answer(err.to_string())),
         Err(ReceiveError::Violation(violation)) => return Err(violation.into()),
     };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "there are two answers to Hello, whatever else is to come"
+    )]
     match answer {
         FromMaster::Welcome(welcome) if welcome.protocol == PROTOCOL => {
             let scorekeeper = match inbox.descriptors.len() {
@@ -553,13 +557,7 @@ fn introduce(channel: &Arc<WorkerChannel>) -> Result<(Welcome, Scorekeeper), Con
             Err(ConnectError::Protocol { theirs: protocol })
         }
         FromMaster::Rejected { reason } => Err(ConnectError::Rejected { reason }),
-        FromMaster::Listening(_)
-        | FromMaster::NotListening { .. }
-        | FromMaster::Unlistened { .. }
-        | FromMaster::ClusterReady
-        | FromMaster::Drain { .. }
-        | FromMaster::Ping { .. }
-        | FromMaster::Farewell => Err(ConnectError::Answer(
+        _ => Err(ConnectError::Answer(
             "another frame than Welcome came first".to_owned(),
         )),
     }
