@@ -95,6 +95,12 @@ impl Receipts {
         }
     }
 
+    /// Whether everything is settled.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn tally(&mut self, envelope: &Envelope) -> Option<&mut Tally> {
         if !envelope.wants_receipt && envelope.kind != Kind::Request {
             return None;
