@@ -158,7 +158,6 @@ impl Relay {
         for (asker, message) in self.requests.part(worker) {
             self.tell_receipt(asker, message, Receipt::NoSuchPeer);
         }
-        self.receipts.forget(worker);
     }
 
     /// Everybody is there: what has found nobody until now finds nobody.
