@@ -13,12 +13,14 @@ mod exit_code;
     reason = "an example, compiled in as the built-in worker"
 )]
 mod hello_http;
+pub mod leadership;
 mod master;
 mod preflight;
 mod printable;
 mod reactor;
 pub mod supervisor;
 mod sys;
+pub mod values;
 
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;

@@ -46,6 +46,7 @@ pub mod http;
 pub mod ids;
 pub mod job;
 pub mod message;
+pub mod name;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
