@@ -22,6 +22,7 @@ pub mod supervisor;
 mod sys;
 pub mod values;
 
+pub use config::data_file::DataFile;
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;
 pub use config::surroundings::Surroundings;
@@ -42,3 +43,4 @@ pub use supervisor::Stop;
 pub use sys::cgroup::CgroupError;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;
+pub use values::Content;

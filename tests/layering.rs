@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["supervisor"]),
     ("sys", &["config", "supervisor"]),
     ("preflight", &["config", "sys"]),
-    ("control", &["printable", "supervisor", "sys"]),
+    ("control", &["printable", "supervisor", "sys", "values"]),
     (
         "reactor",
         &[
@@ -23,10 +23,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
             "dispatch",
             "exit_code",
+            "leadership",
             "preflight",
             "printable",
             "supervisor",
             "sys",
+            "values",
         ],
     ),
     (
@@ -39,9 +41,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "reactor",
             "supervisor",
             "sys",
+            "values",
         ],
     ),
-    ("ctl", &["control", "printable", "supervisor"]),
+    ("ctl", &["control", "printable", "supervisor", "values"]),
     ("hello_http", &[]),
     (
         "cli",
@@ -66,8 +69,10 @@ const PURE: &[&str] = &[
     "control/chronicle.rs",
     "control/denied.rs",
     "control/event.rs",
+    "control/held.rs",
     "control/outcome.rs",
     "control/protocol.rs",
+    "control/push.rs",
     "control/status.rs",
 ];
 

@@ -50,6 +50,19 @@ pub struct Asker {
     pub role: Role,
     /// Of which version of the program.
     pub generation: Generation,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a process is; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It may not have all that it needs.
+    Starting,
+    /// It can serve.
+    Ready,
+    /// It finishes what it has.
+    Leaving,
 }
 
 /// The seat of a name's leader.
@@ -68,13 +81,6 @@ struct Standing {
     stage: Stage,
     /// How many names it leads, wants to lead or follows.
     names: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Starting,
-    Ready,
-    Leaving,
 }
 
 impl Leadership {
@@ -98,7 +104,7 @@ impl Leadership {
     }
 
     /// The process offers to lead.
-    pub fn offer(&mut self, asker: Asker, is_ready: bool, name: &str) {
+    pub fn offer(&mut self, asker: Asker, name: &str) {
         let reason = match (self.electorate, asker.role) {
             (Electorate::Agents, Role::Worker) => Some(
                 "this cluster has agents, and only they lead: call it in the agent's program"
@@ -110,7 +116,7 @@ impl Leadership {
         if let Some(reason) = reason {
             return self.refuse(asker.worker, name, reason);
         }
-        self.register(asker, is_ready, name);
+        self.register(asker, name);
         self.seat(name).candidates.insert(asker.worker);
         if self.seat(name).leader.is_some() {
             self.tell(asker.worker, name);
@@ -120,11 +126,11 @@ impl Leadership {
     }
 
     /// The process wants to know who leads, now and from now on.
-    pub fn follow(&mut self, asker: Asker, is_ready: bool, name: &str) {
+    pub fn follow(&mut self, asker: Asker, name: &str) {
         if let Some(reason) = self.objection(asker.worker, name) {
             return self.refuse(asker.worker, name, reason);
         }
-        self.register(asker, is_ready, name);
+        self.register(asker, name);
         self.seat(name).followers.insert(asker.worker);
         self.tell(asker.worker, name);
     }
@@ -146,10 +152,8 @@ impl Leadership {
 
     /// The process can serve.
     pub fn ready(&mut self, worker: WorkerId) {
-        if let Some(process) = self.processes.get_mut(&worker)
-            && process.stage == Stage::Starting
-        {
-            process.stage = Stage::Ready;
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.stage = process.stage.max(Stage::Ready);
         }
     }
 
@@ -218,17 +222,15 @@ impl Leadership {
         })
     }
 
-    fn register(&mut self, asker: Asker, is_ready: bool, name: &str) {
+    fn register(&mut self, asker: Asker, name: &str) {
         let is_new = !self.seat(name).concerns(asker.worker);
         let process = self.processes.entry(asker.worker).or_insert(Standing {
             generation: asker.generation,
-            stage: Stage::Starting,
+            stage: asker.stage,
             names: 0,
         });
         process.names += usize::from(is_new);
-        if is_ready && process.stage == Stage::Starting {
-            process.stage = Stage::Ready;
-        }
+        process.stage = process.stage.max(asker.stage);
     }
 
     fn release(&mut self, worker: WorkerId, name: &str) {
@@ -352,6 +354,14 @@ mod tests {
             worker: WorkerId(id),
             role: Role::Worker,
             generation: Generation(1),
+            stage: Stage::Ready,
+        }
+    }
+
+    fn starting(id: u64) -> Asker {
+        Asker {
+            stage: Stage::Starting,
+            ..worker(id)
         }
     }
 
@@ -398,7 +408,7 @@ mod tests {
     fn ready(workers: &[Asker]) -> Leadership {
         let mut leadership = Leadership::new(Electorate::Workers);
         for &asker in workers {
-            leadership.offer(asker, true, CACHE);
+            leadership.offer(asker, CACHE);
         }
         told(&mut leadership);
         leadership
@@ -407,17 +417,17 @@ mod tests {
     #[test]
     fn the_first_to_offer_leads_until_it_is_gone() {
         let mut leadership = Leadership::new(Electorate::Workers);
-        leadership.follow(worker(3), true, CACHE);
+        leadership.follow(worker(3), CACHE);
         assert_eq!(told(&mut leadership), [(3, 0, None)]);
-        leadership.offer(worker(2), false, CACHE);
+        leadership.offer(starting(2), CACHE);
         assert_eq!(told(&mut leadership), [(2, 1, Some(2)), (3, 1, Some(2))]);
-        leadership.offer(worker(1), true, CACHE);
+        leadership.offer(worker(1), CACHE);
         assert_eq!(told(&mut leadership), [(1, 1, Some(2))]);
         leadership.forget(WorkerId(2));
         assert_eq!(told(&mut leadership), [(1, 2, Some(1)), (3, 2, Some(1))]);
         leadership.forget(WorkerId(1));
         assert_eq!(told(&mut leadership), [(3, 3, None)]);
-        leadership.offer(worker(4), true, CACHE);
+        leadership.offer(worker(4), CACHE);
         assert_eq!(told(&mut leadership), [(3, 4, Some(4)), (4, 4, Some(4))]);
         let changes = std::iter::from_fn(|| leadership.poll_change());
         let changes: Vec<_> = changes
@@ -440,15 +450,15 @@ mod tests {
         assert_eq!(leader(&leadership), Some(4));
         leadership.leave(WorkerId(4));
         assert_eq!(leader(&leadership), None);
-        leadership.offer(worker(2), true, CACHE);
+        leadership.offer(worker(2), CACHE);
         assert_eq!(leader(&leadership), None);
     }
 
     #[test]
     fn one_that_is_ready_comes_before_one_that_starts() {
         let mut leadership = ready(&[worker(1)]);
-        leadership.offer(worker(2), false, CACHE);
-        leadership.offer(worker(3), false, CACHE);
+        leadership.offer(starting(2), CACHE);
+        leadership.offer(starting(3), CACHE);
         leadership.ready(WorkerId(3));
         leadership.forget(WorkerId(1));
         assert_eq!(leader(&leadership), Some(3));
@@ -462,7 +472,7 @@ mod tests {
         let mut leadership = ready(&[worker(1), worker(2), of_generation(3, 2)]);
         leadership.leave(WorkerId(1));
         assert_eq!(leader(&leadership), Some(3));
-        leadership.offer(of_generation(4, 2), true, CACHE);
+        leadership.offer(of_generation(4, 2), CACHE);
         leadership.leave(WorkerId(2));
         assert_eq!(leader(&leadership), Some(3));
         assert_eq!(leadership.names[CACHE].term, 2);
@@ -471,10 +481,10 @@ mod tests {
     #[test]
     fn with_agents_only_they_lead() {
         let mut leadership = Leadership::new(Electorate::Agents);
-        leadership.offer(worker(2), true, CACHE);
+        leadership.offer(worker(2), CACHE);
         assert!(refusal(&mut leadership).contains("this cluster has agents"));
-        leadership.follow(worker(2), true, CACHE);
-        leadership.offer(agent(1), false, CACHE);
+        leadership.follow(worker(2), CACHE);
+        leadership.offer(agent(1), CACHE);
         assert_eq!(
             told(&mut leadership),
             [(2, 0, None), (1, 1, Some(1)), (2, 1, Some(1))]
@@ -503,7 +513,7 @@ mod tests {
             ("a\nb", "control characters"),
             (&"x".repeat(129), "129 bytes, 128 are the most"),
         ] {
-            leadership.offer(worker(1), true, name);
+            leadership.offer(worker(1), name);
             let reason = refusal(&mut leadership);
             assert!(reason.contains(says), "{reason}");
         }
@@ -511,16 +521,16 @@ mod tests {
         for id in 0..(MOST_NAMES / MOST_OF_ONE) {
             for number in 0..MOST_OF_ONE {
                 let name = format!("{id} {number}");
-                leadership.follow(worker(id as u64), true, &name);
-                leadership.offer(worker(id as u64), true, &name);
+                leadership.follow(worker(id as u64), &name);
+                leadership.offer(worker(id as u64), &name);
             }
         }
         leadership.news.clear();
-        leadership.offer(worker(1), true, "0 0");
+        leadership.offer(worker(1), "0 0");
         assert!(refusal(&mut leadership).contains("64 names at most"));
-        leadership.offer(worker(100), true, "new");
+        leadership.offer(worker(100), "new");
         assert!(refusal(&mut leadership).contains("1024 names are led already"));
-        leadership.offer(worker(100), true, "0 0");
+        leadership.offer(worker(100), "0 0");
         assert!(matches!(
             leadership.poll_news(),
             Some((WorkerId(100), FromMaster::Leader { .. }))

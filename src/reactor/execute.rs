@@ -59,6 +59,7 @@ impl Reactor {
             }
             Action::Drain { worker, within } => {
                 self.acceptor.end(worker, &mut turn);
+                self.release(worker);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
             }
             Action::Signal { worker, signal } => {
@@ -101,6 +102,7 @@ impl Reactor {
                 }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
+                    self.leadership.close();
                     self.drop_reloads();
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {

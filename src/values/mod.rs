@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use thiserror::Error;
 use worker_proto::ids::WorkerId;
 use worker_proto::message::{ContentType, MESSAGE_OVERHEAD_BYTES};
 use worker_proto::name::{self, BadName};
+
+pub use self::content::{Content, Misread};
+
+pub mod content;
 
 /// Every value, and everybody who watches one.
 #[derive(Debug)]
@@ -31,15 +34,6 @@ pub struct Bounds {
     pub longest: u64,
     /// All of them together.
     pub together: u64,
-}
-
-/// What is held under a key, without its version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// How to read it.
-    pub content_type: ContentType,
-    /// What it says.
-    pub bytes: Bytes,
 }
 
 /// What is held under a key.
@@ -349,20 +343,6 @@ impl Values {
     }
 }
 
-impl Content {
-    /// How long it is.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    /// Whether it says nothing at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-}
-
 impl Spread {
     /// Whether nobody is behind.
     #[must_use]
@@ -394,6 +374,8 @@ const LONGEST_QUOTE: usize = 40;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const A: WorkerId = WorkerId(1);
