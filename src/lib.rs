@@ -18,6 +18,7 @@ mod master;
 mod preflight;
 mod printable;
 mod reactor;
+pub mod relay;
 pub mod supervisor;
 mod sys;
 pub mod values;

@@ -40,8 +40,12 @@ impl Reactor {
                     self.acceptor.enter(worker, process.slot);
                     self.acceptor.settle(process.slot, &mut turn);
                 }
+                self.note_peer(worker);
             }
-            Action::Leave { worker } => self.acceptor.leave(worker, &mut turn),
+            Action::Leave { worker } => {
+                self.acceptor.leave(worker, &mut turn);
+                self.note_peer(worker);
+            }
             Action::AnnounceReady { worker } => {
                 self.tell(worker, FromMaster::ClusterReady, None, now);
             }
@@ -61,6 +65,7 @@ impl Reactor {
                 self.acceptor.end(worker, &mut turn);
                 self.release(worker);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
+                self.note_peer(worker);
             }
             Action::Signal { worker, signal } => {
                 // It has been given time enough for what it has not even received.
@@ -72,6 +77,7 @@ impl Reactor {
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }
+                self.note_peer(worker);
             }
             Action::Forget { worker } => {
                 self.spawner.give_up(worker);
@@ -100,6 +106,9 @@ impl Reactor {
                 {
                     self.acceptor.settle(slot, &mut turn!(self, now));
                 }
+                if let Notice::Ready { who, .. } = notice {
+                    self.note_peer(who.worker);
+                }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
                     self.leadership.close();
@@ -107,6 +116,7 @@ impl Reactor {
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {
                     self.begin_reload(now);
+                    self.relay.note_cluster_ready(now);
                     for waiting in self.expectant.drain(..) {
                         let _ = waiting.try_send(());
                     }

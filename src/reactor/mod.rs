@@ -18,6 +18,7 @@ mod leadership;
 mod lines;
 mod link;
 pub(crate) mod load;
+mod messages;
 mod operators;
 mod orphans;
 mod problems;
@@ -60,6 +61,7 @@ use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
+use self::messages::Mail;
 use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
@@ -79,6 +81,7 @@ use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
 use crate::leadership::Leadership;
+use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
 use crate::sys::cgroup::Cgroup;
@@ -125,6 +128,8 @@ pub(crate) struct Reactor {
     starved: BTreeMap<WorkerId, Instant>,
     /// Stalled workers that have not answered a ping yet.
     pinged: BTreeSet<WorkerId>,
+    relay: Relay,
+    mail: Mail,
     /// What processes have reported of themselves.
     problems: Problems,
     /// What is pushed to processes, and who has it.
@@ -230,12 +235,13 @@ impl Reactor {
             nofile: host.nofile,
             poll,
             leadership: Leadership::new(leadership::electorate(config.agents.len())),
-            config,
             acceptor,
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
             pinged: BTreeSet::new(),
+            relay: messages::relay(&config),
+            mail: Mail::default(),
             problems: Problems::default(),
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
@@ -252,6 +258,7 @@ impl Reactor {
             waiting: Vec::new(),
             is_scaling: false,
             set_log_level: host.set_log_level,
+            config,
         };
         Ok((reactor, waker))
     }
@@ -302,6 +309,8 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.relay.tick(now);
+            self.write_messages(now);
             self.serve_operators(now);
             self.reap_orphans();
         }
@@ -310,7 +319,8 @@ impl Reactor {
     fn timeout(&self) -> Option<Duration> {
         let has_operators_to_hear = self.server.as_ref().is_some_and(Server::is_unfinished);
         if self.acceptor.is_unfinished()
-            || !self.talkative.is_empty()
+            || self.has_frames()
+            || self.has_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {
@@ -323,6 +333,7 @@ impl Reactor {
             self.wear.deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
+            self.relay.next_deadline(),
             self.server.as_ref().and_then(Server::deadline),
             self.face.deadline(),
             self.doubt,
@@ -352,6 +363,7 @@ impl Reactor {
             }
             Source::Control(worker) => {
                 self.talkative.insert(worker);
+                self.mail.unblock(worker);
                 // A packet that is given up for want of resources makes the channel writable
                 // again: trying at once would go on for ever.
                 if !self.starved.contains_key(&worker) {
@@ -483,7 +495,7 @@ impl Reactor {
 
     /// Tells processes what is new, and does what follows from that.
     fn tell_news(&mut self, now: Instant) {
-        while self.tell_leaders(now) || self.tell_values(now) {
+        while self.tell_leaders(now) || self.tell_values() {
             self.execute_actions(now);
         }
     }

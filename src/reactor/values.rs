@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 use worker_proto::frame::FromMaster;
 use worker_proto::ids::WorkerId;
-use worker_proto::message::{Deliver, Kind, MAX_CHUNK_BYTES, MessageId, Sender};
+use worker_proto::message::{Kind, Receipt, Recipient};
 
 use super::command::{Answer, Origin};
 use super::uploads::Taken;
@@ -18,6 +18,7 @@ use crate::control::protocol::When;
 use crate::control::push::Piece;
 use crate::control::server::ClientId;
 use crate::printable::printable;
+use crate::relay::Envelope;
 use crate::values::content::type_name;
 use crate::values::{Content, Pushed, Refused, Spread, Value};
 
@@ -139,36 +140,35 @@ impl Reactor {
         }
     }
 
-    /// Tells processes what they watch, where it has changed; answers whether there was anything.
-    pub(super) fn tell_values(&mut self, now: Instant) -> bool {
+    /// Tells processes what they watch, where it has changed; answers whether anybody was told. Who has
+    /// no room for it is told when it has, and by then perhaps something newer.
+    pub(super) fn tell_values(&mut self) -> bool {
         let due: Vec<(WorkerId, String)> = self
             .values
             .due()
             .map(|(worker, key)| (worker, key.to_owned()))
             .collect();
-        for (worker, key) in &due {
-            if let Some(value) = self.values.get(key) {
-                self.deliver_value(*worker, key, value.clone(), now);
-                self.values.told(*worker, key);
+        let mut any = false;
+        for (worker, key) in due {
+            let Some(Value { version, content }) = self.values.get(&key).cloned() else {
+                continue;
+            };
+            let kind = Kind::Value { version };
+            let Content {
+                content_type,
+                bytes,
+            } = content;
+            let envelope = Envelope::of_the_master(kind, key.clone(), content_type, bytes);
+            match self.relay.post(&Recipient::Worker(worker), envelope) {
+                Err(Receipt::Full) => {}
+                // Who leaves gets nothing new, and needs nothing.
+                Ok(_) | Err(_) => {
+                    self.values.told(worker, &key);
+                    any = true;
+                }
             }
         }
-        !due.is_empty()
-    }
-
-    fn deliver_value(&mut self, worker: WorkerId, key: &str, value: Value, now: Instant) {
-        let bytes = value.content.bytes;
-        let deliver = Deliver {
-            from: Sender::Master,
-            message: MessageId(0),
-            kind: Kind::Value {
-                version: value.version,
-            },
-            action: key.to_owned(),
-            content_type: value.content.content_type,
-            len_bytes: bytes.len() as u64,
-            chunk: bytes.slice(..bytes.len().min(MAX_CHUNK_BYTES)),
-        };
-        self.tell(worker, FromMaster::Deliver(deliver), None, now);
+        any
     }
 
     /// Every value, and who has it.

@@ -946,7 +946,7 @@ mod tests {
                     protocol: PROTOCOL + 1,
                     ..FakeMaster::welcome()
                 }),
-                "the master speaks protocol 2, this program speaks 1: build it with the matching worker-proto",
+                "the master speaks protocol 3, this program speaks 2: build it with the matching worker-proto",
             ),
             (
                 FromMaster::ClusterReady,
