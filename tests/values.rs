@@ -234,7 +234,7 @@ fn a_data_file_that_is_not_there_or_too_large_keeps_nobody_from_starting() {
     );
     assert_eq!(seen(address, 1), only("0 "));
     cluster.find_line("missing", |line| {
-        line.contains("missing: ENOENT") && line.contains("WARN")
+        line.contains("missing: no such file or directory (ENOENT)") && line.contains("WARN")
     });
     cluster.find_text("more than 1048576 bytes: make it shorter, or raise --max-message");
     cluster.stop();

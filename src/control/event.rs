@@ -20,7 +20,7 @@
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
 //! | `pushed`, `adopted` | a value has a new version: `key`, `version`, `bytes`, `from`; all who watch it have taken it over |
-//! | `leader` | who leads: `name`, `term`, `worker`, which is null if nobody does |
+//! | `leader` | who leads: `led`, `term`, `worker`, which is null if nobody does |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
 //! | `lost` | so many events were left out here: `count` |
 //!

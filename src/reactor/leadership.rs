@@ -61,7 +61,7 @@ impl Reactor {
             None => format!("nobody leads {name:?}, term {term}"),
         };
         log::info!("{text}");
-        let fields = json!({ "name": name, "term": term, "worker": leader.map(|it| it.0) });
+        let fields = json!({ "led": name, "term": term, "worker": leader.map(|it| it.0) });
         self.announce(clock::wall(), Fact::of_cluster("leader", text, fields));
     }
 }
