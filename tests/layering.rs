@@ -72,6 +72,7 @@ const PURE: &[&str] = &[
     "control/denied.rs",
     "control/event.rs",
     "control/held.rs",
+    "control/message.rs",
     "control/outcome.rs",
     "control/protocol.rs",
     "control/push.rs",

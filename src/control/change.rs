@@ -9,6 +9,7 @@ use nix::sys::signal;
 use serde::{Deserialize, Serialize, Serializer, de};
 use worker_proto::ids::{Role, Slot};
 
+use super::message::Message;
 use crate::supervisor::Stop;
 
 /// What is to be different.
@@ -41,6 +42,8 @@ pub enum Change {
     Resume(Option<String>),
     /// What is logged from now on.
     LogLevel(LevelFilter),
+    /// A message for processes. Who waits for the end waits for the reply.
+    Send(Message),
 }
 
 /// How many workers there are to be.
@@ -214,6 +217,7 @@ impl fmt::Display for Change {
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
+            Change::Send(Message { to, action, .. }) => write!(f, "send {to} {action}"),
         }
     }
 }

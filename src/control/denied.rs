@@ -44,6 +44,12 @@ pub enum Denied {
     /// A piece of a value is not the one that comes next.
     #[error("{0}")]
     OutOfOrder(String),
+    /// It is no message.
+    #[error("{0}")]
+    BadMessage(String),
+    /// A message that nobody can get.
+    #[error("{0}")]
+    NoReceiver(&'static str),
     /// The kernel refused a signal; other recipients may have got it.
     #[error("{0}")]
     Signal(String),
@@ -77,6 +83,7 @@ impl Denied {
         match self {
             Denied::Refused(Refused::NoSuchSlot { .. })
             | Denied::NoSuchAgent { .. }
+            | Denied::NoReceiver(_)
             | Denied::NoSuchListener { .. } => "not-found",
             Denied::OutOfOrder(_) => "bad-request",
             Denied::Refused(_)
@@ -85,6 +92,7 @@ impl Denied {
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)
             | Denied::TooMany(_)
+            | Denied::BadMessage(_)
             | Denied::Unsupported(_) => "refused",
             Denied::RolledBack(_) => "rolled-back",
             Denied::Signal(_) | Denied::Failed(_) => "failed",

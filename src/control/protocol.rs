@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
+use super::message::{Addressee, Content, Message};
 use super::push::{self, Piece};
 use crate::printable;
 use crate::supervisor::Stop;
@@ -193,6 +194,16 @@ enum Wire {
     LogLevel {
         level: String,
     },
+    Send {
+        to: Addressee,
+        action: String,
+        #[serde(default)]
+        payload: String,
+        #[serde(default)]
+        content: Content,
+        #[serde(default)]
+        wait: bool,
+    },
 }
 
 /// Every `command` there is.
@@ -214,6 +225,7 @@ pub const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "log-level",
+    "send",
 ];
 
 /// Reads one line, without its end.
@@ -275,7 +287,8 @@ fn names(change: &Change) -> Option<&str> {
         | Change::Reload
         | Change::AbortReload
         | Change::Scale(_)
-        | Change::LogLevel(_) => None,
+        | Change::LogLevel(_)
+        | Change::Send(_) => None,
     }
 }
 
@@ -366,6 +379,22 @@ impl TryFrom<Wire> for Command {
             Wire::Pause { listener } => (Change::Pause(listener), false),
             Wire::Resume { listener } => (Change::Resume(listener), false),
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
+            Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
+            } => {
+                let message = Message {
+                    to,
+                    action,
+                    payload,
+                    content,
+                };
+                message.check()?;
+                (Change::Send(message), wait)
+            }
         };
         let answer = if waits { When::Done } else { When::Begun };
         Ok(Command::Change { change, answer })
@@ -403,6 +432,18 @@ impl From<&Command> for Wire {
             Change::Resume(listener) => Wire::Resume { listener },
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
+            },
+            Change::Send(Message {
+                to,
+                action,
+                payload,
+                content,
+            }) => Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
             },
         }
     }

@@ -8,6 +8,7 @@ use log::LevelFilter;
 
 use super::push::PushArgs;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
+use crate::control::message::{Addressee, Content, Message};
 use crate::control::protocol::{Command, When};
 use crate::supervisor::Stop;
 
@@ -117,6 +118,27 @@ pub(super) enum Action {
     /// The configuration
     #[command(subcommand)]
     Config(Config),
+    /// Send processes a message: to all, workers, any (one worker), a slot such as 3, agent, agent:NAME,
+    /// id:12 or pid:4711
+    Send {
+        #[arg(value_name = "WHO")]
+        to: Addressee,
+        /// What it is about: the word that programs subscribe to
+        action: String,
+        /// What it says; - reads it from standard input
+        #[arg(
+            default_value = "",
+            hide_default_value = true,
+            allow_hyphen_values = true
+        )]
+        payload: String,
+        /// The payload is JSON, and tagged so
+        #[arg(long)]
+        as_json: bool,
+        /// Ask, and wait for the answer; for one receiver
+        #[arg(long, short)]
+        wait: bool,
+    },
     /// Change what the master logs: error, warn, info, debug, trace, off
     LogLevel {
         #[arg(value_parser = parse_level)]
@@ -164,6 +186,25 @@ impl Action {
             Action::Pause { listener } => (Change::Pause(listener.clone()), false),
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
+            Action::Send {
+                to,
+                action,
+                payload,
+                as_json,
+                wait,
+            } => {
+                let message = Message {
+                    to: to.clone(),
+                    action: action.clone(),
+                    payload: payload.clone(),
+                    content: if *as_json {
+                        Content::Json
+                    } else {
+                        Content::Text
+                    },
+                };
+                (Change::Send(message), *wait)
+            }
         };
         let answer = if wait { When::Done } else { When::Begun };
         Some(Command::Change { change, answer })

@@ -11,7 +11,7 @@ use worker_proto::message::ContentType;
 use worker_proto::name;
 
 use super::screen::Screen;
-use super::{ExitCode, Failure, Quiet, await_answer};
+use super::{ExitCode, Failure, Quiet, await_answer, find};
 use crate::control::client::Client;
 use crate::control::protocol::{Command, Said, When};
 use crate::control::push::{LONGEST_PIECE, Piece};
@@ -37,14 +37,10 @@ pub(super) struct PushArgs {
 }
 
 /// Pushes it.
-pub(super) fn run(
-    push: &PushArgs,
-    client: &mut Client,
-    args: &super::Args,
-    screen: &mut Screen,
-) -> Result<(), Quiet> {
+pub(super) fn run(push: &PushArgs, args: &super::Args, screen: &mut Screen) -> Result<(), Quiet> {
     let content = push.content()?;
-    let answer = send(push, &content, client, args)?;
+    let mut client = find::master(args)?;
+    let answer = send(push, &content, &mut client, args)?;
     if args.json {
         return screen.json(&answer);
     }

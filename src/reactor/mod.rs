@@ -21,6 +21,7 @@ pub(crate) mod load;
 mod messages;
 mod operators;
 mod orphans;
+mod own_messages;
 mod problems;
 mod process;
 mod queue;
@@ -130,6 +131,8 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     relay: Relay,
     mail: Mail,
+    /// How many messages the master has sent itself.
+    messages_sent: u64,
     /// What processes have reported of themselves.
     problems: Problems,
     /// What is pushed to processes, and who has it.
@@ -242,6 +245,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             relay: messages::relay(&config),
             mail: Mail::default(),
+            messages_sent: 0,
             problems: Problems::default(),
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
@@ -310,6 +314,7 @@ impl Reactor {
             }
             self.read_links(now);
             self.relay.tick(now);
+            self.hear_own_messages();
             self.write_messages(now);
             self.serve_operators(now);
             self.reap_orphans();
@@ -321,6 +326,7 @@ impl Reactor {
         if self.acceptor.is_unfinished()
             || self.has_frames()
             || self.has_messages()
+            || self.has_own_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {
@@ -495,7 +501,7 @@ impl Reactor {
 
     /// Tells processes what is new, and does what follows from that.
     fn tell_news(&mut self, now: Instant) {
-        while self.tell_leaders(now) || self.tell_values() {
+        while self.tell_leaders(now) || self.tell_values(now) {
             self.execute_actions(now);
         }
     }

@@ -1,11 +1,11 @@
 //! Values, pushed and told: what comes from operators, handles and files, and goes to processes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use worker_proto::frame::FromMaster;
 use worker_proto::ids::WorkerId;
-use worker_proto::message::{Kind, Receipt, Recipient};
+use worker_proto::message::{Kind, RECEIVE_WINDOW_BYTES, Receipt, Recipient};
 
 use super::command::{Answer, Origin};
 use super::uploads::Taken;
@@ -141,8 +141,8 @@ impl Reactor {
     }
 
     /// Tells processes what they watch, where it has changed; answers whether anybody was told. Who has
-    /// no room for it is told when it has, and by then perhaps something newer.
-    pub(super) fn tell_values(&mut self) -> bool {
+    /// not read what was sent before is told when it has, and by then perhaps something newer.
+    pub(super) fn tell_values(&mut self, now: Instant) -> bool {
         let due: Vec<(WorkerId, String)> = self
             .values
             .due()
@@ -150,6 +150,10 @@ impl Reactor {
             .collect();
         let mut any = false;
         for (worker, key) in due {
+            let (_, waiting_bytes) = self.relay.backlog(worker);
+            if waiting_bytes > RECEIVE_WINDOW_BYTES {
+                continue;
+            }
             let Some(Value { version, content }) = self.values.get(&key).cloned() else {
                 continue;
             };
@@ -159,7 +163,8 @@ impl Reactor {
                 bytes,
             } = content;
             let envelope = Envelope::of_the_master(kind, key.clone(), content_type, bytes);
-            match self.relay.post(&Recipient::Worker(worker), envelope) {
+            let to = Recipient::Worker(worker);
+            match self.relay.post(now, &to, envelope, Duration::ZERO) {
                 Err(Receipt::Full) => {}
                 // Who leaves gets nothing new, and needs nothing.
                 Ok(_) | Err(_) => {

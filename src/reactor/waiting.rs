@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::Receiver;
 use worker_proto::ids::{Role, Slot, WorkerId};
+use worker_proto::message::MessageId;
 
 use super::Reactor;
 use super::change::reloaded;
@@ -52,6 +53,8 @@ pub(super) enum Goal {
     Adopted { key: String },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
+    /// The message with this number was answered.
+    Answered(MessageId),
 }
 
 impl Goal {
@@ -70,7 +73,8 @@ impl Goal {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Adopted { .. }
-            | Goal::Checked(_) => None,
+            | Goal::Checked(_)
+            | Goal::Answered(_) => None,
         }
     }
 }
@@ -169,7 +173,8 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
-            | Goal::Adopted { .. } => None,
+            | Goal::Adopted { .. }
+            | Goal::Answered(_) => None,
         });
         let is_over = self.is_ending();
         let is_settled = is_over || self.supervisor.is_settled();
@@ -191,6 +196,7 @@ impl Reactor {
             | Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
             | Goal::RolledBack => None,
             Goal::Scaled { .. }
             | Goal::Renewed { .. }
@@ -242,6 +248,7 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
+            | Goal::Answered(_)
             | Goal::Checked(_) => None,
         });
         let reached = keys.filter_map(|key| {
@@ -271,6 +278,7 @@ impl Reactor {
             Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
@@ -306,7 +314,7 @@ impl Reactor {
         }
     }
 
-    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
+    pub(super) fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
         for waiting in std::mem::take(&mut self.waiting) {
             match verdict(&waiting.goal) {
                 None => self.waiting.push(waiting),
@@ -314,6 +322,8 @@ impl Reactor {
                     match &outcome {
                         // That much was said when it was asked for.
                         Ok(Outcome::Reloading) => {}
+                        // What they say to each other is no concern of the log.
+                        Ok(Outcome::Answered { .. }) => log::info!("{}: answered", waiting.what),
                         Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
                         Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
                     }
