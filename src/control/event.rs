@@ -19,6 +19,7 @@
 //! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
+//! | `logs-reopened` | log files were moved away: `processes` were told, and the master's own if it has one (`log_file`) |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
 //! | `lost` | so many events were left out here: `count` |
 //!

@@ -186,6 +186,7 @@ enum Wire {
     LogLevel {
         level: String,
     },
+    LogsReopen {},
 }
 
 /// Every `command` there is.
@@ -205,6 +206,7 @@ pub const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "log-level",
+    "logs-reopen",
 ];
 
 /// Reads one line, without its end.
@@ -266,7 +268,8 @@ fn names(change: &Change) -> Option<&str> {
         | Change::Reload
         | Change::AbortReload
         | Change::Scale(_)
-        | Change::LogLevel(_) => None,
+        | Change::LogLevel(_)
+        | Change::ReopenLogs => None,
     }
 }
 
@@ -355,6 +358,7 @@ impl TryFrom<Wire> for Command {
             Wire::Pause { listener } => (Change::Pause(listener), false),
             Wire::Resume { listener } => (Change::Resume(listener), false),
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
+            Wire::LogsReopen {} => (Change::ReopenLogs, false),
         };
         let answer = if waits { When::Done } else { When::Begun };
         Ok(Command::Change { change, answer })
@@ -391,6 +395,7 @@ impl From<&Command> for Wire {
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
             },
+            Change::ReopenLogs => Wire::LogsReopen {},
         }
     }
 }
@@ -429,6 +434,7 @@ mod tests {
             r#"{"command":"pause","id":5}"#,
             r#"{"command":"log-level","id":6,"level":"debug"}"#,
             r#"{"command":"stop","fast":true,"id":7,"wait":true}"#,
+            r#"{"command":"logs-reopen","id":8}"#,
         ] {
             let request = decode(line.as_bytes()).unwrap();
             let again = decode(encode(&request).trim_ascii_end()).unwrap();

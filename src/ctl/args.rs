@@ -112,6 +112,9 @@ pub(super) enum Action {
     /// The configuration
     #[command(subcommand)]
     Config(Config),
+    /// The log files of the master and its processes
+    #[command(subcommand)]
+    Logs(Logs),
     /// Change what the master logs: error, warn, info, debug, trace, off
     LogLevel {
         #[arg(value_parser = parse_level)]
@@ -125,6 +128,12 @@ pub(super) enum Config {
     Show,
     /// Read the configuration anew, and say whether a reload would accept it
     Check,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Logs {
+    /// Have them opened again, after they were moved away
+    Reopen,
 }
 
 impl Args {
@@ -157,6 +166,7 @@ impl Action {
             Action::Pause { listener } => (Change::Pause(listener.clone()), false),
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
+            Action::Logs(Logs::Reopen) => (Change::ReopenLogs, false),
         };
         let answer = if wait { When::Done } else { When::Begun };
         Command::Change { change, answer }

@@ -126,6 +126,21 @@ impl Link {
         self.flush()
     }
 
+    /// Has the process open its log files again. An order that it was not sent yet is as good as
+    /// another one.
+    pub(crate) fn reopen_logs(&mut self) -> Result<Flushed, Broken> {
+        let mut waiting = self.outbox.iter();
+        if waiting.any(|outgoing| outgoing.frame == FromMaster::ReopenLogs) {
+            return Ok(Flushed::Heard);
+        }
+        self.send(FromMaster::ReopenLogs, None)
+    }
+
+    /// Whether the process has said `Hello`: before that it can be told nothing.
+    pub(crate) fn is_introduced(&self) -> bool {
+        matches!(self.speaker, Speaker::Pid(_))
+    }
+
     /// Sends what waits, as far as the process reads it.
     pub(crate) fn flush(&mut self) -> Result<Flushed, Broken> {
         while let Some(Outgoing { frame, descriptor }) = self.outbox.front() {

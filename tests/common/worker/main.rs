@@ -2,7 +2,7 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! told; [`scribe`] keeps a log; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -21,6 +21,7 @@ mod ill;
 mod odd;
 mod plain;
 mod raw;
+mod scribe;
 mod steps;
 mod stubborn;
 mod witnessed;
@@ -90,6 +91,7 @@ fn live(args: &[&str]) -> ExitCode {
             forever()
         }
         "raw" => raw::misbehave(args),
+        "scribe" => scribe::live(args[0]),
         "witness" => witnessed::live(args[0], args[1]),
         mode => panic!("unknown mode {mode}"),
     }

@@ -22,6 +22,7 @@ use super::event::Event;
 use super::inherit;
 use super::listener::ListenError;
 use super::scorekeeper::Scorekeeper;
+use super::teller::Teller;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
 use crate::scm::Wait;
@@ -113,7 +114,7 @@ impl Control {
         let reader = Reader {
             channel: Arc::clone(&control.channel),
             shared: Arc::clone(&control.shared),
-            events,
+            events: Teller::new(events),
             draining,
             orphan,
         };
@@ -284,7 +285,7 @@ impl Shared {
 struct Reader {
     channel: Arc<WorkerChannel>,
     shared: Arc<Mutex<Shared>>,
-    events: Sender<Event>,
+    events: Teller,
     draining: Draining,
     orphan: Orphan,
 }
@@ -355,7 +356,7 @@ impl Reader {
             FromMaster::JobRegistered { .. }
             | FromMaster::Job(_)
             | FromMaster::JobCancelled { .. } => {}
-            FromMaster::ReopenLogs => {}
+            FromMaster::ReopenLogs => self.tell(Event::ReopenLogs),
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
             }
@@ -407,7 +408,7 @@ impl Reader {
     }
 
     fn tell(&self, event: Event) {
-        if let Err(err) = self.events.try_send(event)
+        if let Err(err) = self.events.tell(event)
             && err.is_full()
         {
             log::warn!("dropped an event nobody waits for: {:?}", err.into_inner());
@@ -429,7 +430,7 @@ impl Reader {
         self.draining.begin();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
-        _ = self.events.try_send(Event::MasterGone);
+        _ = self.events.tell(Event::MasterGone);
         drop(self.events);
         match self.orphan {
             Orphan::Exits { grace, code } => {

@@ -352,6 +352,7 @@ impl Desk {
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
+            ToMaster::ReopenLogs => self.reply(&FromMaster::ReopenLogs),
             ToMaster::Hello(_)
             | ToMaster::Ready
             | ToMaster::Pong { .. }
@@ -369,8 +370,7 @@ impl Desk {
             | ToMaster::Adopted { .. }
             | ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. }
-            | ToMaster::ReopenLogs => {}
+            | ToMaster::JobDone { .. } => {}
         }
     }
 

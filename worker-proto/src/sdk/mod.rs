@@ -25,6 +25,7 @@ mod request_counter;
 mod scorekeeper;
 mod server;
 mod standalone;
+mod teller;
 mod termination;
 mod wait;
 mod work;
