@@ -17,6 +17,7 @@ mod master;
 mod preflight;
 mod printable;
 mod reactor;
+pub mod relay;
 pub mod supervisor;
 mod sys;
 

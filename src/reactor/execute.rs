@@ -40,8 +40,12 @@ impl Reactor {
                     self.acceptor.enter(worker, process.slot);
                     self.acceptor.settle(process.slot, &mut turn);
                 }
+                self.note_peer(worker);
             }
-            Action::Leave { worker } => self.acceptor.leave(worker, &mut turn),
+            Action::Leave { worker } => {
+                self.acceptor.leave(worker, &mut turn);
+                self.note_peer(worker);
+            }
             Action::AnnounceReady { worker } => {
                 self.tell(worker, FromMaster::ClusterReady, None, now);
             }
@@ -60,6 +64,7 @@ impl Reactor {
             Action::Drain { worker, within } => {
                 self.acceptor.end(worker, &mut turn);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
+                self.note_peer(worker);
             }
             Action::Signal { worker, signal } => {
                 // It has been given time enough for what it has not even received.
@@ -71,6 +76,7 @@ impl Reactor {
                 {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }
+                self.note_peer(worker);
             }
             Action::Forget { worker } => {
                 self.spawner.give_up(worker);
@@ -99,12 +105,16 @@ impl Reactor {
                 {
                     self.acceptor.settle(slot, &mut turn!(self, now));
                 }
+                if let Notice::Ready { who, .. } = notice {
+                    self.note_peer(who.worker);
+                }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
                     self.drop_reloads();
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {
                     self.begin_reload(now);
+                    self.relay.note_cluster_ready(now);
                     for waiting in self.expectant.drain(..) {
                         let _ = waiting.try_send(());
                     }

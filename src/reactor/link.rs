@@ -12,6 +12,8 @@ use worker_proto::handshake;
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, MasterChannel, ReceiveError, Received, SendError, Violation};
 
+use crate::relay::Nonsense;
+
 /// The master's end of one control channel.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -61,6 +63,17 @@ pub(crate) enum Flushed {
     Starved,
 }
 
+/// What became of a frame of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Posted {
+    Sent,
+    /// The channel becomes writable when the process has read.
+    Full,
+    /// The system ran out of what sending takes: nothing will say when it has it again.
+    Starved,
+}
+
 /// A link that cannot go on.
 #[derive(Debug, Error)]
 pub(crate) enum Broken {
@@ -70,6 +83,8 @@ pub(crate) enum Broken {
     NoHello,
     #[error("Hello a second time")]
     SecondHello,
+    #[error("messages: {0}")]
+    Nonsense(#[from] Nonsense),
     #[error("Hello: {0}")]
     Mismatch(#[from] handshake::Mismatch),
     #[error("does not read its control channel: {OUTBOX_FRAMES} frames wait")]
@@ -139,6 +154,25 @@ impl Link {
     /// Whether the process has said `Hello`: before that it can be told nothing.
     pub(crate) fn is_introduced(&self) -> bool {
         matches!(self.speaker, Speaker::Pid(_))
+    }
+
+    /// Sends a frame of a message, if nothing else waits and the process has read enough.
+    pub(crate) fn post(
+        &mut self,
+        frame: &FromMaster,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Posted, Broken> {
+        if !self.outbox.is_empty() {
+            return Ok(Posted::Full);
+        }
+        match self.channel.send_with(frame, &[], Wait::Never, scratch) {
+            Ok(()) => Ok(Posted::Sent),
+            // Of a channel that has ended the end will be read.
+            Err(SendError::Full | SendError::Gone) => Ok(Posted::Full),
+            Err(SendError::Exhausted(_)) => Ok(Posted::Starved),
+            Err(SendError::Io(err)) => Err(Broken::Io(err)),
+            Err(err @ SendError::TooLarge(_)) => Err(Broken::Io(std::io::Error::other(err))),
+        }
     }
 
     /// Sends what waits, as far as the process reads it.

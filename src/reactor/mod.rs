@@ -16,6 +16,7 @@ mod host;
 mod lines;
 mod link;
 pub(crate) mod load;
+mod messages;
 mod operators;
 mod orphans;
 mod problems;
@@ -56,6 +57,7 @@ use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
+use self::messages::Mail;
 use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
@@ -74,6 +76,7 @@ use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
+use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
 use crate::sys::cgroup::Cgroup;
@@ -119,6 +122,8 @@ pub(crate) struct Reactor {
     starved: BTreeMap<WorkerId, Instant>,
     /// Stalled workers that have not answered a ping yet.
     pinged: BTreeSet<WorkerId>,
+    relay: Relay,
+    mail: Mail,
     /// What processes have reported of themselves.
     problems: Problems,
     spawner: Spawner,
@@ -214,12 +219,13 @@ impl Reactor {
             orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
-            config,
             acceptor,
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
             starved: BTreeMap::new(),
             pinged: BTreeSet::new(),
+            relay: messages::relay(&config),
+            mail: Mail::default(),
             problems: Problems::default(),
             commands,
             expectant: Vec::new(),
@@ -233,6 +239,7 @@ impl Reactor {
             waiting: Vec::new(),
             is_scaling: false,
             set_log_level: host.set_log_level,
+            config,
         };
         Ok((reactor, waker))
     }
@@ -282,6 +289,8 @@ impl Reactor {
                 }
             }
             self.read_links(now);
+            self.relay.tick(now);
+            self.write_messages(now);
             self.serve_operators(now);
             self.reap_orphans();
         }
@@ -290,7 +299,8 @@ impl Reactor {
     fn timeout(&self) -> Option<Duration> {
         let has_operators_to_hear = self.server.as_ref().is_some_and(Server::is_unfinished);
         if self.acceptor.is_unfinished()
-            || !self.talkative.is_empty()
+            || self.has_frames()
+            || self.has_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {
@@ -303,6 +313,7 @@ impl Reactor {
             self.wear.deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
+            self.relay.next_deadline(),
             self.server.as_ref().and_then(Server::deadline),
             self.face.deadline(),
             self.doubt,
@@ -332,6 +343,7 @@ impl Reactor {
             }
             Source::Control(worker) => {
                 self.talkative.insert(worker);
+                self.mail.unblock(worker);
                 // A packet that is given up for want of resources makes the channel writable
                 // again: trying at once would go on for ever.
                 if !self.starved.contains_key(&worker) {

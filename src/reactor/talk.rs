@@ -10,6 +10,7 @@ use worker_proto::ids::{Role, WorkerId};
 
 use super::acceptor::Asker;
 use super::link::{Broken, Flushed, Heard, Link};
+use super::messages::{COST_PER_PROCESS, COST_PER_TURN, cost_of};
 use super::problems::one_line;
 use super::process::Process;
 use super::{Reactor, clock, turn};
@@ -19,20 +20,32 @@ use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 impl Reactor {
     /// Reads every control channel that has something, each within its budget.
     pub(super) fn read_links(&mut self, now: Instant) {
-        for worker in self.talkative.clone() {
-            self.read_link(worker, FRAMES_PER_TURN, now);
+        let mut left = COST_PER_TURN;
+        for worker in self.speakers() {
+            if left == 0 {
+                break;
+            }
+            self.mail.heard = Some(worker);
+            let spent = self.read_link(worker, left.min(COST_PER_PROCESS), now);
+            left = left.saturating_sub(spent);
         }
     }
 
-    pub(super) fn read_link(&mut self, worker: WorkerId, budget: usize, now: Instant) {
-        for _ in 0..budget {
+    /// Reads one channel; answers with what that has cost.
+    pub(super) fn read_link(&mut self, worker: WorkerId, budget: usize, now: Instant) -> usize {
+        let mut spent = 0;
+        while spent < budget {
             let Some(link) = self.processes.get_mut(&worker).and_then(Process::link_mut) else {
                 // Its end was dealt with before this readiness, which came with it.
                 self.talkative.remove(&worker);
-                return;
+                break;
             };
+            spent += 1;
             match link.receive(&mut self.inbox) {
-                Ok(Heard::Frame(frame)) => self.obey(worker, frame, now),
+                Ok(Heard::Frame(frame)) => {
+                    spent += cost_of(&frame) - 1;
+                    self.obey(worker, frame, now);
+                }
                 Ok(Heard::Stranger { pid }) => {
                     let what = format!("ignores a frame from pid {pid}, which is not the worker");
                     if let Some(process) = self.processes.get_mut(&worker) {
@@ -41,12 +54,19 @@ impl Reactor {
                 }
                 Ok(Heard::Silence) => {
                     self.talkative.remove(&worker);
-                    return;
+                    break;
                 }
-                Ok(Heard::Closed) => return self.disconnect(worker, Disconnect::Closed, now),
-                Err(broken) => return self.break_link(worker, &broken, now),
+                Ok(Heard::Closed) => {
+                    self.disconnect(worker, Disconnect::Closed, now);
+                    break;
+                }
+                Err(broken) => {
+                    self.break_link(worker, &broken, now);
+                    break;
+                }
             }
         }
+        spent
     }
 
     /// Does what a process asks for.
@@ -79,10 +99,16 @@ impl Reactor {
             ToMaster::Relieved => {}
             ToMaster::Retiring { reason } => self.let_retire(worker, &reason, now),
             ToMaster::Report { problem } => self.note_problem(worker, &problem, now),
-            ToMaster::Send(_)
-            | ToMaster::SendMore(_)
-            | ToMaster::Taken { .. }
-            | ToMaster::WatchPeers => {}
+            ToMaster::Send(send) => {
+                let understood = self.relay.send(now, worker, send);
+                self.obey_message(worker, understood, now);
+            }
+            ToMaster::SendMore(more) => {
+                let understood = self.relay.send_more(now, worker, more);
+                self.obey_message(worker, understood, now);
+            }
+            ToMaster::Taken { bytes } => self.relay.note_taken(worker, bytes),
+            ToMaster::WatchPeers => self.relay.watch_peers(worker),
             ToMaster::Lead { .. } | ToMaster::Resign { .. } | ToMaster::Follow { .. } => {}
             ToMaster::Watch { .. } | ToMaster::Adopted { .. } => {}
             ToMaster::RegisterJob(_)
@@ -130,6 +156,7 @@ impl Reactor {
         });
         self.supervisor.handle(now, Event::Online { worker });
         self.tell(worker, FromMaster::Welcome(welcome), page.flatten(), now);
+        self.join_relay(worker, pid, now);
         self.reopen_logs_of_newcomer(worker, now);
     }
 
@@ -203,6 +230,7 @@ impl Reactor {
     pub(super) fn flush_starved(&mut self, now: Instant) {
         while let Some((&worker, _)) = self.starved.iter().find(|(_, due)| **due <= now) {
             self.starved.remove(&worker);
+            self.mail.unblock(worker);
             self.flush_link(worker, now);
         }
     }
@@ -216,16 +244,21 @@ impl Reactor {
         match flushed {
             Ok(Flushed::Heard) => {}
             Ok(Flushed::Starved) => {
-                log::debug!("{worker}: out of resources, tells it again in {FLUSH_AGAIN_AFTER:?}");
-                self.starved.insert(worker, now + FLUSH_AGAIN_AFTER);
+                self.rest(worker, now);
                 self.supervisor.handle(now, Event::Untold { worker });
             }
             Err(broken) => self.break_link(worker, &broken, now),
         }
     }
 
+    /// Tells a process nothing for a moment, for want of resources.
+    pub(super) fn rest(&mut self, worker: WorkerId, now: Instant) {
+        log::debug!("{worker}: out of resources, tells it again in {FLUSH_AGAIN_AFTER:?}");
+        self.starved.insert(worker, now + FLUSH_AGAIN_AFTER);
+    }
+
     /// Ends a link that cannot go on. Whatever came with its last packet is closed elsewhere.
-    fn break_link(&mut self, worker: WorkerId, broken: &Broken, now: Instant) {
+    pub(super) fn break_link(&mut self, worker: WorkerId, broken: &Broken, now: Instant) {
         self.closer
             .close(std::mem::take(&mut self.inbox.descriptors));
         let what = broken.to_string();
@@ -239,6 +272,7 @@ impl Reactor {
                 Disconnect::Rejected { what }
             }
             Broken::Violation(_)
+            | Broken::Nonsense(_)
             | Broken::NoHello
             | Broken::SecondHello
             | Broken::Deaf
@@ -255,6 +289,8 @@ impl Reactor {
         self.starved.remove(&worker);
         self.talkative.remove(&worker);
         self.pinged.remove(&worker);
+        self.mail.unblock(worker);
+        self.relay.part(worker);
         let mut cause = cause;
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
@@ -291,6 +327,3 @@ const STALL_TOKEN: u64 = 0;
 
 /// How long a frame rests that could not be sent for want of resources.
 const FLUSH_AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// How many frames of one process are read before the loop looks at anything else.
-const FRAMES_PER_TURN: usize = 64;

@@ -64,11 +64,56 @@ pub fn decode<F: DeserializeOwned>(bytes: &[u8]) -> Result<F, DecodeError> {
     if len > MAX_FRAME_BYTES {
         return Err(DecodeError::Oversized { len });
     }
-    let (frame, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+    decode_within(bytes, CONFIG)
+}
+
+fn decode_within<F: DeserializeOwned>(
+    bytes: &[u8],
+    config: impl bincode::config::Config,
+) -> Result<F, DecodeError> {
+    let len = bytes.len();
+    let (frame, used) = bincode::serde::decode_from_slice(bytes, config)
         .map_err(|source| DecodeError::Malformed { len, source })?;
     match len - used {
         0 => Ok(frame),
         excess => Err(DecodeError::Trailing { excess }),
+    }
+}
+
+/// The bytes of a message's payload; see [`ContentType::BINCODE`](crate::message::ContentType).
+///
+/// # Errors
+/// When `value` is of a type that bincode cannot write.
+pub(crate) fn encode_payload<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    Ok(bincode::serde::encode_to_vec(
+        value,
+        bincode::config::standard(),
+    )?)
+}
+
+/// Reads exactly one value.
+///
+/// # Errors
+/// When the bytes are not exactly one `T`.
+pub(crate) fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    use bincode::config::standard;
+    // The limit is a type: what a payload may claim to be grows with its length in three steps.
+    let len = bytes.len();
+    if len <= SMALL_PAYLOAD_BYTES {
+        decode_within(
+            bytes,
+            standard().with_limit::<{ 16 * SMALL_PAYLOAD_BYTES }>(),
+        )
+    } else if len <= MEDIUM_PAYLOAD_BYTES {
+        decode_within(
+            bytes,
+            standard().with_limit::<{ 16 * MEDIUM_PAYLOAD_BYTES }>(),
+        )
+    } else {
+        decode_within(
+            bytes,
+            standard().with_limit::<{ 16 * LARGE_PAYLOAD_BYTES }>(),
+        )
     }
 }
 
@@ -82,3 +127,9 @@ const CONFIG: bincode::config::Configuration<
 /// what it takes in a frame: no frame within [`MAX_FRAME_BYTES`] exceeds this. It bounds what a
 /// text may claim.
 const MAX_DECODED_BYTES: usize = 8 * MAX_FRAME_BYTES;
+
+/// A number may take sixteen times in memory, which is what the decoder counts, of what it takes in
+/// a payload.
+const SMALL_PAYLOAD_BYTES: usize = 64 << 10;
+const MEDIUM_PAYLOAD_BYTES: usize = 4 << 20;
+const LARGE_PAYLOAD_BYTES: usize = 1 << 30;

@@ -28,6 +28,7 @@
 //! ```
 //!
 //! * [`Worker`], [`Listener`], [`Connection`], [`Server`] are what a program uses; see [`sdk`].
+//! * [`Worker::messenger`] talks to the other processes of the cluster: see [`Messenger`].
 //! * [`Worker::retire`], [`Worker::catch_panics`], [`Worker::on_drain`], [`Worker::on_stop`] and
 //!   [`Worker::begin_work`] are for leaving well when something went wrong or the cluster stops;
 //!   [`http`] has the header that goes with it.
@@ -60,8 +61,10 @@ pub mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;
 pub use sdk::{
-    Alarm, ConnectError, Connection, Draining, Event, HookResult, Identity, InFlight, Incoming,
-    ListenError, Listener, OnPanic, RequestCounter, Served, Server, Stream, Work, Worker,
+    Alarm, BadAction, ConnectError, Connection, ContentError, Draining, Event, Handler, HookResult,
+    Identity, InFlight, Incoming, ListenError, Listener, Message, Messenger, OnPanic, Payload,
+    Peers, RequestCounter, RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work,
+    Worker,
 };
 
 pub use frame::ListenOptions;

@@ -4,10 +4,10 @@
 //! question was given up must not leave a listener behind that nobody serves.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,8 +21,11 @@ use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
 use super::listener::ListenError;
+use super::messenger::{Assembly, Nonsense};
 use super::scorekeeper::Scorekeeper;
+use super::sinks::Sinks;
 use super::teller::Teller;
+use super::uplink::Uplink;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
 use crate::scm::Wait;
@@ -31,13 +34,21 @@ use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation, Wo
 /// Shared by the worker and its listeners; the channel ends with the last of them.
 #[derive(Debug)]
 pub(crate) struct Control {
-    /// Whose channel it is: a child that was forked shares it, and must not speak on it.
-    owner: u32,
-    channel: Arc<WorkerChannel>,
+    uplink: Uplink,
     scorekeeper: Scorekeeper,
     /// Whether listeners end after what they have received.
     sated: AtomicBool,
     shared: Arc<Mutex<Shared>>,
+}
+
+/// Who gets what the reading thread reads.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    pub(crate) sinks: Sinks,
+    pub(crate) max_message_bytes: u64,
+    pub(crate) events: Sender<Event>,
+    pub(crate) draining: Draining,
+    pub(crate) orphan: Orphan,
 }
 
 /// What becomes of a process whose master is gone.
@@ -92,16 +103,13 @@ impl Control {
     /// Starts the thread that reads `channel` after the hand-shake.
     pub(crate) fn start(
         channel: Arc<WorkerChannel>,
-        events: Sender<Event>,
-        draining: Draining,
+        reception: Reception,
         scorekeeper: Scorekeeper,
-        orphan: Orphan,
     ) -> io::Result<Self> {
         // A master that is stopped must not block us for ever in sendmsg.
         SockRef::from(&*channel).set_write_timeout(Some(SEND_WITHIN))?;
         let control = Control {
-            owner: process::id(),
-            channel,
+            uplink: Uplink::over(Arc::clone(&channel)),
             scorekeeper,
             sated: AtomicBool::new(false),
             shared: Arc::new(Mutex::new(Shared {
@@ -111,8 +119,17 @@ impl Control {
                 parting: Vec::new(),
             })),
         };
+        let Reception {
+            sinks,
+            max_message_bytes,
+            events,
+            draining,
+            orphan,
+        } = reception;
         let reader = Reader {
-            channel: Arc::clone(&control.channel),
+            channel,
+            sinks,
+            assembly: Assembly::within(max_message_bytes),
             shared: Arc::clone(&control.shared),
             events: Teller::new(events),
             draining,
@@ -123,19 +140,12 @@ impl Control {
     }
 
     pub(crate) fn send(&self, frame: &ToMaster) -> Result<(), SendError> {
-        self.send_waiting(frame, Wait::AsSet)
+        self.uplink.send(frame)
     }
 
     /// Sends a frame if that is possible at once.
     pub(crate) fn try_send(&self, frame: &ToMaster) -> Result<(), SendError> {
-        self.send_waiting(frame, Wait::Never)
-    }
-
-    fn send_waiting(&self, frame: &ToMaster, wait: Wait) -> Result<(), SendError> {
-        if !self.is_owner() {
-            return Err(SendError::Gone);
-        }
-        self.channel.send(frame, &[], wait)
+        self.uplink.try_send(frame)
     }
 
     pub(crate) fn scorekeeper(&self) -> &Scorekeeper {
@@ -149,11 +159,6 @@ impl Control {
 
     pub(crate) fn is_sated(&self) -> bool {
         self.sated.load(Ordering::Acquire)
-    }
-
-    /// Whether this is the process that joined the cluster, and not a child forked from it.
-    fn is_owner(&self) -> bool {
-        process::id() == self.owner
     }
 
     /// Asks for a listener and waits for the answer.
@@ -205,7 +210,7 @@ impl Control {
         queue: Arc<QueueReceiver>,
         released: Sender<()>,
     ) {
-        if !self.is_owner() {
+        if !self.uplink.is_owner() {
             return;
         }
         {
@@ -252,7 +257,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         // shutdown(2) is for every copy of the socket: a forked child would part us.
-        if !self.is_owner() {
+        if !self.uplink.is_owner() {
             return;
         }
         {
@@ -261,7 +266,7 @@ impl Drop for Control {
                 shared.bond = Bond::Released;
             }
         }
-        _ = self.channel.shutdown(Shutdown::Both);
+        self.uplink.end();
     }
 }
 
@@ -284,6 +289,8 @@ impl Shared {
 /// The thread that reads the channel.
 struct Reader {
     channel: Arc<WorkerChannel>,
+    sinks: Sinks,
+    assembly: Assembly,
     shared: Arc<Mutex<Shared>>,
     events: Teller,
     draining: Draining,
@@ -291,17 +298,21 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(self) {
+    fn run(mut self) {
         let mut inbox = Inbox::new();
         loop {
             match self.channel.receive(&mut inbox, Wait::AsSet) {
-                Ok(received) => self.handle(received.frame, &mut inbox),
+                Ok(received) => {
+                    if let Err(nonsense) = self.handle(received.frame, &mut inbox) {
+                        self.part(&nonsense);
+                        break;
+                    }
+                    self.sinks.post.settle();
+                }
                 Err(ReceiveError::Closed) => break,
                 Err(ReceiveError::Violation(Violation::DescriptorsLost)) => self.lost_a_listener(),
                 Err(err) => {
-                    // Nothing that follows could be trusted to mean what it says.
-                    log::error!("failed to understand the master, leaving it: {err}");
-                    _ = self.channel.shutdown(Shutdown::Both);
+                    self.part(&err);
                     break;
                 }
             }
@@ -311,7 +322,13 @@ impl Reader {
         self.ended();
     }
 
-    fn handle(&self, frame: FromMaster, inbox: &mut Inbox) {
+    /// Nothing that follows could be trusted to mean what it says.
+    fn part(&self, because: &dyn fmt::Display) {
+        log::error!("failed to understand the master, leaving it: {because}");
+        _ = self.channel.shutdown(Shutdown::Both);
+    }
+
+    fn handle(&mut self, frame: FromMaster, inbox: &mut Inbox) -> Result<(), Nonsense> {
         match frame {
             FromMaster::Listening(listening) => {
                 let request = listening.request;
@@ -347,10 +364,18 @@ impl Reader {
                     shared.bond = Bond::Released;
                 }
             }
-            FromMaster::Deliver(_)
-            | FromMaster::DeliverMore(_)
-            | FromMaster::Receipt { .. }
-            | FromMaster::Peers(_) => {}
+            FromMaster::Deliver(deliver) => {
+                if let Some(letter) = self.assembly.begin(deliver)? {
+                    self.sinks.arrived(letter);
+                }
+            }
+            FromMaster::DeliverMore(more) => {
+                if let Some(letter) = self.assembly.add(&more)? {
+                    self.sinks.arrived(letter);
+                }
+            }
+            FromMaster::Receipt { message, receipt } => self.sinks.receipt(message, receipt),
+            FromMaster::Peers(changed) => self.sinks.peers(changed),
             FromMaster::Leader { .. } | FromMaster::NotLeading { .. } => {}
             FromMaster::NoValue { .. } => {}
             FromMaster::JobRegistered { .. }
@@ -361,6 +386,7 @@ impl Reader {
                 log::warn!("ignored a second answer to Hello");
             }
         }
+        Ok(())
     }
 
     fn answer(&self, request: RequestId, answer: Answer) {
@@ -417,6 +443,7 @@ impl Reader {
 
     /// The channel has ended.
     fn ended(self) {
+        self.sinks.ended();
         {
             let mut shared = lock(&self.shared);
             // Whoever waits for an answer sees that none will come.

@@ -3,6 +3,8 @@
 //! It does what a master does on the wire and nothing else: no process, no real listener, no
 //! clock. What it takes from the worker it answers at once, in a thread of its own.
 
+mod relay;
+
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
+use self::relay::Relay;
 use super::connection::{Connection, Stream};
 use super::in_flight::InFlight;
+use super::messenger::{Letter, Nonsense, Payload};
 use super::worker::Worker;
 use crate::address::Address;
 use crate::frame::{
@@ -23,11 +27,16 @@ use crate::frame::{
 };
 use crate::handshake::PROTOCOL;
 use crate::ids::{Generation, ListenerId, Role, Slot, WorkerId};
+use crate::message::{Kind, MessageId, PeerState, Sender};
 use crate::scm::Wait;
 use crate::scoreboard::{Score, Scoreboard};
 use crate::socket::{self, Inbox, MasterChannel, QueueReceiver, QueueSender, SendError};
 
 /// The master of one worker that lives in the same process.
+///
+/// The worker is the whole cluster: the messages that it sends to itself, to all workers or to
+/// everyone come back to it, and for every other recipient there is nobody. What
+/// [other processes](Self::peer) say to it the test says with [`deliver`](Self::deliver).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -70,6 +79,10 @@ struct State {
     queues: Vec<Queue>,
     /// `None` for an agent, which has no page.
     scoreboard: Option<Scoreboard>,
+    relay: Relay,
+    peer_state: PeerState,
+    watches_peers: bool,
+    last_message: u64,
     /// How many connections are in the queues or were received.
     handed_off: u64,
 }
@@ -141,6 +154,10 @@ impl FakeMaster {
                 next_listener: 0,
                 queues: Vec::new(),
                 scoreboard,
+                relay: Relay::for_who_is_welcome(&welcome),
+                peer_state: PeerState::Starting,
+                watches_peers: false,
+                last_message: 0,
                 handed_off: 0,
             }),
         });
@@ -279,6 +296,36 @@ impl FakeMaster {
         self.send(FromMaster::ClusterReady);
     }
 
+    /// Another process of the cluster, as the sender of a message to the worker: a worker in the slot
+    /// of the same number.
+    #[must_use]
+    pub fn peer(worker: u32) -> Sender {
+        Sender::Process {
+            worker: WorkerId(u64::from(worker)),
+            slot: Slot(worker),
+            generation: Generation(1),
+            role: Role::Worker,
+            pid: u32::MAX - worker,
+        }
+    }
+
+    /// Has the worker get a message, or a request, from somebody else. What it replies is among its
+    /// [frames](Self::next_frame).
+    pub fn deliver(
+        &self,
+        from: Sender,
+        kind: Kind,
+        action: &str,
+        payload: impl Into<Payload>,
+    ) -> MessageId {
+        let mut state = self.desk.state();
+        state.last_message += 1;
+        let message = MessageId(state.last_message);
+        let letter = Letter::new(from, message, kind, action.to_owned(), payload.into());
+        state.relay.carry(letter, &self.desk.channel);
+        message
+    }
+
     /// Sends any frame that carries no descriptor.
     pub fn send(&self, frame: FromMaster) {
         // A worker that has left hears nothing.
@@ -318,15 +365,19 @@ impl Drop for FakeMaster {
         if let Some(clerk) = self.clerk.take() {
             _ = clerk.join();
         }
+        self.desk.state().relay.end();
         self.desk.state().queues.clear();
     }
 }
 
 impl Desk {
-    fn work(&self, tell: &Sender<ToMaster>) {
+    fn work(&self, tell: &crossbeam_channel::Sender<ToMaster>) {
         let mut inbox = Inbox::new();
         while let Ok(received) = self.channel.receive(&mut inbox, Wait::AsSet) {
             let frame = received.frame;
+            if let ToMaster::Taken { bytes } = frame {
+                self.state().relay.taken(bytes);
+            }
             let manner = self.state().manner;
             if manner == Manner::AtOnce {
                 self.answer(&frame);
@@ -353,16 +404,25 @@ impl Desk {
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
             ToMaster::ReopenLogs => self.reply(&FromMaster::ReopenLogs),
+            ToMaster::Send(send) => {
+                let receipt = self.state().relay.send(send, &self.channel);
+                self.give(receipt);
+            }
+            ToMaster::SendMore(more) => {
+                let receipt = self.state().relay.more(more, &self.channel);
+                self.give(receipt);
+            }
+            ToMaster::WatchPeers => {
+                self.state().watches_peers = true;
+                self.tell_peers();
+            }
+            ToMaster::Ready => self.change(PeerState::Ready),
             ToMaster::Hello(_)
-            | ToMaster::Ready
             | ToMaster::Pong { .. }
             | ToMaster::NoRoom { .. }
             | ToMaster::Relieved
             | ToMaster::Report { .. }
-            | ToMaster::Send(_)
-            | ToMaster::SendMore(_)
             | ToMaster::Taken { .. }
-            | ToMaster::WatchPeers
             | ToMaster::Lead { .. }
             | ToMaster::Resign { .. }
             | ToMaster::Follow { .. }
@@ -379,7 +439,29 @@ impl Desk {
             // Fails only when the worker has shut its end: then it has the end already.
             _ = queue.sender.shutdown(Shutdown::Write);
         }
+        self.change(PeerState::Draining);
         self.reply(&FromMaster::Drain { within });
+    }
+
+    fn give(&self, receipt: Result<Option<FromMaster>, Nonsense>) {
+        match receipt {
+            Ok(Some(receipt)) => self.reply(&receipt),
+            Ok(None) => {}
+            Err(nonsense) => panic!("the worker's messages make no sense: {nonsense}"),
+        }
+    }
+
+    fn change(&self, peer_state: PeerState) {
+        self.state().peer_state = peer_state;
+        self.tell_peers();
+    }
+
+    fn tell_peers(&self) {
+        let state = self.state();
+        if state.watches_peers {
+            let own = state.relay.peer(state.peer_state);
+            self.reply(&FromMaster::Peers(vec![own]));
+        }
     }
 
     fn listen(&self, listen: &Listen) {

@@ -3,7 +3,7 @@
 //! A [`Worker`] joins the cluster, a [`Listener`] brings connections, a [`Server`] serves them.
 //! The program is the same under a master and on its own. One thread, `rr-control`, reads the
 //! control channel; hooks and the wait for SIGTERM have threads of their own, if a program asks for
-//! them. Everything else happens in the caller's threads.
+//! them, and so have handlers of messages. Everything else happens in the caller's threads.
 
 mod alarm;
 mod connection;
@@ -20,13 +20,16 @@ mod in_flight;
 )]
 mod inherit;
 mod listener;
+mod messenger;
 mod on_panic;
 mod request_counter;
 mod scorekeeper;
 mod server;
+mod sinks;
 mod standalone;
 mod teller;
 mod termination;
+mod uplink;
 mod wait;
 mod work;
 mod worker;
@@ -40,6 +43,10 @@ pub use fake_master::FakeMaster;
 pub use hook::HookResult;
 pub use in_flight::InFlight;
 pub use listener::{Incoming, ListenError, Listener};
+pub use messenger::{
+    BadAction, ContentError, Handler, Message, Messenger, Payload, Peers, RequestFailure,
+    SendFailure, Subscription,
+};
 pub use on_panic::OnPanic;
 pub use request_counter::RequestCounter;
 pub use server::{Served, Server};

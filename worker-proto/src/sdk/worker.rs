@@ -14,17 +14,20 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::alarm::Alarm;
-use super::control::{self, Control, Farewell, Orphan};
+use super::control::{self, Control, Farewell, Orphan, Reception};
 use super::draining::Draining;
 use super::event::{EVENTS, Event};
 use super::hook::{self, Hook, HookResult};
 use super::inherit;
 use super::listener::{ListenError, Listener};
+use super::messenger::{Loopback, Messenger, Peers, Post};
 use super::on_panic::{self, OnPanic};
 use super::request_counter::RequestCounter;
 use super::scorekeeper::Scorekeeper;
+use super::sinks::Sinks;
 use super::standalone::OwnSocket;
 use super::termination::{self, Progress};
+use super::uplink::Uplink;
 use super::wait;
 use super::work::{Work, Workload};
 use crate::address::Address;
@@ -50,6 +53,7 @@ pub struct Worker {
     catches_panics: AtomicBool,
     workload: Workload,
     stop_hooks: Mutex<Vec<Hook>>,
+    messenger: Messenger,
     membership: Membership,
 }
 
@@ -126,8 +130,19 @@ impl Worker {
     ) -> Result<Self, ConnectError> {
         let draining = Draining::new(scorekeeper.clone())?;
         let (tell, events) = bounded(EVENTS);
-        let control = Control::start(channel, tell, draining.clone(), scorekeeper, orphan)?;
-        let control = Arc::new(control);
+        let max_message_bytes = welcome.limits.max_message_bytes;
+        let post = Post::by_master(Uplink::over(Arc::clone(&channel)), max_message_bytes);
+        let reception = Reception {
+            sinks: Sinks {
+                post: Arc::clone(&post),
+            },
+            max_message_bytes,
+            events: tell,
+            draining: draining.clone(),
+            orphan,
+        };
+        let control = Arc::new(Control::start(channel, reception, scorekeeper)?);
+        let alarm = Alarm::for_master(&control, draining.clone());
         Ok(Worker {
             identity: Identity {
                 worker: welcome.worker,
@@ -138,7 +153,8 @@ impl Worker {
                 pid: process::id(),
             },
             declared: welcome.listeners,
-            alarm: Alarm::for_master(&control, draining.clone()),
+            messenger: Messenger::new(post, alarm.clone()),
+            alarm,
             draining,
             events,
             progress: Progress::default(),
@@ -152,17 +168,21 @@ impl Worker {
     fn alone() -> Result<Self, ConnectError> {
         let draining = Draining::new(Scorekeeper::default())?;
         let (tell, events) = bounded(EVENTS);
+        let identity = Identity {
+            worker: WorkerId(0),
+            slot: Slot(0),
+            generation: Generation(0),
+            role: Role::Worker,
+            count: 1,
+            pid: process::id(),
+        };
+        let alarm = Alarm::for_nobody(tell.clone(), draining.clone());
+        let post = Post::alone(Loopback::of(identity.clone()));
         Ok(Worker {
-            identity: Identity {
-                worker: WorkerId(0),
-                slot: Slot(0),
-                generation: Generation(0),
-                role: Role::Worker,
-                count: 1,
-                pid: process::id(),
-            },
+            identity,
             declared: Vec::new(),
-            alarm: Alarm::for_nobody(tell.clone(), draining.clone()),
+            messenger: Messenger::new(post, alarm.clone()),
+            alarm,
             draining,
             events,
             progress: Progress::default(),
@@ -235,6 +255,7 @@ impl Worker {
         if !self.progress.serves() {
             return Ok(());
         }
+        self.messenger.post().started();
         match &self.membership {
             Membership::Cluster(control) => control.send(&ToMaster::Ready).map_err(io_error),
             Membership::Alone(tell) => {
@@ -287,6 +308,18 @@ impl Worker {
             Membership::Cluster(control) => control.scorekeeper().clone(),
             Membership::Alone(_) => Scorekeeper::default(),
         })
+    }
+
+    /// Sends messages to the other processes of the cluster, and receives theirs.
+    #[must_use]
+    pub fn messenger(&self) -> Messenger {
+        self.messenger.clone()
+    }
+
+    /// Who is in the cluster; see [`Messenger::peers`].
+    #[must_use]
+    pub fn peers(&self) -> Peers {
+        self.messenger.peers()
     }
 
     /// Something went wrong that may go wrong again: this process takes nothing new, finishes what
@@ -437,6 +470,8 @@ impl Worker {
                 complain(&self.alarm, &format!("the hook for stopping {failure}"));
             }
         }
+        // Last words go before Goodbye.
+        self.messenger.post().leave();
         let Membership::Cluster(control) = &self.membership else {
             return ExitCode::SUCCESS;
         };
@@ -1007,7 +1042,7 @@ mod tests {
                     protocol: PROTOCOL + 1,
                     ..FakeMaster::welcome()
                 }),
-                "the master speaks protocol 2, this program speaks 1: build it with the matching worker-proto",
+                "the master speaks protocol 3, this program speaks 2: build it with the matching worker-proto",
             ),
             (
                 FromMaster::ClusterReady,

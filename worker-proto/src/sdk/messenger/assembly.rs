@@ -1,0 +1,122 @@
+//! The assembly: the pieces of a message put together again. Pure.
+//!
+//! Memory is taken for what a message may have, never for what it claims: a length beyond the
+//! limit is refused before anything is kept.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::letter::Letter;
+use super::payload::Payload;
+use crate::message::{Deliver, More};
+
+/// The message that is arriving on a channel.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    max_bytes: u64,
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    letter: Letter,
+    len: usize,
+    next: u32,
+    bytes: BytesMut,
+}
+
+/// Pieces that are not those of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Nonsense {
+    #[error("a message of {len} bytes, at most {max} are allowed")]
+    TooLong { len: u64, max: u64 },
+    #[error("more bytes than the message has")]
+    TooMany,
+    #[error("an empty piece of a message")]
+    Empty,
+    #[error("piece {found} of a message instead of {expected}")]
+    OutOfOrder { expected: u32, found: u32 },
+    #[error("a message before the last one is complete")]
+    Interrupted,
+    #[error("a piece of no message")]
+    Stray,
+}
+
+impl Assembly {
+    /// For messages of at most `max_bytes`.
+    pub(crate) fn within(max_bytes: u64) -> Self {
+        Assembly {
+            max_bytes,
+            begun: None,
+        }
+    }
+
+    /// A message, if this is the whole of it.
+    pub(crate) fn begin(&mut self, deliver: Deliver) -> Result<Option<Letter>, Nonsense> {
+        if self.begun.is_some() {
+            return Err(Nonsense::Interrupted);
+        }
+        let Deliver {
+            from,
+            message,
+            kind,
+            action,
+            content_type,
+            len_bytes,
+            chunk,
+        } = deliver;
+        let too_long = Nonsense::TooLong {
+            len: len_bytes,
+            max: self.max_bytes,
+        };
+        if len_bytes > self.max_bytes {
+            return Err(too_long);
+        }
+        let len = usize::try_from(len_bytes).map_err(|_| too_long)?;
+        let whole = |bytes| Payload::new(content_type, bytes);
+        let mut letter = Letter::new(from, message, kind, action, whole(Bytes::new()));
+        if chunk.len() > len {
+            return Err(Nonsense::TooMany);
+        }
+        if chunk.len() == len {
+            letter.payload = whole(chunk);
+            return Ok(Some(letter));
+        }
+        let mut bytes = BytesMut::with_capacity(len);
+        bytes.extend_from_slice(&chunk);
+        self.begun = Some(Begun {
+            letter,
+            len,
+            next: 1,
+            bytes,
+        });
+        Ok(None)
+    }
+
+    /// The message, if this was the last piece of it.
+    pub(crate) fn add(&mut self, more: &More) -> Result<Option<Letter>, Nonsense> {
+        let begun = self.begun.as_mut().ok_or(Nonsense::Stray)?;
+        if more.index != begun.next {
+            return Err(Nonsense::OutOfOrder {
+                expected: begun.next,
+                found: more.index,
+            });
+        }
+        if more.chunk.is_empty() {
+            return Err(Nonsense::Empty);
+        }
+        if more.chunk.len() > begun.len - begun.bytes.len() {
+            return Err(Nonsense::TooMany);
+        }
+        begun.next += 1;
+        begun.bytes.extend_from_slice(&more.chunk);
+        if begun.bytes.len() < begun.len {
+            return Ok(None);
+        }
+        Ok(self.begun.take().map(|begun| {
+            let mut letter = begun.letter;
+            letter.payload.bytes = begun.bytes.freeze();
+            letter
+        }))
+    }
+}
