@@ -17,6 +17,7 @@ use crate::config::listener::ListenerSpec;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
+use crate::control::message::Message;
 use crate::control::outcome::Outcome;
 use crate::control::place;
 use crate::exit_code::ExitCode;
@@ -231,6 +232,20 @@ impl Handle {
         let outcome = self.change(Change::Signal { to, signal })?;
         if let Outcome::Signalled { processes } = outcome {
             Ok(processes)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
+    /// Sends processes a message; answers how many there are to get it. What they send to the master is
+    /// among the [`events`](Self::events).
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn send(&self, message: Message) -> Result<u32, Denied> {
+        let outcome = self.change(Change::Send(message))?;
+        if let Outcome::Sent { receivers } = outcome {
+            Ok(receivers)
         } else {
             Err(Denied::Failed(outcome.to_string()))
         }

@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "control/chronicle.rs",
     "control/denied.rs",
     "control/event.rs",
+    "control/message.rs",
     "control/outcome.rs",
     "control/protocol.rs",
     "control/status.rs",

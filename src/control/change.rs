@@ -9,6 +9,7 @@ use nix::sys::signal;
 use serde::{Deserialize, Serialize, Serializer, de};
 use worker_proto::ids::{Role, Slot};
 
+use super::message::Message;
 use crate::supervisor::Stop;
 
 /// What is to be different.
@@ -43,6 +44,8 @@ pub enum Change {
     LogLevel(LevelFilter),
     /// Everybody opens their log files again, the master too.
     ReopenLogs,
+    /// A message for processes. Who waits for the end waits for the reply.
+    Send(Message),
 }
 
 /// How many workers there are to be.
@@ -217,6 +220,7 @@ impl fmt::Display for Change {
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
             Change::ReopenLogs => f.write_str("reopen logs"),
+            Change::Send(Message { to, action, .. }) => write!(f, "send {to} {action}"),
         }
     }
 }

@@ -128,8 +128,8 @@ impl Chronicle {
         }
     }
 
-    /// Takes down one fact.
-    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
+    /// Tells one fact to whoever listens, and does not remember it.
+    pub(crate) fn pass(&mut self, at: UnixTime, fact: Fact) -> ClusterEvent {
         self.latest += 1;
         let event = ClusterEvent {
             number: self.latest,
@@ -137,6 +137,12 @@ impl Chronicle {
             fact,
         };
         self.listeners.retain_mut(|listener| listener.tell(&event));
+        event
+    }
+
+    /// Takes down one fact.
+    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
+        let event = self.pass(at, fact);
         if self.recent.len() >= REMEMBERED {
             self.recent.pop_front();
         }

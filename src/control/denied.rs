@@ -37,6 +37,12 @@ pub enum Denied {
         /// Those that there are.
         there_are: String,
     },
+    /// It is no message.
+    #[error("{0}")]
+    BadMessage(String),
+    /// A message that nobody can get.
+    #[error("{0}")]
+    NoReceiver(&'static str),
     /// The kernel refused a signal; other recipients may have got it.
     #[error("{0}")]
     Signal(String),
@@ -70,12 +76,14 @@ impl Denied {
         match self {
             Denied::Refused(Refused::NoSuchSlot { .. })
             | Denied::NoSuchAgent { .. }
+            | Denied::NoReceiver(_)
             | Denied::NoSuchListener { .. } => "not-found",
             Denied::Refused(_)
             | Denied::BelowZero { .. }
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)
             | Denied::TooMany(_)
+            | Denied::BadMessage(_)
             | Denied::Unsupported(_) => "refused",
             Denied::RolledBack(_) => "rolled-back",
             Denied::Signal(_) | Denied::Failed(_) => "failed",

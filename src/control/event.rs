@@ -20,10 +20,11 @@
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
 //! | `logs-reopened` | log files were moved away: `processes` were told, and the master's own if it has one (`log_file`) |
+//! | `message` | a process told the master something: `action`, `content`, `len_bytes`, `payload` of a short text; only for those who follow |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
 //! | `lost` | so many events were left out here: `count` |
 //!
-//! What is about an agent has `agent-` before its name. `message` is reserved.
+//! What is about an agent has `agent-` before its name.
 
 use std::borrow::Cow;
 use std::fmt;

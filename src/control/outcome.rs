@@ -63,6 +63,21 @@ pub(crate) enum Outcome {
     Checked {
         changes: Vec<String>,
     },
+    Sent {
+        receivers: u32,
+    },
+    Answered {
+        reply: Reply,
+    },
+}
+
+/// What a process answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reply {
+    pub(crate) content: String,
+    pub(crate) len_bytes: u64,
+    /// Left out if it is long, or no text.
+    pub(crate) payload: Option<String>,
 }
 
 impl fmt::Display for Outcome {
@@ -107,6 +122,16 @@ impl fmt::Display for Outcome {
                 write!(f, "the configuration is right; a reload changes ")?;
                 f.write_str(&changes.join(", "))
             }
+            Outcome::Sent { receivers: 1 } => f.write_str("sent to 1 process"),
+            Outcome::Sent { receivers } => write!(f, "sent to {receivers} processes"),
+            Outcome::Answered { reply } => match &reply.payload {
+                Some(payload) => f.write_str(payload),
+                None => write!(
+                    f,
+                    "answered: {} bytes of {}",
+                    reply.len_bytes, reply.content
+                ),
+            },
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
             Outcome::LogsReopened {
                 processes,

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
+use super::message::{Addressee, Content, Message};
 use crate::printable;
 use crate::supervisor::Stop;
 
@@ -187,6 +188,16 @@ enum Wire {
         level: String,
     },
     LogsReopen {},
+    Send {
+        to: Addressee,
+        action: String,
+        #[serde(default)]
+        payload: String,
+        #[serde(default)]
+        content: Content,
+        #[serde(default)]
+        wait: bool,
+    },
 }
 
 /// Every `command` there is.
@@ -207,6 +218,7 @@ pub const COMMANDS: &[&str] = &[
     "resume",
     "log-level",
     "logs-reopen",
+    "send",
 ];
 
 /// Reads one line, without its end.
@@ -269,7 +281,8 @@ fn names(change: &Change) -> Option<&str> {
         | Change::AbortReload
         | Change::Scale(_)
         | Change::LogLevel(_)
-        | Change::ReopenLogs => None,
+        | Change::ReopenLogs
+        | Change::Send(_) => None,
     }
 }
 
@@ -359,6 +372,22 @@ impl TryFrom<Wire> for Command {
             Wire::Resume { listener } => (Change::Resume(listener), false),
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
             Wire::LogsReopen {} => (Change::ReopenLogs, false),
+            Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
+            } => {
+                let message = Message {
+                    to,
+                    action,
+                    payload,
+                    content,
+                };
+                message.check()?;
+                (Change::Send(message), wait)
+            }
         };
         let answer = if waits { When::Done } else { When::Begun };
         Ok(Command::Change { change, answer })
@@ -396,6 +425,18 @@ impl From<&Command> for Wire {
                 level: level.as_str().to_lowercase(),
             },
             Change::ReopenLogs => Wire::LogsReopen {},
+            Change::Send(Message {
+                to,
+                action,
+                payload,
+                content,
+            }) => Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
+            },
         }
     }
 }

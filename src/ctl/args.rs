@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
+use crate::control::message::{Addressee, Content, Message};
 use crate::control::protocol::{Command, When};
 use crate::supervisor::Stop;
 
@@ -115,6 +116,27 @@ pub(super) enum Action {
     /// The log files of the master and its processes
     #[command(subcommand)]
     Logs(Logs),
+    /// Send processes a message: to all, workers, any (one worker), a slot such as 3, agent, agent:NAME,
+    /// id:12 or pid:4711
+    Send {
+        #[arg(value_name = "WHO")]
+        to: Addressee,
+        /// What it is about: the word that programs subscribe to
+        action: String,
+        /// What it says; - reads it from standard input
+        #[arg(
+            default_value = "",
+            hide_default_value = true,
+            allow_hyphen_values = true
+        )]
+        payload: String,
+        /// The payload is JSON, and tagged so
+        #[arg(long)]
+        as_json: bool,
+        /// Ask, and wait for the answer; for one receiver
+        #[arg(long, short)]
+        wait: bool,
+    },
     /// Change what the master logs: error, warn, info, debug, trace, off
     LogLevel {
         #[arg(value_parser = parse_level)]
@@ -167,6 +189,25 @@ impl Action {
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
             Action::Logs(Logs::Reopen) => (Change::ReopenLogs, false),
+            Action::Send {
+                to,
+                action,
+                payload,
+                as_json,
+                wait,
+            } => {
+                let message = Message {
+                    to: to.clone(),
+                    action: action.clone(),
+                    payload: payload.clone(),
+                    content: if *as_json {
+                        Content::Json
+                    } else {
+                        Content::Text
+                    },
+                };
+                (Change::Send(message), *wait)
+            }
         };
         let answer = if wait { When::Done } else { When::Begun };
         Command::Change { change, answer }

@@ -9,7 +9,7 @@ mod screen;
 mod table;
 mod watch;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use self::args::{Action, Args};
 use self::screen::Screen;
+use crate::control::change::Change;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
@@ -76,9 +77,10 @@ pub fn main() -> process::ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Quiet> {
+    let command = with_input(args.action.command())?;
     let mut client = find::master(args)?;
     let mut screen = Screen::of_stdout();
-    match args.action.command() {
+    match command {
         Command::Status if args.action.is_watch() => watch::run(&mut client, args, &mut screen),
         command @ Command::Status => {
             let id = client.ask(command)?;
@@ -101,6 +103,32 @@ fn run(args: &Args) -> Result<(), Quiet> {
             change(&mut client, args, command, &mut screen)
         }
     }
+}
+
+/// A message whose payload is to be read from standard input has it.
+fn with_input(mut command: Command) -> Result<Command, Quiet> {
+    if let Command::Change {
+        change: Change::Send(message),
+        ..
+    } = &mut command
+        && message.payload == "-"
+    {
+        message.payload.clear();
+        let mut input = io::stdin().lock().take(LONGEST_PAYLOAD + 1);
+        let read = input.read_to_string(&mut message.payload);
+        let failure = match read {
+            Err(err) => format!("standard input: {err}"),
+            Ok(len) if len as u64 > LONGEST_PAYLOAD => format!(
+                "standard input: longer than {LONGEST_PAYLOAD} bytes: send a path, or push it as a value"
+            ),
+            Ok(_) => return Ok(command),
+        };
+        return Err(Quiet::Failure(Failure {
+            code: ExitCode::Usage,
+            reason: failure,
+        }));
+    }
+    Ok(command)
 }
 
 /// The settings as a file, and what is not as it says there. A master that is embedded has no file.
@@ -144,7 +172,7 @@ fn change(
     }
     let message = printable(answer["message"].as_str().unwrap_or("done"));
     match (waits, &args.action) {
-        (true, Action::Stop { .. }) | (false, _) => screen.line(&message),
+        (true, Action::Stop { .. } | Action::Send { .. }) | (false, _) => screen.line(&message),
         (true, _) => screen.line(&format!("done: {message}")),
     }
 }
@@ -298,3 +326,6 @@ impl From<ExitCode> for process::ExitCode {
         process::ExitCode::from(code as u8)
     }
 }
+
+/// What of a message fits into a line of the control protocol, however it is quoted.
+const LONGEST_PAYLOAD: u64 = 8 * 1024;

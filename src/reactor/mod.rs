@@ -19,6 +19,7 @@ pub(crate) mod load;
 mod messages;
 mod operators;
 mod orphans;
+mod own_messages;
 mod problems;
 mod process;
 mod queue;
@@ -124,6 +125,8 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     relay: Relay,
     mail: Mail,
+    /// How many messages the master has sent itself.
+    messages_sent: u64,
     /// What processes have reported of themselves.
     problems: Problems,
     spawner: Spawner,
@@ -226,6 +229,7 @@ impl Reactor {
             pinged: BTreeSet::new(),
             relay: messages::relay(&config),
             mail: Mail::default(),
+            messages_sent: 0,
             problems: Problems::default(),
             commands,
             expectant: Vec::new(),
@@ -290,6 +294,7 @@ impl Reactor {
             }
             self.read_links(now);
             self.relay.tick(now);
+            self.hear_own_messages();
             self.write_messages(now);
             self.serve_operators(now);
             self.reap_orphans();
@@ -301,6 +306,7 @@ impl Reactor {
         if self.acceptor.is_unfinished()
             || self.has_frames()
             || self.has_messages()
+            || self.has_own_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {

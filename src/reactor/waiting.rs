@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::Receiver;
 use worker_proto::ids::{Role, Slot, WorkerId};
+use worker_proto::message::MessageId;
 
 use super::Reactor;
 use super::change::reloaded;
@@ -50,6 +51,8 @@ pub(super) enum Goal {
     Emptied { role: Role, slot: Slot },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
+    /// The message with this number was answered.
+    Answered(MessageId),
 }
 
 impl Goal {
@@ -67,7 +70,8 @@ impl Goal {
             | Goal::ReloadRead(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
-            | Goal::Checked(_) => None,
+            | Goal::Checked(_)
+            | Goal::Answered(_) => None,
         }
     }
 }
@@ -165,7 +169,8 @@ impl Reactor {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
-            | Goal::Emptied { .. } => None,
+            | Goal::Emptied { .. }
+            | Goal::Answered(_) => None,
         });
         let is_over = self.is_ending();
         let is_settled = is_over || self.supervisor.is_settled();
@@ -186,6 +191,7 @@ impl Reactor {
             | Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
             | Goal::RolledBack => None,
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
@@ -235,6 +241,7 @@ impl Reactor {
             Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
@@ -268,7 +275,7 @@ impl Reactor {
         }
     }
 
-    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
+    pub(super) fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
         for waiting in std::mem::take(&mut self.waiting) {
             match verdict(&waiting.goal) {
                 None => self.waiting.push(waiting),
@@ -276,6 +283,8 @@ impl Reactor {
                     match &outcome {
                         // That much was said when it was asked for.
                         Ok(Outcome::Reloading) => {}
+                        // What they say to each other is no concern of the log.
+                        Ok(Outcome::Answered { .. }) => log::info!("{}: answered", waiting.what),
                         Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
                         Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
                     }

@@ -63,6 +63,8 @@ pub struct Relay {
     requests: Requests,
     /// For the master itself.
     own: VecDeque<Arc<Envelope>>,
+    /// Its own requests that were lost.
+    own_receipts: VecDeque<(MessageId, Receipt)>,
     is_cluster_ready: bool,
     /// What the messages that came whole count for, each once.
     whole: u64,
@@ -99,6 +101,7 @@ impl Relay {
             receipts: Receipts::default(),
             requests: Requests::default(),
             own: VecDeque::new(),
+            own_receipts: VecDeque::new(),
             is_cluster_ready: false,
             whole: 0,
             partial: 0,
@@ -228,11 +231,22 @@ impl Relay {
         }
     }
 
-    /// The master itself sends a message; answers to how many.
+    /// The master itself sends a message; answers to how many. A reply to it comes by
+    /// [`poll_own`](Self::poll_own), and that there will be none by
+    /// [`poll_own_receipt`](Self::poll_own_receipt).
     ///
     /// # Errors
     /// Why it reaches nobody.
-    pub fn post(&mut self, recipient: &Recipient, envelope: Envelope) -> Result<u32, Receipt> {
+    pub fn post(
+        &mut self,
+        now: Instant,
+        recipient: &Recipient,
+        envelope: Envelope,
+        within: Duration,
+    ) -> Result<u32, Receipt> {
+        if envelope.kind == Kind::Request && recipients::is_for_many(recipient) {
+            return Err(Receipt::NoSuchPeer);
+        }
         let envelope = self.admit(envelope)?;
         let receivers = match self.find(recipient, &envelope) {
             Found::Members(members) => members,
@@ -248,6 +262,7 @@ impl Relay {
         };
         let mut reached = 0;
         for worker in &receivers {
+            self.await_reply(now, &envelope, *worker, Some(now + within));
             reached += u32::from(self.push(*worker, Arc::clone(&envelope)));
         }
         self.release(envelope);
@@ -263,6 +278,17 @@ impl Relay {
         let envelope = self.own.pop_front()?;
         self.whole -= envelope.charge();
         Some(envelope)
+    }
+
+    /// The next of the master's requests that nobody will answer, and why.
+    pub fn poll_own_receipt(&mut self) -> Option<(MessageId, Receipt)> {
+        self.own_receipts.pop_front()
+    }
+
+    /// Whether there is something for the master itself.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty() || !self.own_receipts.is_empty()
     }
 
     /// Those to whom something may be sent.
@@ -300,7 +326,12 @@ impl Relay {
 
     /// What has waited long enough waits no more.
     pub fn tick(&mut self, now: Instant) {
-        self.requests.expire(now);
+        for (asker, message) in self.requests.expire(now) {
+            // Processes know by themselves when they have waited long enough.
+            if asker == MASTER {
+                self.own_receipts.push_back((message, Receipt::Expired));
+            }
+        }
         if self.held.deadline().is_none_or(|until| until > now) {
             return;
         }
@@ -401,11 +432,13 @@ impl Relay {
             Kind::Request if !self.requests.has_room(sender) => Err(Receipt::TooManyRequests),
             Kind::Request => Ok(()),
             Kind::Reply { to } => {
-                let is_awaited = if let Recipient::Worker(asker) = *recipient {
-                    self.requests.close((asker, to), sender)
+                let asker = if let Recipient::Worker(asker) = *recipient {
+                    Some(asker)
                 } else {
-                    *recipient == Recipient::Master
+                    (*recipient == Recipient::Master).then_some(MASTER)
                 };
+                let is_awaited =
+                    asker.is_some_and(|asker| self.requests.close((asker, to), sender));
                 is_awaited.then_some(()).ok_or(Receipt::NoSuchPeer)
             }
         }
@@ -491,7 +524,8 @@ impl Relay {
         asked: WorkerId,
         until: Option<Instant>,
     ) {
-        if let (Kind::Request, Some(asker)) = (envelope.kind, envelope.sender()) {
+        if envelope.kind == Kind::Request {
+            let asker = envelope.sender().unwrap_or(MASTER);
             let until = until.unwrap_or(now + self.limits.hold);
             self.requests.open((asker, envelope.message), asked, until);
         }
@@ -504,8 +538,12 @@ impl Relay {
         } else {
             self.totals.unreachable += 1;
         }
-        if let (Kind::Request, Some(asker)) = (envelope.kind, envelope.sender()) {
+        if envelope.kind == Kind::Request {
+            let asker = envelope.sender().unwrap_or(MASTER);
             self.requests.drop(asker, envelope.message);
+            if asker == MASTER {
+                self.own_receipts.push_back((envelope.message, why));
+            }
         }
         let receipt = self.receipts.miss(envelope, why);
         self.pass_on(envelope, receipt);
@@ -524,7 +562,9 @@ impl Relay {
     }
 
     fn tell_receipt(&mut self, sender: WorkerId, message: MessageId, receipt: Receipt) {
-        if let Some(member) = self.members.get_mut(&sender) {
+        if sender == MASTER {
+            self.own_receipts.push_back((message, receipt));
+        } else if let Some(member) = self.members.get_mut(&sender) {
             member.push_receipt(FromMaster::Receipt { message, receipt });
             self.activate(sender);
         }
@@ -561,6 +601,9 @@ impl Relay {
         self.limits.max_message.max(LEAST_BOUND)
     }
 }
+
+/// Who asks when the master does: the ids of processes count from 1.
+const MASTER: WorkerId = WorkerId(0);
 
 /// How many messages may wait for the master itself: it looks once a turn.
 const MOST_OWN: usize = 1024;
