@@ -30,7 +30,7 @@ use worker_proto::{Event, Worker};
 #[command(group = clap::ArgGroup::new("when").required(true).multiple(true))]
 struct Args {
     /// Rotate a file that has reached this size
-    #[arg(long, group = "when", value_name = "BYTES")]
+    #[arg(long, group = "when", value_name = "BYTES", value_parser = parse_size)]
     size: Option<ByteSize>,
 
     /// Rotate at midnight, local time
@@ -42,7 +42,7 @@ struct Args {
     keep: u64,
 
     /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_pause)]
     every: Duration,
 
     /// The logs
@@ -112,7 +112,8 @@ impl Log {
     /// interrupted, what is left is a number that nobody has.
     fn rotate_if_due(&mut self, args: &Args, today: Date) -> io::Result<bool> {
         let length = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata.len(),
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            Ok(_) => return Err(io::Error::other("this is no file")),
             Err(err) if err.kind() == ErrorKind::NotFound => 0,
             Err(err) => return Err(err),
         };
@@ -129,7 +130,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Removes the old files beyond those to keep, unless somebody still writes to them.
+    /// Removes the old files beyond those to keep, unless somebody still writes to them. Rotates nothing.
     fn prune(&self, keep: u64) -> io::Result<bool> {
         for number in self.numbers()?.into_iter().filter(|&it| it > keep) {
             let old = self.old(number);
@@ -137,7 +138,7 @@ impl Log {
                 fs::remove_file(old)?;
             }
         }
-        Ok(true)
+        Ok(false)
     }
 
     fn old(&self, number: u64) -> PathBuf {
@@ -170,16 +171,16 @@ impl Log {
         Ok(numbers)
     }
 
-    /// What goes wrong is told once, not every second.
-    fn note(&mut self, worker: &Worker, result: io::Result<bool>) {
-        let trouble = result.err().map(|err| err.to_string());
-        if let Some(trouble) = &trouble
-            && self.trouble.as_ref() != Some(trouble)
-        {
-            worker.report(&format!("rotate {}: {trouble}", self.path.display()));
-        }
-        if trouble.is_some() {
-            self.trouble = trouble;
+    /// What goes wrong is told once, not every second, until the log was rotated.
+    fn note(&mut self, worker: &Worker, rotated: io::Result<bool>) {
+        match rotated.map_err(|err| err.to_string()) {
+            Ok(true) => self.trouble = None,
+            Ok(false) => {}
+            Err(trouble) if self.trouble.as_ref() == Some(&trouble) => {}
+            Err(trouble) => {
+                worker.report(&format!("rotate {}: {trouble}", self.path.display()));
+                self.trouble = Some(trouble);
+            }
         }
     }
 }
@@ -217,6 +218,22 @@ fn is_for_writing(open: &Path) -> bool {
         u32::from_str_radix(flags.trim(), 8).ok()
     };
     info().is_none_or(|flags| flags & O_ACCMODE != 0)
+}
+
+fn parse_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse() {
+        Ok(ByteSize(0)) => Err("at least 1".to_owned()),
+        Ok(size) => Ok(size),
+        Err(err) => Err(format!("{err}: write a size such as 512KiB or 100MiB")),
+    }
+}
+
+fn parse_pause(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(pause) if pause.as_millis() == 0 => Err("at least 1ms".to_owned()),
+        Ok(pause) => Ok(pause),
+        Err(err) => Err(format!("{err}: write a time such as 1s or 1m")),
+    }
 }
 
 /// The bits that say what a file is open for, 0 for reading alone: `asm-generic/fcntl.h`.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
+use common::operator::done;
 use common::processes::{open_in, pid_in};
 use common::{Cluster, await_condition, example, rr_master, test_worker};
 
@@ -114,6 +115,45 @@ fn at_midnight_the_log_of_the_day_becomes_an_old_one() {
             .unwrap()
             .starts_with("yesterday\n")
     );
+}
+
+/// What it cannot do is told once, and is no reason to end.
+#[test]
+fn what_is_no_log_is_left_alone_and_reported_once() {
+    let (_directory, path) = place();
+    fs::create_dir(&path).unwrap();
+    let agent = agent(&["--size", "1", "--every", "1ms"], &path);
+    let mut cluster = Cluster::start(["-w", "0", "--agent", &agent, "/bin/true"]);
+    cluster.await_text("reports: rotate ");
+    let control = cluster.control();
+    // Each of them makes it look again, if it has not by itself.
+    for _ in 0..20 {
+        done(&control, &["logs", "reopen"]);
+    }
+    let ended = cluster.stop();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    assert_eq!(ended.log.matches("reports").count(), 1, "{}", ended.log);
+    assert!(path.is_dir());
+}
+
+#[test]
+fn flags_that_make_no_sense_are_refused() {
+    for (flags, says) in [
+        (&["log"][..], "--size"),
+        (&["--size", "0", "log"], "at least 1"),
+        (&["--size", "much", "log"], "512KiB"),
+        (&["--daily", "--every", "0s", "log"], "at least 1ms"),
+        (&["--daily", "--keep", "0", "log"], "--keep"),
+        (&["--daily"], "FILE"),
+    ] {
+        let program = Command::new(example("agent_logrotate"))
+            .args(flags)
+            .output();
+        let ended = program.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{flags:?}: {said}");
+        assert!(said.contains(says), "{flags:?}: {said}");
+    }
 }
 
 /// A directory that is gone at the end, and a log in it that there is none of yet.
