@@ -61,7 +61,8 @@ pub mod tally;
 pub use sdk::FakeMaster;
 pub use sdk::{
     Alarm, ConnectError, Connection, Draining, Event, HookResult, Identity, InFlight, Incoming,
-    ListenError, Listener, OnPanic, RequestCounter, Served, Server, Stream, Work, Worker,
+    JobRun, ListenError, Listener, OnPanic, RegisterError, RequestCounter, Served, Server, Stream,
+    Work, Worker,
 };
 
 pub use frame::ListenOptions;

@@ -20,6 +20,7 @@ use socket2::SockRef;
 use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
+use super::job::Jobs;
 use super::listener::ListenError;
 use super::scorekeeper::Scorekeeper;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
@@ -94,6 +95,7 @@ impl Control {
         events: Sender<Event>,
         draining: Draining,
         scorekeeper: Scorekeeper,
+        jobs: Jobs,
         orphan: Orphan,
     ) -> io::Result<Self> {
         // A master that is stopped must not block us for ever in sendmsg.
@@ -115,6 +117,7 @@ impl Control {
             shared: Arc::clone(&control.shared),
             events,
             draining,
+            jobs,
             orphan,
         };
         start_thread("rr-control", move || reader.run())?;
@@ -286,6 +289,7 @@ struct Reader {
     shared: Arc<Mutex<Shared>>,
     events: Sender<Event>,
     draining: Draining,
+    jobs: Jobs,
     orphan: Orphan,
 }
 
@@ -352,9 +356,9 @@ impl Reader {
             | FromMaster::Peers(_) => {}
             FromMaster::Leader { .. } | FromMaster::NotLeading { .. } => {}
             FromMaster::NoValue { .. } => {}
-            FromMaster::JobRegistered { .. }
-            | FromMaster::Job(_)
-            | FromMaster::JobCancelled { .. } => {}
+            FromMaster::JobRegistered { name, problem } => self.jobs.registered(&name, problem),
+            FromMaster::Job(run) => self.jobs.run(run, &self.channel),
+            FromMaster::JobCancelled { run } => self.jobs.cancel(run),
             FromMaster::ReopenLogs => {}
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
@@ -416,6 +420,7 @@ impl Reader {
 
     /// The channel has ended.
     fn ended(self) {
+        self.jobs.orphaned();
         {
             let mut shared = lock(&self.shared);
             // Whoever waits for an answer sees that none will come.

@@ -349,6 +349,10 @@ impl Desk {
                     listener: *listener,
                 });
             }
+            ToMaster::RegisterJob(spec) => self.reply(&FromMaster::JobRegistered {
+                name: spec.name.clone(),
+                problem: None,
+            }),
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
@@ -367,7 +371,6 @@ impl Desk {
             | ToMaster::Follow { .. }
             | ToMaster::Watch { .. }
             | ToMaster::Adopted { .. }
-            | ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
             | ToMaster::JobDone { .. }
             | ToMaster::ReopenLogs => {}

@@ -19,6 +19,7 @@ mod in_flight;
     reason = "takes an inherited descriptor, clears the environment, ends the process"
 )]
 mod inherit;
+mod job;
 mod listener;
 mod on_panic;
 mod request_counter;
@@ -38,6 +39,7 @@ pub use event::Event;
 pub use fake_master::FakeMaster;
 pub use hook::HookResult;
 pub use in_flight::InFlight;
+pub use job::{JobRun, RegisterError};
 pub use listener::{Incoming, ListenError, Listener};
 pub use on_panic::OnPanic;
 pub use request_counter::RequestCounter;
