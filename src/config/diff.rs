@@ -71,6 +71,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         rollout,
         recycling,
         messages,
+        jobs,
         own_process,
         cgroup,
         control,
@@ -109,6 +110,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.rollout(*rollout, new.rollout);
     diff.recycling(*recycling, new.recycling);
     diff.messages(*messages, new.messages);
+    diff.now("job", jobs, &new.jobs, |jobs| {
+        list(jobs.iter().map(ToString::to_string))
+    });
     diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
     diff.restart("control", control, &new.control, control_text);
@@ -539,7 +543,10 @@ fn answer_text(answer: &OnCrashLoop) -> String {
 mod tests {
     use std::num::NonZeroU64;
 
+    use worker_proto::job::{JobSpec, JobTarget, OnLost, Overlap, Schedule};
+
     use super::*;
+    use crate::jobs::{Planned, Standing};
 
     #[test]
     fn the_same_configuration_has_no_difference() {
@@ -679,6 +686,11 @@ mod tests {
                 RESTART,
             ),
             (
+                |c| c.jobs = vec![job("a")],
+                "job: none -> a (every 7s, one, skip, drop)",
+                NOW,
+            ),
+            (
                 |c| c.own_process.pidfile = Some("/p".into()),
                 "pidfile: not set -> /p",
                 RESTART,
@@ -741,6 +753,22 @@ mod tests {
         agent.env = env("A=1");
         config.agents.push(agent);
         config
+    }
+
+    fn job(name: &str) -> Planned {
+        Planned {
+            spec: JobSpec {
+                name: name.to_owned(),
+                schedule: Schedule::Interval(secs(7)),
+                immediate: false,
+                target: JobTarget::One,
+                overlap: Overlap::Skip,
+                timeout: None,
+                jitter: Duration::ZERO,
+                on_lost: OnLost::Drop,
+            },
+            standing: Standing::Enabled,
+        }
     }
 
     fn env(pair: &str) -> Vec<(OsString, OsString)> {

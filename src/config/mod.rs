@@ -25,6 +25,7 @@ use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::jobs::Planned;
 use crate::supervisor::{Plan, Restart, RolloutPlan};
 
 /// What a master runs, and how.
@@ -80,6 +81,8 @@ pub struct Config {
     pub recycling: Recycling,
     /// What messages between processes may take of the master.
     pub messages: MessageLimits,
+    /// What is to be run when.
+    pub jobs: Vec<Planned>,
     /// Where operators reach the master.
     pub control: ControlSocket,
     /// What the program does in its own process, beside running the master.
@@ -161,6 +164,7 @@ impl Config {
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
             messages: MessageLimits::default(),
+            jobs: Vec::new(),
             control: ControlSocket::default(),
             own_process: OwnProcess::default(),
             cgroup: false,

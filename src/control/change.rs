@@ -39,6 +39,8 @@ pub enum Change {
     Pause(Option<String>),
     /// It accepts again.
     Resume(Option<String>),
+    /// A job is run although it is not due.
+    RunJob(String),
     /// What is logged from now on.
     LogLevel(LevelFilter),
 }
@@ -213,6 +215,7 @@ impl fmt::Display for Change {
             Change::Pause(Some(listener)) => write!(f, "pause {listener:?}"),
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
+            Change::RunJob(job) => write!(f, "run job {job:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
         }
     }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::jobs::NotRun;
 use crate::supervisor::Refused;
 
 /// Why a request was not followed. Unless the variant says otherwise, nothing has changed.
@@ -52,6 +53,9 @@ pub enum Denied {
     /// The reload went back.
     #[error("{0}")]
     RolledBack(String),
+    /// The job is not run.
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
     /// It was begun, and did not come to its end.
     #[error("{0}")]
     Failed(String),
@@ -70,9 +74,11 @@ impl Denied {
         match self {
             Denied::Refused(Refused::NoSuchSlot { .. })
             | Denied::NoSuchAgent { .. }
+            | Denied::NotRun(NotRun::NoSuchJob { .. })
             | Denied::NoSuchListener { .. } => "not-found",
             Denied::Refused(_)
             | Denied::BelowZero { .. }
+            | Denied::NotRun(NotRun::Skipped { .. })
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)
             | Denied::TooMany(_)

@@ -9,6 +9,7 @@ pub(crate) mod chronicle;
 pub mod client;
 pub mod denied;
 pub mod event;
+pub mod job;
 pub(crate) mod outcome;
 pub mod place;
 pub mod protocol;

@@ -59,6 +59,15 @@ pub(crate) enum Outcome {
     Checked {
         changes: Vec<String>,
     },
+    JobRunning {
+        job: String,
+        run: u64,
+    },
+    JobDone {
+        job: String,
+        run: u64,
+        result: String,
+    },
 }
 
 impl fmt::Display for Outcome {
@@ -103,6 +112,8 @@ impl fmt::Display for Outcome {
                 write!(f, "the configuration is right; a reload changes ")?;
                 f.write_str(&changes.join(", "))
             }
+            Outcome::JobRunning { job, run } => write!(f, "job {job}: run {run}"),
+            Outcome::JobDone { job, run, result } => write!(f, "job {job} run {run}: {result}"),
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
         }
     }

@@ -109,6 +109,9 @@ pub(super) enum Action {
         #[arg(long, short)]
         follow: bool,
     },
+    /// What is run when: jobs of the configuration, and those that workers have registered
+    #[command(subcommand)]
+    Job(Job),
     /// The configuration
     #[command(subcommand)]
     Config(Config),
@@ -127,6 +130,19 @@ pub(super) enum Config {
     Check,
 }
 
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Job {
+    /// Show the jobs, how their last run ended, and when they are due
+    List,
+    /// Run a job now, although it is not due
+    Run {
+        name: String,
+        /// Wait until it has ended, and print its result
+        #[arg(long, short)]
+        wait: bool,
+    },
+}
+
 impl Args {
     /// How long to wait for an answer that comes at once.
     pub(super) fn patience(&self) -> Option<Duration> {
@@ -140,6 +156,8 @@ impl Action {
         let (change, wait) = match self {
             Action::Status { .. } => return Command::Status,
             Action::Events { follow } => return Command::Events { follow: *follow },
+            Action::Job(Job::List) => return Command::JobList,
+            Action::Job(Job::Run { name, wait }) => (Change::RunJob(name.clone()), *wait),
             Action::Config(Config::Show) => return Command::ConfigShow,
             Action::Config(Config::Check) => return Command::ConfigCheck,
             Action::Reload { wait, abort: false } => (Change::Reload, *wait),

@@ -5,6 +5,7 @@
 
 mod args;
 mod find;
+mod jobs;
 mod screen;
 mod table;
 mod watch;
@@ -14,11 +15,13 @@ use std::process;
 use std::time::Duration;
 
 use clap::Parser;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::args::{Action, Args};
 use self::screen::Screen;
 use crate::control::client::{Client, ClientError};
+use crate::control::job::Job;
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
 use crate::printable::printable;
@@ -84,6 +87,11 @@ fn run(args: &Args) -> Result<(), Quiet> {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
             show_status(args, value, &mut screen)
+        }
+        command @ Command::JobList => {
+            let id = client.ask(command)?;
+            let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
+            show_jobs(args, value, &mut screen)
         }
         command @ Command::Events { follow } => {
             events(&mut client, args, command, follow, &mut screen)
@@ -192,11 +200,24 @@ fn show_status(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Qui
     screen.line(text.trim_end())
 }
 
+fn show_jobs(args: &Args, mut value: Value, screen: &mut Screen) -> Result<(), Quiet> {
+    if args.json {
+        return screen.json(&value);
+    }
+    let jobs: Vec<Job> = understood(value["jobs"].take())?;
+    let text = jobs::jobs(&jobs, screen.width(), screen.palette());
+    screen.line(text.trim_end())
+}
+
 fn cluster(value: Value) -> Result<Cluster, Quiet> {
+    understood(value)
+}
+
+fn understood<T: DeserializeOwned>(value: Value) -> Result<T, Quiet> {
     serde_json::from_value(value).map_err(|err| {
         let code = ExitCode::Unreachable;
         let reason = format!(
-            "the master's status is not understood ({err}): use the rr-ctl that came with it"
+            "what the master says is not understood ({err}): use the rr-ctl that came with it"
         );
         Quiet::Failure(Failure { code, reason })
     })

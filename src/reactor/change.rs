@@ -121,6 +121,7 @@ impl Reactor {
                 self.announce_listeners("resumed", &listeners);
                 Ok(at_once(Outcome::Resumed { listeners }))
             }
+            Change::RunJob(name) => self.run_job(now, name),
             Change::LogLevel(level) => {
                 let set_level = self.set_log_level.ok_or(Denied::Unsupported(
                     "the log belongs to the program that this master is part of",

@@ -366,6 +366,7 @@ impl Reactor {
         self.loads.limit(self.config.connection_limits);
         self.acceptor.adopt(Rules::of(&self.config));
         self.wear.adopt(self.config.recycling);
+        self.adopt_jobs(now);
         self.supervisor.adopt(now, self.config.plan());
         match workers {
             Some(workers) => self.supervisor.scale(now, workers),

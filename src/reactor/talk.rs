@@ -14,6 +14,7 @@ use super::problems::one_line;
 use super::process::Process;
 use super::{Reactor, clock, turn};
 use crate::control::event::Fact;
+use crate::jobs::Event as JobEvent;
 use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 
 impl Reactor {
@@ -85,9 +86,18 @@ impl Reactor {
             | ToMaster::WatchPeers => {}
             ToMaster::Lead { .. } | ToMaster::Resign { .. } | ToMaster::Follow { .. } => {}
             ToMaster::Watch { .. } | ToMaster::Adopted { .. } => {}
-            ToMaster::RegisterJob(_)
-            | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. } => {}
+            ToMaster::RegisterJob(spec) => self.register_job(worker, spec, now),
+            ToMaster::UnregisterJob { name } => {
+                self.tell_jobs(now, JobEvent::Unregister { worker, name });
+            }
+            ToMaster::JobDone { run, outcome } => {
+                let done = JobEvent::Done {
+                    worker,
+                    run,
+                    outcome,
+                };
+                self.tell_jobs(now, done);
+            }
             ToMaster::ReopenLogs => {}
         }
     }

@@ -48,6 +48,8 @@ pub(super) enum Goal {
     },
     /// Nobody is in the slot.
     Emptied { role: Role, slot: Slot },
+    /// This run of a job is over.
+    JobEnded { run: u64 },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
 }
@@ -67,6 +69,7 @@ impl Goal {
             | Goal::ReloadRead(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
+            | Goal::JobEnded { .. }
             | Goal::Checked(_) => None,
         }
     }
@@ -165,6 +168,7 @@ impl Reactor {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
+            | Goal::JobEnded { .. }
             | Goal::Emptied { .. } => None,
         });
         let is_over = self.is_ending();
@@ -186,6 +190,7 @@ impl Reactor {
             | Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::JobEnded { .. }
             | Goal::RolledBack => None,
             Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
                 Some(Err(Refused::Stopping.into()))
@@ -238,6 +243,7 @@ impl Reactor {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
+            | Goal::JobEnded { .. }
             | Goal::Emptied { .. } => Some(Err(Denied::Ended)),
         });
     }
@@ -268,7 +274,7 @@ impl Reactor {
         }
     }
 
-    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
+    pub(super) fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
         for waiting in std::mem::take(&mut self.waiting) {
             match verdict(&waiting.goal) {
                 None => self.waiting.push(waiting),
@@ -296,17 +302,19 @@ fn checked(checked: Checked) -> Result<Outcome, Denied> {
 /// What is worth a line to somebody who waits, and is not his answer.
 fn is_progress(name: &str) -> bool {
     let name = name.strip_prefix("agent-").unwrap_or(name);
-    !matches!(
-        name,
-        "fork"
-            | "online"
-            | "listening"
-            | "disconnect"
-            | "worn"
-            | "paused"
-            | "resumed"
-            | "reload-refused"
-    )
+    // Jobs go on whatever an operator waits for.
+    !name.starts_with("job-")
+        && !matches!(
+            name,
+            "fork"
+                | "online"
+                | "listening"
+                | "disconnect"
+                | "worn"
+                | "paused"
+                | "resumed"
+                | "reload-refused"
+        )
 }
 
 /// How many may wait at a time, with several requests of one client.
