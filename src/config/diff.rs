@@ -543,7 +543,7 @@ fn answer_text(answer: &OnCrashLoop) -> String {
 mod tests {
     use std::num::NonZeroU64;
 
-    use worker_proto::job::{JobSpec, JobTarget, OnLost, Overlap, Schedule};
+    use worker_proto::job::{JobSpec, Schedule};
 
     use super::*;
     use crate::jobs::{Planned, Standing};
@@ -757,16 +757,7 @@ mod tests {
 
     fn job(name: &str) -> Planned {
         Planned {
-            spec: JobSpec {
-                name: name.to_owned(),
-                schedule: Schedule::Interval(secs(7)),
-                immediate: false,
-                target: JobTarget::One,
-                overlap: Overlap::Skip,
-                timeout: None,
-                jitter: Duration::ZERO,
-                on_lost: OnLost::Drop,
-            },
+            spec: JobSpec::new(name, Schedule::Interval(secs(7))),
             standing: Standing::Enabled,
         }
     }

@@ -96,6 +96,7 @@ impl Reactor {
         let both = both(now);
         self.muster_at(both);
         let run = self.jobs.run(both, name)?;
+        self.execute_job_actions(now);
         let job = name.to_owned();
         Ok((
             Outcome::JobRunning { job, run },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
-use worker_proto::job::{JobSpec, JobTarget, OnLost, Overlap, Schedule};
+use worker_proto::job::{JobSpec, Schedule};
 
 use crate::jobs::{Action, Event, Jobs, Member, NotRun, Notice, Now, Plan, Planned, Registrant};
 use crate::jobs::{Skip, Standing, Verdict};
@@ -217,16 +217,7 @@ impl Script {
 }
 
 pub(super) fn job(schedule: Schedule) -> JobSpec {
-    JobSpec {
-        name: "sweep".to_owned(),
-        schedule,
-        immediate: false,
-        target: JobTarget::One,
-        overlap: Overlap::Skip,
-        timeout: None,
-        jitter: Duration::ZERO,
-        on_lost: OnLost::Drop,
-    }
+    JobSpec::new("sweep", schedule)
 }
 
 pub(super) fn every(seconds: u64) -> JobSpec {

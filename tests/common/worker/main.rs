@@ -2,7 +2,7 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! told; [`ill`] is one in which something goes wrong; [`jobs`] does jobs; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -18,6 +18,7 @@ mod answer;
 #[path = "../evidence/mod.rs"]
 mod evidence;
 mod ill;
+mod jobs;
 mod odd;
 mod plain;
 mod raw;
@@ -58,6 +59,7 @@ fn live(args: &[&str]) -> ExitCode {
         "ill" => ill::live(args),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
+        "jobs" => jobs::live(args),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "stubborn" => stubborn::live(args),

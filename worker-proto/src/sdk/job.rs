@@ -326,7 +326,7 @@ mod tests {
 
     use super::*;
     use crate::frame::FromMaster;
-    use crate::job::{JobTarget, OnLost, Overlap, Schedule};
+    use crate::job::Schedule;
     use crate::sdk::{FakeMaster, Worker};
 
     #[test]
@@ -443,16 +443,7 @@ mod tests {
     }
 
     fn spec(name: &str) -> JobSpec {
-        JobSpec {
-            name: name.to_owned(),
-            schedule: Schedule::Never,
-            immediate: false,
-            target: JobTarget::One,
-            overlap: Overlap::Skip,
-            timeout: None,
-            jitter: Duration::ZERO,
-            on_lost: OnLost::Drop,
-        }
+        JobSpec::new(name, Schedule::Never)
     }
 
     fn done(run: u64, outcome: Result<&str, &str>) -> ToMaster {
