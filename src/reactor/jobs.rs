@@ -26,7 +26,7 @@ use crate::supervisor::{WorkerState, WorkerView};
 impl Reactor {
     /// Jobs as the configuration has them.
     pub(super) fn jobs_of(config: &Config) -> Jobs {
-        let now = both(clock::now());
+        let now = both();
         let seed = u64::try_from(now.wall.as_nanosecond()).unwrap_or_default();
         let mut jobs = Jobs::new(TimeZone::system(), seed ^ u64::from(std::process::id()));
         jobs.handle(now, Event::Adopt(plan(config)));
@@ -41,11 +41,11 @@ impl Reactor {
 
     /// Something happened that may be about a job.
     pub(super) fn tell_jobs(&mut self, now: Instant, event: Event) {
-        let both = both(now);
         let is_early = self.jobs.next_deadline().is_none_or(|at| at > now);
         if event == Event::Tick && is_early {
             return;
         }
+        let both = both();
         self.muster_at(both);
         self.jobs.handle(both, event);
         self.execute_job_actions(now);
@@ -53,7 +53,7 @@ impl Reactor {
 
     /// Tells the jobs who serves by now.
     pub(super) fn muster(&mut self, now: Instant) {
-        self.muster_at(both(now));
+        self.muster_at(both());
         self.execute_job_actions(now);
     }
 
@@ -93,7 +93,7 @@ impl Reactor {
         now: Instant,
         name: &str,
     ) -> Result<(Outcome, Option<Goal>), Denied> {
-        let both = both(now);
+        let both = both();
         self.muster_at(both);
         let run = self.jobs.run(both, name)?;
         self.execute_job_actions(now);
@@ -105,8 +105,8 @@ impl Reactor {
     }
 
     /// Every job, for operators.
-    pub(super) fn job_list(&self, now: Instant) -> Vec<Job> {
-        let now = both(now);
+    pub(super) fn job_list(&self) -> Vec<Job> {
+        let now = both();
         let views = self.jobs.views(&now);
         views.map(|view| Job::of(view, now)).collect()
     }
@@ -179,8 +179,12 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-fn both(monotonic: Instant) -> Now {
+/// Both clocks at the same moment: a turn may be long, and the one that is set by nobody shows
+/// whether the other one was.
+fn both() -> Now {
     let wall = i64::try_from(clock::wall().0.as_millis()).unwrap_or(i64::MAX);
-    let wall = Timestamp::from_millisecond(wall).unwrap_or(Timestamp::MAX);
-    Now { monotonic, wall }
+    Now {
+        monotonic: clock::now(),
+        wall: Timestamp::from_millisecond(wall).unwrap_or(Timestamp::MAX),
+    }
 }

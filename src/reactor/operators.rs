@@ -84,7 +84,7 @@ impl Reactor {
                 }
             }
             Command::JobList => {
-                let jobs = json!({ "jobs": self.job_list(now) });
+                let jobs = json!({ "jobs": self.job_list() });
                 self.reply(client, Some(id), Said::Ok(jobs));
             }
             Command::ConfigShow => {
