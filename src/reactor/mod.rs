@@ -9,6 +9,7 @@ mod clock;
 mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
+pub(crate) mod delay;
 mod execute;
 mod face;
 mod generations;
@@ -50,6 +51,7 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Origin, Status};
+use self::delay::Wakeup;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
@@ -138,6 +140,7 @@ pub(crate) struct Reactor {
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
     face: Face,
+    wakeup: Wakeup,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -220,6 +223,7 @@ impl Reactor {
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
+            wakeup: Wakeup::new(clock::now()),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -235,7 +239,7 @@ impl Reactor {
 
     /// The listeners, with the addresses really bound.
     pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
-        self.acceptor.status()
+        self.acceptor.status(clock::now())
     }
 
     /// Runs the cluster from its start to its end.
@@ -266,11 +270,14 @@ impl Reactor {
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            let asked = clock::now();
+            match self.poll.poll(&mut events, timeout) {
                 Err(err) if err.kind() != io::ErrorKind::Interrupted => return Err(err),
                 Ok(()) | Err(_) => {}
             }
             let now = clock::now();
+            self.wakeup.note(asked, now);
             for event in &events {
                 if let Some(source) = Source::from_token(event.token()) {
                     self.note(source, now);
@@ -319,7 +326,9 @@ impl Reactor {
                 self.read_commands(now);
             }
             Source::Signals => self.read_signals(now),
-            Source::Listener(listener) => self.acceptor.note_readable(listener),
+            Source::Listener(listener) => {
+                self.acceptor.note_readable(listener, self.wakeup.since());
+            }
             Source::Queue(worker, listener) => {
                 self.acceptor
                     .relieve(worker, listener, self.poll.registry());
@@ -408,7 +417,7 @@ impl Reactor {
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
-                        listeners: self.acceptor.status(),
+                        listeners: self.acceptor.status(now),
                         loads: self.loads.status(),
                         problems: self.problems.total(),
                     };
