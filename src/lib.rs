@@ -38,6 +38,7 @@ pub use preflight::{PreflightError, SurroundingsError};
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
 pub use reactor::counters::{Counters, QueueCounters, Refused};
+pub use reactor::delay::HandoffDelay;
 pub use reactor::load::WorkerLoad;
 pub use reactor::reload::ReloadOutcome;
 pub use reactor::serving::QueueStatus;

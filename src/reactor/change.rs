@@ -267,7 +267,7 @@ impl Reactor {
         match (name, found) {
             (Some(name), []) => Err(Denied::NoSuchListener {
                 name: name.to_owned(),
-                there_are: listed(self.acceptor.status().into_iter().map(|it| it.name)),
+                there_are: listed(self.listeners().into_iter().map(|it| it.name)),
             }),
             _ => Ok(()),
         }

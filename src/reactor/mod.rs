@@ -10,6 +10,7 @@ mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
 mod data_files;
+pub(crate) mod delay;
 mod execute;
 mod face;
 mod generations;
@@ -59,6 +60,7 @@ use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Origin, Status};
 use self::data_files::DataFiles;
+use self::delay::Wakeup;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
@@ -166,6 +168,7 @@ pub(crate) struct Reactor {
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
     face: Face,
+    wakeup: Wakeup,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -261,6 +264,7 @@ impl Reactor {
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
+            wakeup: Wakeup::new(clock::now()),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -277,7 +281,7 @@ impl Reactor {
 
     /// The listeners, with the addresses really bound.
     pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
-        self.acceptor.status()
+        self.acceptor.status(clock::now())
     }
 
     /// Runs the cluster from its start to its end.
@@ -312,11 +316,14 @@ impl Reactor {
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            let asked = clock::now();
+            match self.poll.poll(&mut events, timeout) {
                 Err(err) if err.kind() != io::ErrorKind::Interrupted => return Err(err),
                 Ok(()) | Err(_) => {}
             }
             let now = clock::now();
+            self.wakeup.note(asked, now);
             for event in &events {
                 if let Some(source) = Source::from_token(event.token()) {
                     self.note(source, now);
@@ -374,7 +381,9 @@ impl Reactor {
                 self.read_data_files();
             }
             Source::Signals => self.read_signals(now),
-            Source::Listener(listener) => self.acceptor.note_readable(listener),
+            Source::Listener(listener) => {
+                self.acceptor.note_readable(listener, self.wakeup.since());
+            }
             Source::Queue(worker, listener) => {
                 self.acceptor
                     .relieve(worker, listener, self.poll.registry());
@@ -468,7 +477,7 @@ impl Reactor {
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
-                        listeners: self.acceptor.status(),
+                        listeners: self.acceptor.status(now),
                         loads: self.loads.status(),
                         problems: self.problems.total(),
                     };

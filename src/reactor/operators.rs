@@ -150,8 +150,7 @@ impl Reactor {
     /// The cluster begins.
     pub(super) fn announce_setup(&mut self) {
         let listeners: Vec<Value> = self
-            .acceptor
-            .status()
+            .listeners()
             .into_iter()
             .map(|it| json!({ "name": it.name, "address": it.address.to_string() }))
             .collect();

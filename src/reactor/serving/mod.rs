@@ -27,6 +27,7 @@ use self::reclaim::{Retired, Short};
 pub(crate) use self::stall::Finding;
 use self::stall::{Rescue, Stalled};
 use super::counters::{Counters, QueueCounters};
+use super::delay::{Delays, HandoffDelay};
 use super::load::Loads;
 use super::queue::AcceptQueue;
 use super::token::Source;
@@ -69,6 +70,7 @@ pub(crate) struct Serving {
     /// The last time that each trouble was logged.
     warned: BTreeMap<Trouble, Instant>,
     counters: Counters,
+    delays: Delays,
 }
 
 /// What every listener of a master keeps to.
@@ -198,6 +200,7 @@ impl Serving {
             nonblocking: false,
             warned: BTreeMap::new(),
             counters: Counters::default(),
+            delays: Delays::default(),
         }
     }
 
@@ -247,6 +250,10 @@ impl Serving {
 
     pub(crate) fn held(&self) -> usize {
         self.held.len()
+    }
+
+    pub(crate) fn handoff_delay(&self, now: Instant) -> HandoffDelay {
+        self.delays.status(now)
     }
 
     pub(crate) fn has_queue(&self, worker: WorkerId) -> bool {
@@ -338,10 +345,11 @@ impl Serving {
         }
     }
 
-    /// The poll reported a client.
-    pub(crate) fn note_readable(&mut self) {
+    /// The poll reported a client, who may have been there since then.
+    pub(crate) fn note_readable(&mut self, since: Instant) {
         if let Interested::Yes { readable } = &mut self.interest {
             *readable = true;
+            self.delays.note_readable(since);
         }
     }
 
@@ -377,6 +385,7 @@ impl Serving {
         loop {
             self.update_room(turn);
             self.hold_retired(turn);
+            self.delays.begin_round(!self.held.is_empty());
             if self.is_overflowing() {
                 self.refuse_overflowing(turn);
             } else {
@@ -385,6 +394,9 @@ impl Serving {
             self.update_interest(turn);
             let accepted = self.accept(&mut budget, turn);
             self.flush_all(turn);
+            if self.interest != (Interested::Yes { readable: true }) {
+                self.delays.note_empty();
+            }
             let goes_on = if self.held.is_empty() {
                 !self.retired.is_empty() && self.paused_until.is_none()
             } else {
