@@ -60,6 +60,7 @@ use self::data_files::DataFiles;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
+use self::leadership::Elections;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::messages::Mail;
@@ -141,6 +142,7 @@ pub(crate) struct Reactor {
     uploads: Uploads,
     data_files: DataFiles,
     leadership: Leadership,
+    elections: Elections,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -250,6 +252,7 @@ impl Reactor {
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
             data_files,
+            elections: Elections::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
