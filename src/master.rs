@@ -287,6 +287,20 @@ impl Handle {
         }
     }
 
+    /// Has every process open its log files again, after they were moved away; answers how many were
+    /// told. One that has just been started is told a little later.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn reopen_logs(&self) -> Result<usize, Denied> {
+        let outcome = self.change(Change::ReopenLogs)?;
+        if let Outcome::LogsReopened { processes, .. } = outcome {
+            Ok(processes)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
     /// What happens in the cluster from now on.
     ///
     /// # Errors

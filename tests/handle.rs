@@ -111,6 +111,22 @@ fn a_handle_drains_kills_and_signals() {
 }
 
 #[test]
+fn a_handle_has_logs_reopened() {
+    let cluster = Embedded::start(2);
+    let handle = cluster.handle.clone();
+    let mut events = handle.events().unwrap();
+    assert_eq!(handle.reopen_logs(), Ok(2));
+    let told = events.find(|event| event.fact.name == "logs-reopened");
+    let told = told.expect("an event").fact;
+    assert_eq!(
+        told.text, "2 processes told, there is no log file",
+        "a master that is embedded has none"
+    );
+    assert_eq!(cluster.stop(), ExitCode::Clean);
+    assert_eq!(handle.reopen_logs(), Err(Denied::Ended));
+}
+
+#[test]
 fn a_handle_pauses_and_resumes_a_listener() {
     let cluster = Embedded::start(1);
     let address = cluster.address;

@@ -177,10 +177,10 @@ fn a_start_that_fails_is_told_in_both_places() {
 
 /// Before the feature it ended the master; a restart of it would be worse than a missing rotation.
 #[test]
-fn sigusr1_without_a_log_file_is_ignored() {
+fn sigusr1_without_a_log_file_is_for_the_processes_alone() {
     let (mut cluster, address) = Cluster::hello(1);
     kill(cluster.pid(), Signal::SIGUSR1).unwrap();
-    cluster.await_text("SIGUSR1 received: ignored, there is no log file");
+    cluster.await_text("SIGUSR1 received: reopen logs: 1 process told, there is no log file");
     assert_eq!(get(address, "/").unwrap().status, 200);
 }
 

@@ -93,7 +93,7 @@ pub fn relay(data: &[u8]) {
 }
 
 fn identity(worker: WorkerId, input: &mut Input<'_>) -> Identity {
-    let is_agent = input.byte() % 4 == 0;
+    let is_agent = input.byte().is_multiple_of(4);
     Identity {
         worker,
         slot: Slot(u32::from(input.byte() % 3)),

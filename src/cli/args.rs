@@ -271,7 +271,7 @@ Signals:
   SIGQUIT           stop at once
   SIGHUP            reload, see --canary; when the terminal is gone, stop
   SIGTTIN, SIGTTOU  one worker more, one worker less
-  SIGUSR1           open the --log-file again, after it was moved away
+  SIGUSR1           everybody opens their log files again, after they were moved
 
 Exit codes:
   0  stopped, every process left by itself

@@ -42,6 +42,8 @@ pub enum Change {
     Resume(Option<String>),
     /// What is logged from now on.
     LogLevel(LevelFilter),
+    /// Everybody opens their log files again, the master too.
+    ReopenLogs,
     /// A message for processes. Who waits for the end waits for the reply.
     Send(Message),
 }
@@ -217,6 +219,7 @@ impl fmt::Display for Change {
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
+            Change::ReopenLogs => f.write_str("reopen logs"),
             Change::Send(Message { to, action, .. }) => write!(f, "send {to} {action}"),
         }
     }

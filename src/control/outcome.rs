@@ -56,6 +56,10 @@ pub(crate) enum Outcome {
     Levelled {
         level: String,
     },
+    LogsReopened {
+        processes: usize,
+        log_file: bool,
+    },
     Checked {
         changes: Vec<String>,
     },
@@ -177,6 +181,17 @@ impl fmt::Display for Outcome {
                 ),
             },
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
+            Outcome::LogsReopened {
+                processes,
+                log_file,
+            } => {
+                let plural = if *processes == 1 { "" } else { "es" };
+                write!(f, "{processes} process{plural} told, ")?;
+                f.write_str(match log_file {
+                    true => "the log file is opened again",
+                    false => "there is no log file",
+                })
+            }
         }
     }
 }

@@ -194,6 +194,7 @@ enum Wire {
     LogLevel {
         level: String,
     },
+    LogsReopen {},
     Send {
         to: Addressee,
         action: String,
@@ -225,6 +226,7 @@ pub const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "log-level",
+    "logs-reopen",
     "send",
 ];
 
@@ -288,6 +290,7 @@ fn names(change: &Change) -> Option<&str> {
         | Change::AbortReload
         | Change::Scale(_)
         | Change::LogLevel(_)
+        | Change::ReopenLogs
         | Change::Send(_) => None,
     }
 }
@@ -379,6 +382,7 @@ impl TryFrom<Wire> for Command {
             Wire::Pause { listener } => (Change::Pause(listener), false),
             Wire::Resume { listener } => (Change::Resume(listener), false),
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
+            Wire::LogsReopen {} => (Change::ReopenLogs, false),
             Wire::Send {
                 to,
                 action,
@@ -433,6 +437,7 @@ impl From<&Command> for Wire {
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
             },
+            Change::ReopenLogs => Wire::LogsReopen {},
             Change::Send(Message {
                 to,
                 action,
@@ -483,6 +488,7 @@ mod tests {
             r#"{"command":"pause","id":5}"#,
             r#"{"command":"log-level","id":6,"level":"debug"}"#,
             r#"{"command":"stop","fast":true,"id":7,"wait":true}"#,
+            r#"{"command":"logs-reopen","id":8}"#,
         ] {
             let request = decode(line.as_bytes()).unwrap();
             let again = decode(encode(&request).trim_ascii_end()).unwrap();

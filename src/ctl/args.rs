@@ -118,6 +118,9 @@ pub(super) enum Action {
     /// The configuration
     #[command(subcommand)]
     Config(Config),
+    /// The log files of the master and its processes
+    #[command(subcommand)]
+    Logs(Logs),
     /// Send processes a message: to all, workers, any (one worker), a slot such as 3, agent, agent:NAME,
     /// id:12 or pid:4711
     Send {
@@ -154,6 +157,12 @@ pub(super) enum Config {
     Check,
 }
 
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Logs {
+    /// Have them opened again, after they were moved away
+    Reopen,
+}
+
 impl Args {
     /// How long to wait for an answer that comes at once.
     pub(super) fn patience(&self) -> Option<Duration> {
@@ -186,6 +195,7 @@ impl Action {
             Action::Pause { listener } => (Change::Pause(listener.clone()), false),
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
+            Action::Logs(Logs::Reopen) => (Change::ReopenLogs, false),
             Action::Send {
                 to,
                 action,

@@ -130,6 +130,7 @@ impl Reactor {
                 let level = level.as_str().to_lowercase();
                 Ok(at_once(Outcome::Levelled { level }))
             }
+            Change::ReopenLogs => Ok(at_once(self.reopen_logs(now))),
         }
     }
 
@@ -142,7 +143,11 @@ impl Reactor {
         };
         match origin {
             Origin::Operator(_) if is_repeated => {}
-            Origin::Operator(_) | Origin::Handle | Origin::Signal(_) | Origin::Hangup => {
+            Origin::Operator(_)
+            | Origin::Handle
+            | Origin::Signal(_)
+            | Origin::Hangup
+            | Origin::Process(_) => {
                 self.supervisor.handle(now, Event::Stop(how));
             }
         }

@@ -53,7 +53,7 @@ impl Reactor {
                 self.tell(worker, FromMaster::Ping { token }, None, now);
             }
             Action::CloseListeners => {
-                self.acceptor.close();
+                self.acceptor.close(now);
                 self.loads.lift_limits();
                 self.progress = Progress::Closing;
             }

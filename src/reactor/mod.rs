@@ -26,6 +26,7 @@ mod problems;
 mod process;
 mod queue;
 pub(crate) mod reload;
+mod reopening;
 mod report;
 pub(crate) mod service;
 pub(crate) mod serving;
@@ -68,6 +69,7 @@ use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
 use self::reload::{ReloadOutcome, Reloads};
+use self::reopening::Reopening;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
@@ -152,6 +154,7 @@ pub(crate) struct Reactor {
     doubt: Option<Instant>,
     /// Has the log file opened again.
     log_file: Option<Sender<()>>,
+    reopening: Reopening,
     undertaker: Undertaker,
     /// Removed when the undertaker has done its work.
     cgroup: Option<Arc<Cgroup>>,
@@ -236,6 +239,7 @@ impl Reactor {
             signals: host.signals,
             doubt: None,
             log_file: host.log_file,
+            reopening: Reopening::default(),
             orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
@@ -289,6 +293,7 @@ impl Reactor {
             self.supervisor.handle(now, Event::Tick);
             self.resolve_doubt(now);
             self.flush_starved(now);
+            self.reopen_logs_as_wished(now);
             self.execute_actions(now);
             self.spawner.turn(now);
             self.loads.tick(now);
@@ -346,6 +351,7 @@ impl Reactor {
             self.server.as_ref().and_then(Server::deadline),
             self.face.deadline(),
             self.doubt,
+            self.reopening.deadline(),
         ];
         let now = clock::now();
         deadline

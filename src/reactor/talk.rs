@@ -121,7 +121,7 @@ impl Reactor {
             ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
             | ToMaster::JobDone { .. } => {}
-            ToMaster::ReopenLogs => {}
+            ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
         }
     }
 
@@ -164,6 +164,7 @@ impl Reactor {
         self.supervisor.handle(now, Event::Online { worker });
         self.tell(worker, FromMaster::Welcome(welcome), page.flatten(), now);
         self.join_relay(worker, pid, now);
+        self.reopen_logs_of_newcomer(worker, now);
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
@@ -241,7 +242,12 @@ impl Reactor {
         }
     }
 
-    fn settle_flush(&mut self, worker: WorkerId, flushed: Result<Flushed, Broken>, now: Instant) {
+    pub(super) fn settle_flush(
+        &mut self,
+        worker: WorkerId,
+        flushed: Result<Flushed, Broken>,
+        now: Instant,
+    ) {
         match flushed {
             Ok(Flushed::Heard) => {}
             Ok(Flushed::Starved) => {

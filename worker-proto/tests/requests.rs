@@ -172,6 +172,10 @@ fn who_asks_learns_how_far_the_request_came() {
             vec![Receipt::Expired],
             "TimedOut { within: 5s, delivered: false }",
         ),
+        (
+            vec![delivered, Receipt::Expired],
+            "TimedOut { within: 5s, delivered: true }",
+        ),
         (vec![delivered, Receipt::NoSuchPeer], "PeerGone"),
     ] {
         thread::scope(|scope| {

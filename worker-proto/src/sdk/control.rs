@@ -24,6 +24,7 @@ use super::listener::ListenError;
 use super::messenger::{Assembly, Nonsense};
 use super::scorekeeper::Scorekeeper;
 use super::sinks::Sinks;
+use super::teller::Teller;
 use super::uplink::Uplink;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
@@ -130,7 +131,7 @@ impl Control {
             sinks,
             assembly: Assembly::within(max_message_bytes),
             shared: Arc::clone(&control.shared),
-            events,
+            events: Teller::new(events),
             draining,
             orphan,
         };
@@ -291,7 +292,7 @@ struct Reader {
     sinks: Sinks,
     assembly: Assembly,
     shared: Arc<Mutex<Shared>>,
-    events: Sender<Event>,
+    events: Teller,
     draining: Draining,
     orphan: Orphan,
 }
@@ -382,7 +383,7 @@ impl Reader {
             FromMaster::JobRegistered { .. }
             | FromMaster::Job(_)
             | FromMaster::JobCancelled { .. } => {}
-            FromMaster::ReopenLogs => {}
+            FromMaster::ReopenLogs => self.tell(Event::ReopenLogs),
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
             }
@@ -435,7 +436,7 @@ impl Reader {
     }
 
     fn tell(&self, event: Event) {
-        if let Err(err) = self.events.try_send(event)
+        if let Err(err) = self.events.tell(event)
             && err.is_full()
         {
             log::warn!("dropped an event nobody waits for: {:?}", err.into_inner());
@@ -458,7 +459,7 @@ impl Reader {
         self.draining.begin();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
-        _ = self.events.try_send(Event::MasterGone);
+        _ = self.events.tell(Event::MasterGone);
         drop(self.events);
         match self.orphan {
             Orphan::Exits { grace, code } => {

@@ -439,6 +439,7 @@ impl Desk {
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
+            ToMaster::ReopenLogs => self.reply(&FromMaster::ReopenLogs),
             ToMaster::Send(send) => {
                 let receipt = self.state().relay.send(send, &self.channel);
                 self.give(receipt);
@@ -476,8 +477,7 @@ impl Desk {
             | ToMaster::Adopted { .. }
             | ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. }
-            | ToMaster::ReopenLogs => {}
+            | ToMaster::JobDone { .. } => {}
         }
     }
 

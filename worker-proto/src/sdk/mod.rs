@@ -30,6 +30,7 @@ mod server;
 pub mod shared;
 mod sinks;
 mod standalone;
+mod teller;
 mod termination;
 mod uplink;
 mod wait;

@@ -272,7 +272,7 @@ impl Worker {
         match &self.membership {
             Membership::Cluster(control) => control.send(&ToMaster::Ready).map_err(io_error),
             Membership::Alone(tell) => {
-                // Room for it: there is at most one other event.
+                // Room for it, see `reopen_logs`.
                 _ = tell.try_send(Event::ClusterReady);
                 Ok(())
             }
@@ -286,6 +286,26 @@ impl Worker {
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
+    }
+
+    /// Log files were moved away: has every process of the cluster, this one included, open its own
+    /// again, and the master, too. Who is to gets [`Event::ReopenLogs`]; several calls that follow
+    /// each other closely may be one to the others. SIGUSR1 at the master does the same, and so does
+    /// `rr-ctl logs reopen`.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
+    pub fn reopen_logs(&self) -> io::Result<()> {
+        match &self.membership {
+            Membership::Cluster(control) => control.send(&ToMaster::ReopenLogs).map_err(io_error),
+            Membership::Alone(tell) => {
+                // Of so many at most two are something else: an order waits already.
+                if tell.len() < EVENTS / 2 {
+                    _ = tell.try_send(Event::ReopenLogs);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The switch that says when to finish.
@@ -790,6 +810,47 @@ mod tests {
         master.drain(Duration::ZERO);
         assert!(worker.draining().wait(PATIENCE));
         assert_eq!(worker.events().len(), EVENTS);
+    }
+
+    #[test]
+    fn who_has_logs_reopened_is_told_as_well() {
+        let (master, worker) = FakeMaster::new();
+        worker.reopen_logs().unwrap();
+        assert_eq!(master.next_frame(), ToMaster::ReopenLogs);
+        assert_eq!(next(&worker.events()), Event::ReopenLogs);
+        master.die();
+        assert_eq!(next(&worker.events()), Event::MasterGone);
+        let err = worker.reopen_logs().unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn logs_reopened_again_and_again_leave_room_for_the_drain() {
+        let (master, worker) = FakeMaster::new();
+        for _ in 0..=EVENTS {
+            master.send(FromMaster::ReopenLogs);
+        }
+        master.drain(Duration::ZERO);
+        assert!(worker.draining().wait(PATIENCE));
+        let events = worker.events();
+        assert_eq!(next(&events), Event::ReopenLogs);
+        let within = Duration::ZERO;
+        assert_eq!(next(&events), Event::Drain { within });
+    }
+
+    #[test]
+    fn alone_logs_reopened_again_and_again_leave_room_for_the_drain() {
+        let worker = Worker::alone().unwrap();
+        for _ in 0..=EVENTS {
+            worker.reopen_logs().unwrap();
+        }
+        worker.ready().unwrap();
+        worker.retire("no reason");
+        let events: Vec<_> = worker.events().try_iter().collect();
+        assert_eq!(events.first(), Some(&Event::ReopenLogs));
+        assert!(events.contains(&Event::ClusterReady), "{events:?}");
+        let drain = events.last();
+        assert!(matches!(drain, Some(Event::Drain { .. })), "{events:?}");
     }
 
     #[test]
