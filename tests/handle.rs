@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use rr_master::supervisor::{Refused, RolloutPlan, WorkerState};
 use rr_master::{
-    Config, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients, ReloadOutcome,
-    ScaleTo, Stop, Target,
+    Config, Content, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients,
+    ReloadOutcome, ScaleTo, Stop, Target,
 };
 use worker_proto::ids::{Generation, Role, Slot};
+use worker_proto::message::ContentType;
 
 use common::client::{ask, connect, get};
 use common::{DEADLINE, await_condition, sockets, test_worker};
@@ -50,6 +51,28 @@ fn a_handle_reloads_scales_and_restarts() {
     let replaced = await_event("replaced");
     assert_eq!(replaced.fact.fields["worker"], before);
     assert_ne!(cluster.id(0), before);
+    assert_eq!(cluster.stop(), ExitCode::Clean);
+}
+
+#[test]
+fn a_handle_pushes_values() {
+    let cluster = Embedded::start(1);
+    let mut events = cluster.handle.events().unwrap();
+    let push = |key: &str, text: &'static str| {
+        let content = Content {
+            content_type: ContentType::TEXT,
+            bytes: text.into(),
+        };
+        cluster.handle.push(key, content)
+    };
+    assert_eq!(push("flags", "on"), Ok(1));
+    assert_eq!(push("flags", "on"), Ok(1));
+    assert_eq!(push("flags", "off"), Ok(2));
+    let denied = push("", "on").unwrap_err();
+    assert_eq!(denied.to_string(), "key \"\": it is empty");
+    let pushed = events.find(|event| event.fact.name == "pushed").unwrap();
+    assert_eq!(pushed.fact.fields["key"], "flags");
+    assert_eq!(pushed.fact.fields["from"], "handle");
     assert_eq!(cluster.stop(), ExitCode::Clean);
 }
 

@@ -18,6 +18,7 @@ use mio::Waker;
 
 use super::{Reactor, clock};
 use crate::config::data_file::DataFile;
+use crate::printable::printable;
 use crate::sys::describe;
 use crate::values::Content;
 
@@ -116,15 +117,21 @@ impl Reactor {
     }
 
     fn take_data_file(&mut self, news: News) {
+        // A path may contain anything.
+        let shown = |file: &DataFile| printable(&file.to_string());
         match news {
             News::Content(file, content) => {
-                let from = file.path.display().to_string();
+                let from = printable(&file.path.display().to_string());
+                let file_shown = shown(&file);
                 match self.shelve(&file.key, content, &from) {
-                    Ok(outcome) => log::info!("data file {file}: {outcome}"),
-                    Err(refused) => log::warn!("data file {file}: {refused}: the value stays"),
+                    Ok(outcome) => log::info!("data file {file_shown}: {outcome}"),
+                    Err(refused) => {
+                        log::warn!("data file {file_shown}: {refused}: the value stays as it is");
+                    }
                 }
             }
             News::Problem(file, problem) => {
+                let file = shown(&file);
                 log::warn!("data file {file}: {problem}: the value stays as it is");
             }
             News::LookedAtAll => {}

@@ -64,6 +64,7 @@ use self::delay::Wakeup;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
+use self::leadership::Elections;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::messages::Mail;
@@ -148,6 +149,7 @@ pub(crate) struct Reactor {
     uploads: Uploads,
     data_files: DataFiles,
     leadership: Leadership,
+    elections: Elections,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -261,6 +263,7 @@ impl Reactor {
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
             data_files,
+            elections: Elections::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
