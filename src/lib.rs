@@ -13,6 +13,7 @@ mod exit_code;
     reason = "an example, compiled in as the built-in worker"
 )]
 mod hello_http;
+pub mod leadership;
 mod master;
 mod preflight;
 mod printable;
@@ -20,7 +21,9 @@ mod reactor;
 pub mod relay;
 pub mod supervisor;
 mod sys;
+pub mod values;
 
+pub use config::data_file::DataFile;
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;
 pub use config::surroundings::Surroundings;
@@ -41,3 +44,4 @@ pub use supervisor::Stop;
 pub use sys::cgroup::CgroupError;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;
+pub use values::Content;

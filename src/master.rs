@@ -30,6 +30,7 @@ use crate::supervisor::Stop;
 use crate::sys::cgroup::{Cgroup, CgroupError};
 use crate::sys::describe;
 use crate::sys::listening::{BindError, ListeningSocket};
+use crate::values::Content;
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
 pub struct Master {
@@ -267,6 +268,23 @@ impl Handle {
     pub fn resume(&self, listener: Option<&str>) -> Result<(), Denied> {
         let listener = listener.map(str::to_owned);
         self.change(Change::Resume(listener)).map(drop)
+    }
+
+    /// Gives every process that watches the key a new value of it; answers its version, which is the
+    /// one before if it says the same.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn push(&self, key: &str, content: Content) -> Result<u64, Denied> {
+        let (reply, answer) = bounded(1);
+        let command = Command::Push(key.to_owned(), content, Answer::Handle(reply));
+        self.command(command).map_err(|Ended| Denied::Ended)?;
+        let outcome = answer.recv().map_err(|_| Denied::Ended)??;
+        if let Outcome::Pushed { version, .. } | Outcome::Unchanged { version, .. } = outcome {
+            Ok(version)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
     }
 
     /// Has every process open its log files again, after they were moved away; answers how many were

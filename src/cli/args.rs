@@ -6,6 +6,7 @@ mod leftovers;
 mod messages;
 mod process;
 mod renewal;
+mod values;
 
 use std::env;
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use self::leftovers::LeftoverArgs;
 use self::messages::MessageArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
+use self::values::ValueArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -188,6 +190,9 @@ pub(super) struct Args {
     messages: MessageArgs,
 
     #[command(flatten)]
+    values: ValueArgs,
+
+    #[command(flatten)]
     control: Control,
 
     #[command(flatten)]
@@ -307,6 +312,7 @@ impl Args {
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
         self.messages.apply(&mut config)?;
+        self.values.apply(&mut config)?;
         self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::ControlSocket;
+use super::data_file::DataFile;
 use super::listener::{ListenerSpec, Owner};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
@@ -71,6 +72,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         rollout,
         recycling,
         messages,
+        data_files,
         own_process,
         cgroup,
         control,
@@ -109,6 +111,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.rollout(*rollout, new.rollout);
     diff.recycling(*recycling, new.recycling);
     diff.messages(*messages, new.messages);
+    diff.now("watch-data", data_files, &new.data_files, |files| {
+        list(files.iter().map(DataFile::to_string))
+    });
     diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
     diff.restart("control", control, &new.control, control_text);

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::supervisor::Refused;
+use crate::values;
 
 /// Why a request was not followed. Unless the variant says otherwise, nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -37,6 +38,12 @@ pub enum Denied {
         /// Those that there are.
         there_are: String,
     },
+    /// The value is not taken.
+    #[error(transparent)]
+    Value(#[from] values::Refused),
+    /// A piece of a value is not the one that comes next.
+    #[error("{0}")]
+    OutOfOrder(String),
     /// It is no message.
     #[error("{0}")]
     BadMessage(String),
@@ -78,7 +85,9 @@ impl Denied {
             | Denied::NoSuchAgent { .. }
             | Denied::NoReceiver(_)
             | Denied::NoSuchListener { .. } => "not-found",
+            Denied::OutOfOrder(_) => "bad-request",
             Denied::Refused(_)
+            | Denied::Value(_)
             | Denied::BelowZero { .. }
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)

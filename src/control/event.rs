@@ -19,6 +19,8 @@
 //! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
+//! | `pushed`, `adopted` | a value has a new version: `key`, `version`, `bytes`, `from`; all who watch it have taken it over |
+//! | `leader` | who leads: `led`, `term`, `worker`, which is null if nobody does |
 //! | `logs-reopened` | log files were moved away: `processes` were told, and the master's own if it has one (`log_file`) |
 //! | `message` | a process told the master something: `action`, `content`, `len_bytes`, `payload` of a short text; only for those who follow |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |

@@ -63,6 +63,26 @@ pub(crate) enum Outcome {
     Checked {
         changes: Vec<String>,
     },
+    /// So much of a value is there.
+    Receiving {
+        received: u64,
+        size: u64,
+    },
+    Pushed {
+        key: String,
+        version: u64,
+        watchers: u32,
+    },
+    /// It says what it said before.
+    Unchanged {
+        key: String,
+        version: u64,
+    },
+    Adopted {
+        key: String,
+        version: u64,
+        processes: u32,
+    },
     Sent {
         receivers: u32,
     },
@@ -121,6 +141,34 @@ impl fmt::Display for Outcome {
             Outcome::Checked { changes } => {
                 write!(f, "the configuration is right; a reload changes ")?;
                 f.write_str(&changes.join(", "))
+            }
+            Outcome::Receiving { received, size } => write!(f, "{received} of {size} bytes"),
+            Outcome::Pushed {
+                key,
+                version,
+                watchers,
+            } => {
+                let who = match watchers {
+                    0 => "nobody watches it".to_owned(),
+                    1 => "1 process watches it".to_owned(),
+                    many => format!("{many} processes watch it"),
+                };
+                write!(f, "{key:?} is at version {version}; {who}")
+            }
+            Outcome::Unchanged { key, version } => {
+                write!(f, "{key:?} stays at version {version}, which says the same")
+            }
+            Outcome::Adopted {
+                key,
+                version,
+                processes,
+            } => {
+                let who = match processes {
+                    0 => "nobody watches it".to_owned(),
+                    1 => "the process that watches it has taken it over".to_owned(),
+                    many => format!("all {many} processes that watch it have taken it over"),
+                };
+                write!(f, "{key:?} is at version {version}; {who}")
             }
             Outcome::Sent { receivers: 1 } => f.write_str("sent to 1 process"),
             Outcome::Sent { receivers } => write!(f, "sent to {receivers} processes"),

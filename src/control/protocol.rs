@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
 use super::message::{Addressee, Content, Message};
+use super::push::{self, Piece};
 use crate::printable;
 use crate::supervisor::Stop;
 
@@ -47,6 +48,10 @@ pub enum Command {
     ConfigShow,
     /// Whether the configuration, read anew, would be accepted.
     ConfigCheck,
+    /// The values, and who has them.
+    Values,
+    /// A value, or a piece of one.
+    Push(Piece),
     /// Something is to be different.
     Change {
         /// What.
@@ -140,6 +145,8 @@ enum Wire {
     },
     ConfigShow {},
     ConfigCheck {},
+    Values {},
+    Push(push::Wire),
     Stop {
         #[serde(default)]
         fast: bool,
@@ -206,6 +213,8 @@ pub const COMMANDS: &[&str] = &[
     "events",
     "config-show",
     "config-check",
+    "values",
+    "push",
     "stop",
     "reload",
     "abort-reload",
@@ -359,6 +368,8 @@ impl TryFrom<Wire> for Command {
             Wire::Events { follow } => return Ok(Command::Events { follow }),
             Wire::ConfigShow {} => return Ok(Command::ConfigShow),
             Wire::ConfigCheck {} => return Ok(Command::ConfigCheck),
+            Wire::Values {} => return Ok(Command::Values),
+            Wire::Push(wire) => return Ok(Command::Push(wire.try_into()?)),
             Wire::Stop { fast: true, wait } => (Change::Stop(Stop::Fast), wait),
             Wire::Stop { fast: false, wait } => (Change::Stop(Stop::Graceful), wait),
             Wire::Reload { wait } => (Change::Reload, wait),
@@ -401,6 +412,8 @@ impl From<&Command> for Wire {
             Command::Events { follow } => return Wire::Events { follow: *follow },
             Command::ConfigShow => return Wire::ConfigShow {},
             Command::ConfigCheck => return Wire::ConfigCheck {},
+            Command::Values => return Wire::Values {},
+            Command::Push(piece) => return Wire::Push(piece.into()),
             Command::Change { change, answer } => (change.clone(), answer),
         };
         let wait = match answer {

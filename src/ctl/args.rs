@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
+use super::push::PushArgs;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use crate::control::message::{Addressee, Content, Message};
 use crate::control::protocol::{Command, When};
@@ -110,6 +111,10 @@ pub(super) enum Action {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Give every process that watches KEY a new value of it, without a restart
+    Push(PushArgs),
+    /// Show the values, and which processes have them
+    Values,
     /// The configuration
     #[command(subcommand)]
     Config(Config),
@@ -166,13 +171,15 @@ impl Args {
 }
 
 impl Action {
-    /// What the master is asked.
-    pub(super) fn command(&self) -> Command {
+    /// What the master is asked; `None` for what takes several questions.
+    pub(super) fn command(&self) -> Option<Command> {
         let (change, wait) = match self {
-            Action::Status { .. } => return Command::Status,
-            Action::Events { follow } => return Command::Events { follow: *follow },
-            Action::Config(Config::Show) => return Command::ConfigShow,
-            Action::Config(Config::Check) => return Command::ConfigCheck,
+            Action::Status { .. } => return Some(Command::Status),
+            Action::Events { follow } => return Some(Command::Events { follow: *follow }),
+            Action::Config(Config::Show) => return Some(Command::ConfigShow),
+            Action::Config(Config::Check) => return Some(Command::ConfigCheck),
+            Action::Values => return Some(Command::Values),
+            Action::Push(_) => return None,
             Action::Reload { wait, abort: false } => (Change::Reload, *wait),
             Action::Reload { wait, abort: true } => (Change::AbortReload, *wait),
             Action::Scale { workers, wait } => (Change::Scale(*workers), *wait),
@@ -210,7 +217,7 @@ impl Action {
             }
         };
         let answer = if wait { When::Done } else { When::Begun };
-        Command::Change { change, answer }
+        Some(Command::Change { change, answer })
     }
 
     pub(super) fn is_watch(&self) -> bool {
@@ -258,7 +265,8 @@ mod tests {
         let args = Args::try_parse_from(["rr-ctl", "scale", "-2", "--wait"]).unwrap();
         let change = Change::Scale(ScaleTo::Fewer(2));
         let answer = When::Done;
-        assert_eq!(args.action.command(), Command::Change { change, answer });
+        let command = Command::Change { change, answer };
+        assert_eq!(args.action.command(), Some(command));
         assert!(Args::try_parse_from(["rr-ctl", "scale", "--wiat"]).is_err());
     }
 }

@@ -5,8 +5,10 @@
 
 mod args;
 mod find;
+mod push;
 mod screen;
 mod table;
+mod values;
 mod watch;
 
 use std::io::{self, Read, Write};
@@ -14,6 +16,7 @@ use std::process;
 use std::time::Duration;
 
 use clap::Parser;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::args::{Action, Args};
@@ -77,9 +80,15 @@ pub fn main() -> process::ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Quiet> {
-    let command = with_input(args.action.command())?;
-    let mut client = find::master(args)?;
     let mut screen = Screen::of_stdout();
+    if let Action::Push(push) = &args.action {
+        return push::run(push, args, &mut screen);
+    }
+    let Some(command) = args.action.command() else {
+        return Ok(());
+    };
+    let command = with_input(command)?;
+    let mut client = find::master(args)?;
     match command {
         Command::Status if args.action.is_watch() => watch::run(&mut client, args, &mut screen),
         command @ Command::Status => {
@@ -99,7 +108,16 @@ fn run(args: &Args) -> Result<(), Quiet> {
                 shown_config(&value)
             })
         }
-        command @ (Command::ConfigCheck | Command::Change { .. }) => {
+        command @ Command::Values => {
+            let id = client.ask(command)?;
+            let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
+            if args.json {
+                return screen.json(&value);
+            }
+            let held = understood(value)?;
+            screen.line(&values::shown(&held, screen.width(), screen.palette()))
+        }
+        command @ (Command::ConfigCheck | Command::Push(_) | Command::Change { .. }) => {
             change(&mut client, args, command, &mut screen)
         }
     }
@@ -221,10 +239,14 @@ fn show_status(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Qui
 }
 
 fn cluster(value: Value) -> Result<Cluster, Quiet> {
+    understood(value)
+}
+
+fn understood<T: DeserializeOwned>(value: Value) -> Result<T, Quiet> {
     serde_json::from_value(value).map_err(|err| {
         let code = ExitCode::Unreachable;
         let reason = format!(
-            "the master's status is not understood ({err}): use the rr-ctl that came with it"
+            "the master's answer is not understood ({err}): use the rr-ctl that came with it"
         );
         Quiet::Failure(Failure { code, reason })
     })

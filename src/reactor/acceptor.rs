@@ -272,11 +272,11 @@ impl Acceptor {
             .collect()
     }
 
-    /// Lets nobody new in; the following turns serve those who are already waiting.
-    pub(crate) fn close(&mut self) {
+    /// Lets nobody new in; the following turns serve those who are already on the way.
+    pub(crate) fn close(&mut self, now: Instant) {
         self.is_closing = true;
         for serving in self.serving.values_mut() {
-            serving.close();
+            serving.close(now);
         }
     }
 

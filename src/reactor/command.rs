@@ -16,6 +16,7 @@ use crate::control::outcome::Outcome;
 use crate::control::server::ClientId;
 use crate::supervisor::{Who, WorkerView};
 use crate::sys::door::Peer;
+use crate::values::Content;
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     AwaitReady(Sender<()>),
     Events(Sender<ClusterEvent>),
     Change(Change, Answer),
+    /// This is what the key is to say.
+    Push(String, Content, Answer),
 }
 
 /// Whom to tell what becomes of a change.

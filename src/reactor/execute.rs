@@ -53,7 +53,7 @@ impl Reactor {
                 self.tell(worker, FromMaster::Ping { token }, None, now);
             }
             Action::CloseListeners => {
-                self.acceptor.close();
+                self.acceptor.close(now);
                 self.loads.lift_limits();
                 self.progress = Progress::Closing;
             }
@@ -63,6 +63,7 @@ impl Reactor {
             }
             Action::Drain { worker, within } => {
                 self.acceptor.end(worker, &mut turn);
+                self.release(worker);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
                 self.note_peer(worker);
             }
@@ -110,6 +111,7 @@ impl Reactor {
                 }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
+                    self.leadership.close();
                     self.drop_reloads();
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {

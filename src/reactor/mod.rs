@@ -9,10 +9,12 @@ mod clock;
 mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
+mod data_files;
 mod execute;
 mod face;
 mod generations;
 mod host;
+mod leadership;
 mod lines;
 mod link;
 pub(crate) mod load;
@@ -34,6 +36,8 @@ mod standing;
 mod talk;
 mod token;
 mod undertaker;
+mod uploads;
+mod values;
 mod waiting;
 mod wear;
 
@@ -53,6 +57,7 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Origin, Status};
+use self::data_files::DataFiles;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
@@ -68,6 +73,7 @@ use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
 use self::undertaker::Undertaker;
+use self::uploads::Uploads;
 use self::waiting::Waiting;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
@@ -77,6 +83,7 @@ use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
+use crate::leadership::Leadership;
 use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
@@ -86,6 +93,7 @@ use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::oom::OomKills;
 use crate::sys::signals::Signals;
+use crate::values::{Bounds, Values};
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
 macro_rules! turn {
@@ -129,6 +137,12 @@ pub(crate) struct Reactor {
     messages_sent: u64,
     /// What processes have reported of themselves.
     problems: Problems,
+    /// What is pushed to processes, and who has it.
+    values: Values,
+    /// Values that operators have not sent whole.
+    uploads: Uploads,
+    data_files: DataFiles,
+    leadership: Leadership,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -202,6 +216,11 @@ impl Reactor {
             acceptor.declare(spec.name(), socket);
         }
         let cgroup = host.cgroup.map(Arc::new);
+        let bounds = Bounds {
+            longest: config.messages.max_message,
+            together: config.messages.memory,
+        };
+        let data_files = DataFiles::start(&config.data_files, bounds.longest, Arc::clone(&waker))?;
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
@@ -222,6 +241,7 @@ impl Reactor {
             orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
+            leadership: Leadership::new(leadership::electorate(config.agents.len())),
             acceptor,
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
@@ -231,6 +251,9 @@ impl Reactor {
             mail: Mail::default(),
             messages_sent: 0,
             problems: Problems::default(),
+            values: Values::new(bounds),
+            uploads: Uploads::new(bounds.together),
+            data_files,
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
@@ -260,6 +283,7 @@ impl Reactor {
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.announce_setup();
+        self.await_data_files();
         self.supervisor.handle(clock::now(), Event::Start);
         loop {
             let now = clock::now();
@@ -276,6 +300,7 @@ impl Reactor {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.tell_news(now);
             self.note_rest();
             self.face.turn(now, &self.supervisor);
             self.flush_operators(now);
@@ -340,6 +365,7 @@ impl Reactor {
                 self.read_outcomes(now);
                 self.go_on_with_reload(now);
                 self.read_commands(now);
+                self.read_data_files();
             }
             Source::Signals => self.read_signals(now),
             Source::Listener(listener) => self.acceptor.note_readable(listener),
@@ -428,6 +454,10 @@ impl Reactor {
                     let by = (Origin::Handle, When::Begun);
                     self.change(now, &change, by, answer);
                 }
+                Command::Push(key, content, answer) => {
+                    let by = (Origin::Handle, When::Begun);
+                    self.push(&key, content, by, answer);
+                }
                 Command::Events(events) => self.chronicle.subscribe(events),
                 Command::Status(reply) => {
                     let status = Status {
@@ -473,6 +503,13 @@ impl Reactor {
         }
         self.execute_actions(now);
         any
+    }
+
+    /// Tells processes what is new, and does what follows from that.
+    fn tell_news(&mut self, now: Instant) {
+        while self.tell_leaders(now) || self.tell_values(now) {
+            self.execute_actions(now);
+        }
     }
 
     /// Reports a process that ended, after its last words, and has it buried.

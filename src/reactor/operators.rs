@@ -93,6 +93,11 @@ impl Reactor {
                 };
                 self.check_config(Origin::Operator(peer), Answer::Operator(client, id));
             }
+            Command::Values => {
+                let values = serde_json::to_value(self.held_values()).unwrap_or_default();
+                self.reply(client, Some(id), Said::Ok(values));
+            }
+            Command::Push(piece) => self.take_piece(client, id, &piece),
             Command::Change { change, answer } => {
                 let Some(peer) = self.server.as_ref().and_then(|it| it.peer(client)) else {
                     return;

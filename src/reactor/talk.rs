@@ -83,7 +83,10 @@ impl Reactor {
                     .unlisten(worker, listener, &mut turn!(self, now));
                 self.tell(worker, FromMaster::Unlistened { listener }, None, now);
             }
-            ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
+            ToMaster::Ready => {
+                self.supervisor.handle(now, Event::Ready { worker });
+                self.leadership.ready(worker);
+            }
             ToMaster::Pong { token } => {
                 self.pinged.remove(&worker);
                 self.acceptor.note_alive(worker);
@@ -91,6 +94,7 @@ impl Reactor {
             }
             ToMaster::Goodbye => {
                 self.retire(worker, now);
+                self.release(worker);
                 self.supervisor.handle(now, Event::Goodbye { worker });
                 self.tell(worker, FromMaster::Farewell, None, now);
             }
@@ -109,8 +113,11 @@ impl Reactor {
             }
             ToMaster::Taken { bytes } => self.relay.note_taken(worker, bytes),
             ToMaster::WatchPeers => self.relay.watch_peers(worker),
-            ToMaster::Lead { .. } | ToMaster::Resign { .. } | ToMaster::Follow { .. } => {}
-            ToMaster::Watch { .. } | ToMaster::Adopted { .. } => {}
+            ToMaster::Lead { name } => self.offer_to_lead(worker, &name),
+            ToMaster::Resign { name } => self.leadership.resign(worker, &name),
+            ToMaster::Follow { name } => self.follow(worker, &name),
+            ToMaster::Watch { key } => self.watch_value(worker, key, now),
+            ToMaster::Adopted { key, version } => self.note_adopted(worker, &key, version),
             ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
             | ToMaster::JobDone { .. } => {}
@@ -137,7 +144,7 @@ impl Reactor {
         }
     }
 
-    fn note_problem(&mut self, worker: WorkerId, problem: &str, now: Instant) {
+    pub(super) fn note_problem(&mut self, worker: WorkerId, problem: &str, now: Instant) {
         if let Some(view) = self.supervisor.worker(worker) {
             self.problems.note(view.who(), problem, now);
         }
@@ -302,8 +309,16 @@ impl Reactor {
             }
         }
         self.retire(worker, now);
+        self.leadership.forget(worker);
+        self.forget_values(worker);
         self.supervisor
             .handle(now, Event::Disconnected { worker, cause });
+    }
+
+    /// The process is to finish: it leads nothing any more, and nobody waits for it.
+    pub(super) fn release(&mut self, worker: WorkerId) {
+        self.leadership.leave(worker);
+        self.release_values(worker);
     }
 
     /// What the worker has not received is for others.

@@ -49,6 +49,8 @@ pub(super) enum Goal {
     },
     /// Nobody is in the slot.
     Emptied { role: Role, slot: Slot },
+    /// Every process that watches the key has its newest version.
+    Adopted { key: String },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
     /// The message with this number was answered.
@@ -70,6 +72,7 @@ impl Goal {
             | Goal::ReloadRead(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
+            | Goal::Adopted { .. }
             | Goal::Checked(_)
             | Goal::Answered(_) => None,
         }
@@ -170,6 +173,7 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
+            | Goal::Adopted { .. }
             | Goal::Answered(_) => None,
         });
         let is_over = self.is_ending();
@@ -186,6 +190,7 @@ impl Reactor {
         let holders: BTreeMap<(Role, Slot), Option<WorkerId>> = at_rest
             .map(|(role, slot)| ((role, slot), self.holder(role, slot)))
             .collect();
+        let adopted = self.adopted_goals();
         self.resolve(|goal| match *goal {
             Goal::Stopped
             | Goal::Reloaded(_)
@@ -193,9 +198,15 @@ impl Reactor {
             | Goal::Checked(_)
             | Goal::Answered(_)
             | Goal::RolledBack => None,
-            Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
+            Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. }
+            | Goal::Adopted { .. }
+                if is_over =>
+            {
                 Some(Err(Refused::Stopping.into()))
             }
+            Goal::Adopted { ref key } => adopted.get(key).cloned().map(Ok),
             Goal::Scaled { .. } if !is_settled => None,
             Goal::Scaled { workers } if workers != wanted => {
                 let reason = format!("scaled to {wanted} meanwhile");
@@ -226,6 +237,32 @@ impl Reactor {
         });
     }
 
+    /// What those wait for who wait for a value, as far as it is reached.
+    fn adopted_goals(&self) -> BTreeMap<String, Outcome> {
+        let keys = self.waiting.iter().filter_map(|it| match &it.goal {
+            Goal::Adopted { key } => Some(key),
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. }
+            | Goal::Answered(_)
+            | Goal::Checked(_) => None,
+        });
+        let reached = keys.filter_map(|key| {
+            let (spread, value) = (self.values.spread(key), self.values.get(key)?);
+            let outcome = Outcome::Adopted {
+                key: key.clone(),
+                version: value.version,
+                processes: spread.watchers,
+            };
+            spread.is_everybody().then(|| (key.clone(), outcome))
+        });
+        reached.collect()
+    }
+
     /// Who is in the slot, and stays.
     fn holder(&self, role: Role, slot: Slot) -> Option<WorkerId> {
         let views = self.supervisor.workers();
@@ -245,7 +282,8 @@ impl Reactor {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
-            | Goal::Emptied { .. } => Some(Err(Denied::Ended)),
+            | Goal::Emptied { .. }
+            | Goal::Adopted { .. } => Some(Err(Denied::Ended)),
         });
     }
 
@@ -272,6 +310,7 @@ impl Reactor {
                 Answer::Operator(client, _) => server.has(client),
                 Answer::Nobody | Answer::Handle(_) => true,
             });
+            self.uploads.retain(|client| server.has(client));
         }
     }
 
@@ -315,6 +354,9 @@ fn is_progress(name: &str) -> bool {
             | "paused"
             | "resumed"
             | "reload-refused"
+            | "pushed"
+            | "adopted"
+            | "leader"
     )
 }
 

@@ -158,7 +158,6 @@ impl Relay {
         for (asker, message) in self.requests.part(worker) {
             self.tell_receipt(asker, message, Receipt::NoSuchPeer);
         }
-        self.receipts.forget(worker);
     }
 
     /// Everybody is there: what has found nobody until now finds nobody.
@@ -205,9 +204,8 @@ impl Relay {
         let sender = member.sender();
         let others = self.whole + self.partial - member.assembly.held();
         let room = self.limits.memory.saturating_sub(others);
-        self.partial -= member.assembly.held();
         let came = step(&mut member.assembly, sender, self.limits.max_message, room);
-        self.partial += member.assembly.held();
+        self.partial = others - self.whole + member.assembly.held();
         if let Some(whole) = came? {
             self.route(now, whole);
         }

@@ -2,7 +2,8 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`scribe`] keeps a log; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may; [`shared`] leads and follows, and shows
+//! the values it is given; [`scribe`] keeps a log. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -22,6 +23,7 @@ mod odd;
 mod plain;
 mod raw;
 mod scribe;
+mod shared;
 mod steps;
 mod stubborn;
 mod witnessed;
@@ -91,6 +93,8 @@ fn live(args: &[&str]) -> ExitCode {
             forever()
         }
         "raw" => raw::misbehave(args),
+        "shared" => shared::live(args),
+        "shared-alone" => shared::live_alone(),
         "scribe" => scribe::live(args[0]),
         "witness" => witnessed::live(args[0], args[1]),
         mode => panic!("unknown mode {mode}"),

@@ -347,6 +347,7 @@ impl Reader {
             FromMaster::ClusterReady => self.tell(Event::ClusterReady),
             FromMaster::Drain { within } => {
                 self.draining.begin();
+                self.sinks.draining();
                 self.tell(Event::Drain { within });
             }
             FromMaster::Ping { token } => {
@@ -376,8 +377,9 @@ impl Reader {
             }
             FromMaster::Receipt { message, receipt } => self.sinks.receipt(message, receipt),
             FromMaster::Peers(changed) => self.sinks.peers(changed),
-            FromMaster::Leader { .. } | FromMaster::NotLeading { .. } => {}
-            FromMaster::NoValue { .. } => {}
+            FromMaster::Leader { name, term, leader } => self.sinks.leader(&name, term, leader),
+            FromMaster::NotLeading { name, reason } => self.sinks.not_leading(&name, &reason),
+            FromMaster::NoValue { key } => self.sinks.no_value(&key),
             FromMaster::JobRegistered { .. }
             | FromMaster::Job(_)
             | FromMaster::JobCancelled { .. } => {}

@@ -6,9 +6,11 @@
 //! them, and so have handlers of messages. Everything else happens in the caller's threads.
 
 mod alarm;
+mod config;
 mod connection;
 mod control;
 mod draining;
+mod elections;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 mod fake_master;
@@ -25,6 +27,7 @@ mod on_panic;
 mod request_counter;
 mod scorekeeper;
 mod server;
+pub mod shared;
 mod sinks;
 mod standalone;
 mod teller;
@@ -35,6 +38,7 @@ mod work;
 mod worker;
 
 pub use alarm::Alarm;
+pub use config::{Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch};
 pub use connection::{Connection, Stream};
 pub use draining::Draining;
 pub use event::Event;

@@ -14,8 +14,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::alarm::Alarm;
+use super::config::{Config, ConfigError, Shelf};
 use super::control::{self, Control, Farewell, Orphan, Reception};
 use super::draining::Draining;
+use super::elections::Elections;
 use super::event::{EVENTS, Event};
 use super::hook::{self, Hook, HookResult};
 use super::inherit;
@@ -54,6 +56,8 @@ pub struct Worker {
     workload: Workload,
     stop_hooks: Mutex<Vec<Hook>>,
     messenger: Messenger,
+    shelf: Arc<Shelf>,
+    elections: Arc<Elections>,
     membership: Membership,
 }
 
@@ -132,9 +136,14 @@ impl Worker {
         let (tell, events) = bounded(EVENTS);
         let max_message_bytes = welcome.limits.max_message_bytes;
         let post = Post::by_master(Uplink::over(Arc::clone(&channel)), max_message_bytes);
+        let shelf = Arc::new(Shelf::by_master(Uplink::over(Arc::clone(&channel))));
+        let uplink = Uplink::over(Arc::clone(&channel));
+        let elections = Arc::new(Elections::by_master(uplink, welcome.worker));
         let reception = Reception {
             sinks: Sinks {
                 post: Arc::clone(&post),
+                shelf: Arc::clone(&shelf),
+                elections: Arc::clone(&elections),
             },
             max_message_bytes,
             events: tell,
@@ -154,6 +163,8 @@ impl Worker {
             },
             declared: welcome.listeners,
             messenger: Messenger::new(post, alarm.clone()),
+            shelf,
+            elections,
             alarm,
             draining,
             events,
@@ -179,6 +190,8 @@ impl Worker {
         let alarm = Alarm::for_nobody(tell.clone(), draining.clone());
         let post = Post::alone(Loopback::of(identity.clone()));
         Ok(Worker {
+            shelf: Arc::new(Shelf::alone()),
+            elections: Arc::new(Elections::alone(identity.worker)),
             identity,
             declared: Vec::new(),
             messenger: Messenger::new(post, alarm.clone()),
@@ -314,6 +327,19 @@ impl Worker {
     #[must_use]
     pub fn messenger(&self) -> Messenger {
         self.messenger.clone()
+    }
+
+    /// What operators and files give the cluster under this key while it runs, as it changes. Waits
+    /// until the master has said what it is now. Without a master there is nothing.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn config(&self, key: &str) -> Result<Config, ConfigError> {
+        Config::of(&self.shelf, key, self.alarm.clone())
+    }
+
+    pub(crate) fn elections(&self) -> Arc<Elections> {
+        Arc::clone(&self.elections)
     }
 
     /// Who is in the cluster; see [`Messenger::peers`].
