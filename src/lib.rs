@@ -13,6 +13,7 @@ mod exit_code;
     reason = "an example, compiled in as the built-in worker"
 )]
 mod hello_http;
+pub mod jobs;
 pub mod leadership;
 mod master;
 mod preflight;

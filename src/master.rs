@@ -301,6 +301,19 @@ impl Handle {
         }
     }
 
+    /// Has a job run although it is not due; answers the number of the run, which its events have.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn run_job(&self, name: &str) -> Result<u64, Denied> {
+        let outcome = self.change(Change::RunJob(name.to_owned()))?;
+        if let Outcome::JobRunning { run, .. } = outcome {
+            Ok(run)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
     /// What happens in the cluster from now on.
     ///
     /// # Errors

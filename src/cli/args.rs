@@ -2,6 +2,7 @@
 
 mod control;
 mod host;
+mod jobs;
 mod leftovers;
 mod messages;
 mod process;
@@ -24,6 +25,7 @@ use worker_proto::address::Address;
 use self::configuration::ConfigurationArgs;
 use self::control::Control;
 pub(super) use self::host::HostArgs;
+use self::jobs::JobArgs;
 use self::leftovers::LeftoverArgs;
 use self::messages::MessageArgs;
 use self::process::ProcessArgs;
@@ -193,6 +195,9 @@ pub(super) struct Args {
     values: ValueArgs,
 
     #[command(flatten)]
+    jobs: JobArgs,
+
+    #[command(flatten)]
     control: Control,
 
     #[command(flatten)]
@@ -313,6 +318,7 @@ impl Args {
         self.renewal.apply(&mut config)?;
         self.messages.apply(&mut config)?;
         self.values.apply(&mut config)?;
+        self.jobs.apply(&mut config);
         self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);

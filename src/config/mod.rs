@@ -27,6 +27,7 @@ use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::jobs::Planned;
 use crate::supervisor::{Plan, Restart, RolloutPlan};
 
 /// What a master runs, and how.
@@ -84,6 +85,8 @@ pub struct Config {
     pub messages: MessageLimits,
     /// Files that are the value of a key, each of another one.
     pub data_files: Vec<DataFile>,
+    /// What is to be run when.
+    pub jobs: Vec<Planned>,
     /// Where operators reach the master.
     pub control: ControlSocket,
     /// What the program does in its own process, beside running the master.
@@ -166,6 +169,7 @@ impl Config {
             recycling: Recycling::default(),
             messages: MessageLimits::default(),
             data_files: Vec::new(),
+            jobs: Vec::new(),
             control: ControlSocket::default(),
             own_process: OwnProcess::default(),
             cgroup: false,

@@ -40,6 +40,8 @@ pub enum Change {
     Pause(Option<String>),
     /// It accepts again.
     Resume(Option<String>),
+    /// A job is run although it is not due.
+    RunJob(String),
     /// What is logged from now on.
     LogLevel(LevelFilter),
     /// Everybody opens their log files again, the master too.
@@ -218,6 +220,7 @@ impl fmt::Display for Change {
             Change::Pause(Some(listener)) => write!(f, "pause {listener:?}"),
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
+            Change::RunJob(job) => write!(f, "run job {job:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
             Change::ReopenLogs => f.write_str("reopen logs"),
             Change::Send(Message { to, action, .. }) => write!(f, "send {to} {action}"),

@@ -143,11 +143,34 @@ impl Chronicle {
     /// Takes down one fact.
     pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
         let event = self.pass(at, fact);
-        if self.recent.len() >= REMEMBERED {
-            self.recent.pop_front();
-        }
+        self.make_room();
         self.recent.push_back(event);
     }
+}
+
+impl Chronicle {
+    /// Forgets one event if as many are remembered as may be. The jobs' daily round does not drive
+    /// out everything else, so of half of them that goes first.
+    fn make_room(&mut self) {
+        if self.recent.len() < REMEMBERED {
+            return;
+        }
+        let routine = self.recent.iter().filter(|event| is_routine(event));
+        if routine.count() > REMEMBERED / 2 {
+            let oldest = self.recent.iter().position(is_routine);
+            oldest.and_then(|index| self.recent.remove(index));
+        } else {
+            self.recent.pop_front();
+        }
+    }
+}
+
+/// Whether there will be many more of the same kind, and nothing is wrong.
+fn is_routine(event: &ClusterEvent) -> bool {
+    matches!(
+        &*event.fact.name,
+        "job-started" | "job-done" | "job-skipped"
+    )
 }
 
 impl Subscription {
@@ -291,6 +314,24 @@ mod tests {
         drop(events);
         note(&mut chronicle, &Notice::Online { who: who(7) });
         assert!(chronicle.listeners.is_empty());
+    }
+
+    #[test]
+    fn jobs_do_not_drive_out_everything_else() {
+        let mut chronicle = Chronicle::default();
+        note(&mut chronicle, &Notice::Online { who: who(1) });
+        for _ in 0..1000 {
+            let done = Fact::of_cluster("job-done", "", json!({}));
+            chronicle.record(AT, done);
+        }
+        let recent: Vec<_> = chronicle.recent().map(|event| event.number).collect();
+        assert_eq!(recent.len(), REMEMBERED);
+        assert_eq!((recent[0], recent[1], recent[255]), (1, 747, 1001));
+        for id in 0..1000 {
+            note(&mut chronicle, &Notice::Online { who: who(id) });
+        }
+        let routine = chronicle.recent().filter(|event| is_routine(event)).count();
+        assert_eq!(routine, 0, "nor are they kept before everything else");
     }
 
     #[test]

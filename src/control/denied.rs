@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::jobs::NotRun;
 use crate::supervisor::Refused;
 use crate::values;
 
@@ -65,6 +66,9 @@ pub enum Denied {
     /// The reload went back.
     #[error("{0}")]
     RolledBack(String),
+    /// The job is not run.
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
     /// It was begun, and did not come to its end.
     #[error("{0}")]
     Failed(String),
@@ -84,11 +88,13 @@ impl Denied {
             Denied::Refused(Refused::NoSuchSlot { .. })
             | Denied::NoSuchAgent { .. }
             | Denied::NoReceiver(_)
+            | Denied::NotRun(NotRun::NoSuchJob { .. })
             | Denied::NoSuchListener { .. } => "not-found",
             Denied::OutOfOrder(_) => "bad-request",
             Denied::Refused(_)
             | Denied::Value(_)
             | Denied::BelowZero { .. }
+            | Denied::NotRun(NotRun::Skipped { .. })
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)
             | Denied::TooMany(_)

@@ -26,6 +26,8 @@
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
 //! | `lost` | so many events were left out here: `count` |
 //!
+//! What happens to jobs is told in [`job`](super::job).
+//!
 //! What is about an agent has `agent-` before its name.
 
 use std::borrow::Cow;

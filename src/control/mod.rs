@@ -10,6 +10,7 @@ pub mod client;
 pub mod denied;
 pub mod event;
 pub mod held;
+pub mod job;
 pub mod message;
 pub(crate) mod outcome;
 pub mod place;

@@ -89,6 +89,15 @@ pub(crate) enum Outcome {
     Answered {
         reply: Reply,
     },
+    JobRunning {
+        job: String,
+        run: u64,
+    },
+    JobDone {
+        job: String,
+        run: u64,
+        result: String,
+    },
 }
 
 /// What a process answered.
@@ -180,6 +189,8 @@ impl fmt::Display for Outcome {
                     reply.len_bytes, reply.content
                 ),
             },
+            Outcome::JobRunning { job, run } => write!(f, "job {job}: run {run}"),
+            Outcome::JobDone { job, run, result } => write!(f, "job {job} run {run}: {result}"),
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
             Outcome::LogsReopened {
                 processes,

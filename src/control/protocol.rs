@@ -44,6 +44,8 @@ pub enum Command {
         /// Whether more is wanted than what happened already.
         follow: bool,
     },
+    /// Every job.
+    JobList,
     /// The configuration in force.
     ConfigShow,
     /// Whether the configuration, read anew, would be accepted.
@@ -143,6 +145,12 @@ enum Wire {
         #[serde(default)]
         follow: bool,
     },
+    JobList {},
+    JobRun {
+        name: String,
+        #[serde(default)]
+        wait: bool,
+    },
     ConfigShow {},
     ConfigCheck {},
     Values {},
@@ -211,6 +219,8 @@ enum Wire {
 pub const COMMANDS: &[&str] = &[
     "status",
     "events",
+    "job-list",
+    "job-run",
     "config-show",
     "config-check",
     "values",
@@ -274,6 +284,7 @@ fn decode_with(line: &[u8], id: &mut Option<u64>) -> Result<Request, String> {
 fn names(change: &Change) -> Option<&str> {
     match change {
         Change::Pause(listener) | Change::Resume(listener) => listener.as_deref(),
+        Change::RunJob(name) => Some(name),
         Change::Restart(target)
         | Change::Drain(target)
         | Change::Kill(target)
@@ -366,6 +377,8 @@ impl TryFrom<Wire> for Command {
         let (change, waits) = match wire {
             Wire::Status {} => return Ok(Command::Status),
             Wire::Events { follow } => return Ok(Command::Events { follow }),
+            Wire::JobList {} => return Ok(Command::JobList),
+            Wire::JobRun { name, wait } => (Change::RunJob(name), wait),
             Wire::ConfigShow {} => return Ok(Command::ConfigShow),
             Wire::ConfigCheck {} => return Ok(Command::ConfigCheck),
             Wire::Values {} => return Ok(Command::Values),
@@ -410,6 +423,7 @@ impl From<&Command> for Wire {
         let (change, answer) = match command {
             Command::Status => return Wire::Status {},
             Command::Events { follow } => return Wire::Events { follow: *follow },
+            Command::JobList => return Wire::JobList {},
             Command::ConfigShow => return Wire::ConfigShow {},
             Command::ConfigCheck => return Wire::ConfigCheck {},
             Command::Values => return Wire::Values {},
@@ -434,6 +448,7 @@ impl From<&Command> for Wire {
             Change::Signal { to, signal } => Wire::Signal { to, signal },
             Change::Pause(listener) => Wire::Pause { listener },
             Change::Resume(listener) => Wire::Resume { listener },
+            Change::RunJob(name) => Wire::JobRun { name, wait },
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
             },
@@ -454,7 +469,7 @@ impl From<&Command> for Wire {
     }
 }
 
-/// Of a listener or an agent.
+/// Of a listener, an agent or a job.
 const LONGEST_NAME: usize = 256;
 
 /// Enough for every field that there is.

@@ -115,6 +115,9 @@ pub(super) enum Action {
     Push(PushArgs),
     /// Show the values, and which processes have them
     Values,
+    /// What is run when: jobs of the configuration, and those that workers have registered
+    #[command(subcommand)]
+    Job(Job),
     /// The configuration
     #[command(subcommand)]
     Config(Config),
@@ -163,6 +166,19 @@ pub(super) enum Logs {
     Reopen,
 }
 
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Job {
+    /// Show the jobs, how their last run ended, and when they are due
+    List,
+    /// Run a job now, although it is not due
+    Run {
+        name: String,
+        /// Wait until it has ended, and print its result
+        #[arg(long, short)]
+        wait: bool,
+    },
+}
+
 impl Args {
     /// How long to wait for an answer that comes at once.
     pub(super) fn patience(&self) -> Option<Duration> {
@@ -180,6 +196,8 @@ impl Action {
             Action::Config(Config::Check) => return Some(Command::ConfigCheck),
             Action::Values => return Some(Command::Values),
             Action::Push(_) => return None,
+            Action::Job(Job::List) => return Some(Command::JobList),
+            Action::Job(Job::Run { name, wait }) => (Change::RunJob(name.clone()), *wait),
             Action::Reload { wait, abort: false } => (Change::Reload, *wait),
             Action::Reload { wait, abort: true } => (Change::AbortReload, *wait),
             Action::Scale { workers, wait } => (Change::Scale(*workers), *wait),

@@ -5,6 +5,7 @@
 
 mod args;
 mod find;
+mod jobs;
 mod push;
 mod screen;
 mod table;
@@ -23,6 +24,7 @@ use self::args::{Action, Args};
 use self::screen::Screen;
 use crate::control::change::Change;
 use crate::control::client::{Client, ClientError};
+use crate::control::job::Job;
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
 use crate::printable::printable;
@@ -95,6 +97,11 @@ fn run(args: &Args) -> Result<(), Quiet> {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
             show_status(args, value, &mut screen)
+        }
+        command @ Command::JobList => {
+            let id = client.ask(command)?;
+            let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
+            show_jobs(args, value, &mut screen)
         }
         command @ Command::Events { follow } => {
             events(&mut client, args, command, follow, &mut screen)
@@ -235,6 +242,15 @@ fn show_status(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Qui
         return screen.json(&value);
     }
     let text = table::status(&cluster(value)?, screen.width(), screen.palette());
+    screen.line(text.trim_end())
+}
+
+fn show_jobs(args: &Args, mut value: Value, screen: &mut Screen) -> Result<(), Quiet> {
+    if args.json {
+        return screen.json(&value);
+    }
+    let jobs: Vec<Job> = understood(value["jobs"].take())?;
+    let text = jobs::jobs(&jobs, screen.width(), screen.palette());
     screen.line(text.trim_end())
 }
 

@@ -291,7 +291,7 @@ pub(super) fn span(millis: u64) -> String {
 }
 
 /// In no colour.
-trait IntoPlain {
+pub(super) trait IntoPlain {
     fn into_plain(self) -> (String, Tone);
 }
 

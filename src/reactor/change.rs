@@ -122,6 +122,7 @@ impl Reactor {
                 Ok(at_once(Outcome::Resumed { listeners }))
             }
             Change::Send(message) => self.send_for_operator(now, message, when),
+            Change::RunJob(name) => self.run_job(now, name),
             Change::LogLevel(level) => {
                 let set_level = self.set_log_level.ok_or(Denied::Unsupported(
                     "the log belongs to the program that this master is part of",

@@ -14,6 +14,7 @@ mod execute;
 mod face;
 mod generations;
 mod host;
+mod jobs;
 mod leadership;
 mod lines;
 mod link;
@@ -83,6 +84,7 @@ use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
+use crate::jobs::{Event as JobEvent, Jobs};
 use crate::leadership::Leadership;
 use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
@@ -120,6 +122,7 @@ pub(crate) struct Reactor {
     generations: Generations,
     reloads: Reloads,
     wear: WearWatch,
+    jobs: Jobs,
     oom_kills: OomKills,
     /// What showed about workers in this turn.
     findings: Vec<Finding>,
@@ -232,6 +235,7 @@ impl Reactor {
             generations: Generations::starting_with(Versions::of(&config)),
             reloads: Reloads::new(host.source, Arc::clone(&waker)),
             wear: WearWatch::new(config.recycling),
+            jobs: Self::jobs_of(&config),
             oom_kills: OomKills::watch(),
             findings: Vec::new(),
             signals: host.signals,
@@ -295,6 +299,7 @@ impl Reactor {
             self.spawner.turn(now);
             self.loads.tick(now);
             self.watch_wear(now);
+            self.tell_jobs(now, JobEvent::Tick);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
                 self.acceptor.turn(&mut turn!(self, now));
@@ -342,6 +347,7 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.wear.deadline(),
+            self.jobs.next_deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
             self.relay.next_deadline(),

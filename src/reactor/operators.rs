@@ -83,6 +83,10 @@ impl Reactor {
                     }
                 }
             }
+            Command::JobList => {
+                let jobs = json!({ "jobs": self.job_list() });
+                self.reply(client, Some(id), Said::Ok(jobs));
+            }
             Command::ConfigShow => {
                 let said = Said::Ok(self.shown_config());
                 self.reply(client, Some(id), said);

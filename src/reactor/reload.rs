@@ -370,6 +370,7 @@ impl Reactor {
         if is_other_data {
             self.adopt_data_files();
         }
+        self.adopt_jobs(now);
         self.supervisor.adopt(now, self.config.plan());
         match workers {
             Some(workers) => self.supervisor.scale(now, workers),

@@ -15,6 +15,7 @@ use super::problems::one_line;
 use super::process::Process;
 use super::{Reactor, clock, turn};
 use crate::control::event::Fact;
+use crate::jobs::Event as JobEvent;
 use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 
 impl Reactor {
@@ -118,9 +119,18 @@ impl Reactor {
             ToMaster::Follow { name } => self.follow(worker, &name),
             ToMaster::Watch { key } => self.watch_value(worker, key, now),
             ToMaster::Adopted { key, version } => self.note_adopted(worker, &key, version),
-            ToMaster::RegisterJob(_)
-            | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. } => {}
+            ToMaster::RegisterJob(spec) => self.register_job(worker, spec, now),
+            ToMaster::UnregisterJob { name } => {
+                self.tell_jobs(now, JobEvent::Unregister { worker, name });
+            }
+            ToMaster::JobDone { run, outcome } => {
+                let done = JobEvent::Done {
+                    worker,
+                    run,
+                    outcome,
+                };
+                self.tell_jobs(now, done);
+            }
             ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
         }
     }

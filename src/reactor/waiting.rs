@@ -51,6 +51,8 @@ pub(super) enum Goal {
     Emptied { role: Role, slot: Slot },
     /// Every process that watches the key has its newest version.
     Adopted { key: String },
+    /// This run of a job is over.
+    JobEnded { run: u64 },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
     /// The message with this number was answered.
@@ -73,6 +75,7 @@ impl Goal {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Adopted { .. }
+            | Goal::JobEnded { .. }
             | Goal::Checked(_)
             | Goal::Answered(_) => None,
         }
@@ -173,6 +176,7 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
             | Goal::Adopted { .. }
             | Goal::Answered(_) => None,
         });
@@ -197,6 +201,7 @@ impl Reactor {
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
             | Goal::Answered(_)
+            | Goal::JobEnded { .. }
             | Goal::RolledBack => None,
             Goal::Scaled { .. }
             | Goal::Renewed { .. }
@@ -248,6 +253,7 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
             | Goal::Answered(_)
             | Goal::Checked(_) => None,
         });
@@ -283,6 +289,7 @@ impl Reactor {
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
             | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
             | Goal::Adopted { .. } => Some(Err(Denied::Ended)),
         });
     }
@@ -344,20 +351,22 @@ fn checked(checked: Checked) -> Result<Outcome, Denied> {
 /// What is worth a line to somebody who waits, and is not his answer.
 fn is_progress(name: &str) -> bool {
     let name = name.strip_prefix("agent-").unwrap_or(name);
-    !matches!(
-        name,
-        "fork"
-            | "online"
-            | "listening"
-            | "disconnect"
-            | "worn"
-            | "paused"
-            | "resumed"
-            | "reload-refused"
-            | "pushed"
-            | "adopted"
-            | "leader"
-    )
+    // Jobs go on whatever an operator waits for.
+    !name.starts_with("job-")
+        && !matches!(
+            name,
+            "fork"
+                | "online"
+                | "listening"
+                | "disconnect"
+                | "worn"
+                | "paused"
+                | "resumed"
+                | "reload-refused"
+                | "pushed"
+                | "adopted"
+                | "leader"
+        )
 }
 
 /// How many may wait at a time, with several requests of one client.

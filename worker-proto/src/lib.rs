@@ -64,8 +64,9 @@ pub use sdk::FakeMaster;
 pub use sdk::{
     Alarm, BadAction, Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch, ConnectError,
     Connection, ContentError, Draining, Event, Handler, HookResult, Identity, InFlight, Incoming,
-    ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, RequestCounter,
-    RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work, Worker, shared,
+    JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, RegisterError,
+    RequestCounter, RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work,
+    Worker, shared,
 };
 
 pub use frame::ListenOptions;

@@ -3,7 +3,7 @@
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
 //! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may; [`shared`] leads and follows, and shows
-//! the values it is given; [`scribe`] keeps a log. The modes that break the protocol speak raw
+//! the values it is given; [`scribe`] keeps a log; [`jobs`] does jobs. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -19,6 +19,7 @@ mod answer;
 #[path = "../evidence/mod.rs"]
 mod evidence;
 mod ill;
+mod jobs;
 mod odd;
 mod plain;
 mod raw;
@@ -61,6 +62,7 @@ fn live(args: &[&str]) -> ExitCode {
         "ill" => ill::live(args),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
+        "jobs" => jobs::live(args),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "stubborn" => stubborn::live(args),

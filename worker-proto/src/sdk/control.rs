@@ -20,6 +20,7 @@ use socket2::SockRef;
 use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
+use super::job::Jobs;
 use super::listener::ListenError;
 use super::messenger::{Assembly, Nonsense};
 use super::scorekeeper::Scorekeeper;
@@ -48,6 +49,7 @@ pub(crate) struct Reception {
     pub(crate) max_message_bytes: u64,
     pub(crate) events: Sender<Event>,
     pub(crate) draining: Draining,
+    pub(crate) jobs: Jobs,
     pub(crate) orphan: Orphan,
 }
 
@@ -124,6 +126,7 @@ impl Control {
             max_message_bytes,
             events,
             draining,
+            jobs,
             orphan,
         } = reception;
         let reader = Reader {
@@ -133,6 +136,7 @@ impl Control {
             shared: Arc::clone(&control.shared),
             events: Teller::new(events),
             draining,
+            jobs,
             orphan,
         };
         start_thread("rr-control", move || reader.run())?;
@@ -294,6 +298,7 @@ struct Reader {
     shared: Arc<Mutex<Shared>>,
     events: Teller,
     draining: Draining,
+    jobs: Jobs,
     orphan: Orphan,
 }
 
@@ -380,9 +385,9 @@ impl Reader {
             FromMaster::Leader { name, term, leader } => self.sinks.leader(&name, term, leader),
             FromMaster::NotLeading { name, reason } => self.sinks.not_leading(&name, &reason),
             FromMaster::NoValue { key } => self.sinks.no_value(&key),
-            FromMaster::JobRegistered { .. }
-            | FromMaster::Job(_)
-            | FromMaster::JobCancelled { .. } => {}
+            FromMaster::JobRegistered { name, problem } => self.jobs.registered(&name, problem),
+            FromMaster::Job(run) => self.jobs.run(run, &self.channel),
+            FromMaster::JobCancelled { run } => self.jobs.cancel(run),
             FromMaster::ReopenLogs => self.tell(Event::ReopenLogs),
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
@@ -446,6 +451,7 @@ impl Reader {
     /// The channel has ended.
     fn ended(self) {
         self.sinks.ended();
+        self.jobs.orphaned();
         {
             let mut shared = lock(&self.shared);
             // Whoever waits for an answer sees that none will come.

@@ -436,6 +436,10 @@ impl Desk {
                     listener: *listener,
                 });
             }
+            ToMaster::RegisterJob(spec) => self.reply(&FromMaster::JobRegistered {
+                name: spec.name.clone(),
+                problem: None,
+            }),
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
@@ -475,7 +479,6 @@ impl Desk {
             | ToMaster::Report { .. }
             | ToMaster::Taken { .. }
             | ToMaster::Adopted { .. }
-            | ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
             | ToMaster::JobDone { .. } => {}
         }

@@ -21,6 +21,7 @@ mod in_flight;
     reason = "takes an inherited descriptor, clears the environment, ends the process"
 )]
 mod inherit;
+mod job;
 mod listener;
 mod messenger;
 mod on_panic;
@@ -46,6 +47,7 @@ pub use event::Event;
 pub use fake_master::FakeMaster;
 pub use hook::HookResult;
 pub use in_flight::InFlight;
+pub use job::{JobRun, RegisterError};
 pub use listener::{Incoming, ListenError, Listener};
 pub use messenger::{
     BadAction, ContentError, Handler, Message, Messenger, Payload, Peers, RequestFailure,

@@ -1,6 +1,6 @@
 //! The sinks: where the reading thread leaves what is not the control's own.
 //!
-//! It is called by the one thread that reads the channel, and must not make it wait.
+//! It is called by the one thread that reads the channel, and must not make it wait for the program.
 
 use std::sync::Arc;
 

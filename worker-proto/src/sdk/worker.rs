@@ -3,6 +3,7 @@
 //! A process that has a master never outlives it: [`Worker::connect`] trades the parent-death
 //! signal, with which it was started, for the watch of the control thread.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
@@ -21,6 +22,7 @@ use super::elections::Elections;
 use super::event::{EVENTS, Event};
 use super::hook::{self, Hook, HookResult};
 use super::inherit;
+use super::job::{JobRun, Jobs, RegisterError};
 use super::listener::{ListenError, Listener};
 use super::messenger::{Loopback, Messenger, Peers, Post};
 use super::on_panic::{self, OnPanic};
@@ -36,6 +38,7 @@ use crate::address::Address;
 use crate::frame::{DeclaredListener, FromMaster, ListenOptions, MAX_BATCH, ToMaster, Welcome};
 use crate::handshake::{self, PROTOCOL};
 use crate::ids::{Generation, Role, Slot, WorkerId};
+use crate::job::JobSpec;
 use crate::scm::Wait;
 use crate::socket::{Inbox, ReceiveError, SendError, Violation, WorkerChannel};
 
@@ -54,6 +57,7 @@ pub struct Worker {
     alarm: Alarm,
     catches_panics: AtomicBool,
     workload: Workload,
+    jobs: Jobs,
     stop_hooks: Mutex<Vec<Hook>>,
     messenger: Messenger,
     shelf: Arc<Shelf>,
@@ -139,6 +143,8 @@ impl Worker {
         let shelf = Arc::new(Shelf::by_master(Uplink::over(Arc::clone(&channel))));
         let uplink = Uplink::over(Arc::clone(&channel));
         let elections = Arc::new(Elections::by_master(uplink, welcome.worker));
+        let workload = Workload::none();
+        let jobs = Jobs::new(workload.gate());
         let reception = Reception {
             sinks: Sinks {
                 post: Arc::clone(&post),
@@ -148,6 +154,7 @@ impl Worker {
             max_message_bytes,
             events: tell,
             draining: draining.clone(),
+            jobs: jobs.clone(),
             orphan,
         };
         let control = Arc::new(Control::start(channel, reception, scorekeeper)?);
@@ -170,7 +177,8 @@ impl Worker {
             events,
             progress: Progress::default(),
             catches_panics: AtomicBool::new(false),
-            workload: Workload::none(),
+            workload,
+            jobs,
             stop_hooks: Mutex::new(Vec::new()),
             membership: Membership::Cluster(control),
         })
@@ -189,6 +197,7 @@ impl Worker {
         };
         let alarm = Alarm::for_nobody(tell.clone(), draining.clone());
         let post = Post::alone(Loopback::of(identity.clone()));
+        let workload = Workload::none();
         Ok(Worker {
             shelf: Arc::new(Shelf::alone()),
             elections: Arc::new(Elections::alone(identity.worker)),
@@ -200,7 +209,8 @@ impl Worker {
             events,
             progress: Progress::default(),
             catches_panics: AtomicBool::new(false),
-            workload: Workload::none(),
+            jobs: Jobs::new(workload.gate()),
+            workload,
             stop_hooks: Mutex::new(Vec::new()),
             membership: Membership::Alone(tell),
         })
@@ -428,6 +438,68 @@ impl Worker {
     /// wait for.
     pub fn begin_work(&self) -> Work {
         self.workload.begin()
+    }
+
+    /// Runs of this job are done by this handler from now on, each on a thread of its own in which
+    /// every signal is blocked. Call it before [`ready`](Self::ready): to a process that is ready the
+    /// master may give a run at any time, and one that nobody does has failed.
+    ///
+    /// What it answers is told the master, for its log, its events and `rr-ctl job list`; a panic is an
+    /// error like any other, and no reason to [`retire`](Self::retire). A run that is under way when
+    /// draining begins is finished: [`leave`](Self::leave) waits for it.
+    ///
+    /// ```
+    /// # let (master, worker) = worker_proto::FakeMaster::new();
+    /// worker.on_job("sweep", |run| {
+    ///     for file in ["a", "b"] {
+    ///         if run.is_cancelled() {
+    ///             return Err(format!("did not get to {file}"));
+    ///         }
+    ///     }
+    ///     Ok("2 files".to_owned())
+    /// });
+    /// ```
+    pub fn on_job<E: fmt::Display>(
+        &self,
+        name: &str,
+        handler: impl Fn(JobRun) -> Result<String, E> + Send + Sync + 'static,
+    ) {
+        self.jobs.on(name, handler);
+    }
+
+    /// Has the master run a job from now on, here or in others, as one of its configuration would be.
+    /// Several processes may register the same job: it is one job. It ends when each of them has
+    /// [taken it back](Self::unregister_job) or is gone for good; the successor of one that dies may
+    /// register it again before it is [ready](Self::ready), and the clock of the job goes on meanwhile.
+    /// Where processes of a newer generation register it with something else, that counts.
+    ///
+    /// Without a master nothing is run, which is logged.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn register_job(&self, spec: JobSpec) -> Result<(), RegisterError> {
+        match &self.membership {
+            Membership::Cluster(control) => self.jobs.register(control, spec, REGISTER_WITHIN),
+            Membership::Alone(_) => {
+                log::warn!("job {:?} is not run: there is no master", spec.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes back a job that this process has registered. What runs of it goes on.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
+    pub fn unregister_job(&self, name: &str) -> io::Result<()> {
+        match &self.membership {
+            Membership::Cluster(control) => {
+                let name = name.to_owned();
+                let frame = ToMaster::UnregisterJob { name };
+                control.send(&frame).map_err(io_error)
+            }
+            Membership::Alone(_) => Ok(()),
+        }
     }
 
     /// Has this done when draining begins, at once if it has begun: take yourself off a list, wake
@@ -664,6 +736,7 @@ const ORPHANED_AGENT: u8 = 110;
 
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 const LISTEN_WITHIN: Duration = Duration::from_secs(30);
+const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the last hooks may take, each, if they do not say.

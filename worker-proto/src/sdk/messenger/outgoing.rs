@@ -168,18 +168,22 @@ mod tests {
     #[test]
     fn a_message_that_was_cut_short_is_finished_before_the_next() {
         let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
-        let patience = Duration::from_millis(10);
-        let socket = SockRef::from(&channel);
-        socket.set_write_timeout(Some(patience)).unwrap();
-        let uplink = Uplink::over(Arc::new(channel));
+        let channel = Arc::new(channel);
+        let waits = |patience| {
+            let socket = SockRef::from(&*channel);
+            socket.set_write_timeout(Some(patience)).unwrap();
+        };
+        let uplink = Uplink::over(Arc::clone(&channel));
         let mut outgoing = Outgoing::new();
         let long: Bytes = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
 
+        waits(Duration::from_millis(10));
         let failure = outgoing.send(&uplink, MessageId(1), draft(long.clone()));
         assert!(matches!(failure, Err(SendFailure::TimedOut)), "{failure:?}");
         let failure = outgoing.send(&uplink, MessageId(2), draft("unsent".into()));
         assert!(matches!(failure, Err(SendFailure::TimedOut)), "{failure:?}");
 
+        waits(Duration::from_secs(5));
         let reader = std::thread::spawn(move || messages(&master));
         outgoing
             .send(&uplink, MessageId(3), draft("next".into()))

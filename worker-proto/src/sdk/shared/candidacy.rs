@@ -1,5 +1,6 @@
 //! A candidacy: the offer to lead, and the thread that does it while this process is the one.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -281,7 +282,7 @@ fn guard<T>(alarm: &Alarm, name: &str, what: &str, act: impl FnOnce() -> T) -> R
     let mut returned = None;
     let done = hook::attempt(|| {
         returned = Some(act());
-        Ok(())
+        Ok::<_, Infallible>(())
     });
     match (done, returned) {
         (Ok(()), Some(returned)) => Ok(returned),
