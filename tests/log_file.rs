@@ -23,6 +23,8 @@ fn the_log_is_in_the_file_and_not_on_standard_error() {
     log.await_text("cluster ready");
     get(log.address(), "/exit/9").unwrap_err();
     log.await_text(": code 9");
+    // A worker that is about to listen when the master stops is refused, and says so.
+    assert_eq!(get(log.address(), "/").unwrap().status, 200);
     let ended = cluster.stop();
     assert_eq!(ended.code(), 0);
     assert!(log.text().starts_with("before\nrr-master 0."));

@@ -19,14 +19,20 @@ pub(crate) fn live(path: &str) -> ExitCode {
     worker.ready().expect("ready");
     let mut written = 0;
     loop {
-        match events.recv_timeout(PAUSE) {
+        // On a busy machine a pause lasts long.
+        let pause = if written % BURST == 0 {
+            PAUSE
+        } else {
+            Duration::ZERO
+        };
+        match events.recv_timeout(pause) {
             Ok(Event::ReopenLogs) => file = open(path),
             Ok(Event::Drain { .. } | Event::MasterGone) | Err(RecvTimeoutError::Disconnected) => {
                 break;
             }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
         }
-        let line = format!("{id} {written}\n");
+        let line = format!("{id} {written} of a writer that has much to say about very little\n");
         // Beside the others: in one piece, or lines would be torn.
         let length = file.write(line.as_bytes()).expect("write to the log");
         assert_eq!(length, line.len());
@@ -42,5 +48,7 @@ fn open(path: &str) -> File {
     file.expect("open the log")
 }
 
-/// Between two lines.
+/// Between two bursts of lines.
 const PAUSE: Duration = Duration::from_millis(1);
+
+const BURST: u64 = 16;
