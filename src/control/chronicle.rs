@@ -137,10 +137,29 @@ impl Chronicle {
             fact,
         };
         self.listeners.retain_mut(|listener| listener.tell(&event));
+        if event.fact.is_message() {
+            self.forget_a_message();
+        }
         if self.recent.len() >= REMEMBERED {
             self.recent.pop_front();
         }
         self.recent.push_back(event);
+    }
+}
+
+impl Chronicle {
+    /// What processes say must not make anybody forget what happened to them: their messages have
+    /// a share of the memory, in which the oldest gives way.
+    fn forget_a_message(&mut self) {
+        let mut messages = self.recent.iter().enumerate();
+        let mut messages = messages
+            .by_ref()
+            .filter(|(_, event)| event.fact.is_message());
+        if let Some((oldest, _)) = messages.next()
+            && messages.count() + 1 >= REMEMBERED_MESSAGES
+        {
+            self.recent.remove(oldest);
+        }
     }
 }
 
@@ -179,6 +198,9 @@ fn never_heard(who: Who) -> Fact {
 /// How many events are kept for those who ask what happened.
 pub(crate) const REMEMBERED: usize = 256;
 
+/// How many of them may be messages.
+const REMEMBERED_MESSAGES: usize = 64;
+
 /// How many may listen through handles; who listens longest goes first.
 const SUBSCRIPTIONS: usize = 64;
 
@@ -188,6 +210,7 @@ mod tests {
 
     use crossbeam_channel::bounded;
     use worker_proto::ids::Generation;
+    use worker_proto::message::ContentType;
 
     use super::*;
     use crate::supervisor::{Disconnect, ExitStatus};
@@ -261,6 +284,22 @@ mod tests {
             .filter_map(|event| event.fact.fields.get("during"))
             .collect();
         assert_eq!(during, ["serving", "start"]);
+    }
+
+    #[test]
+    fn messages_do_not_make_anybody_forget_what_happened() {
+        let mut chronicle = Chronicle::default();
+        note(&mut chronicle, &Notice::Online { who: who(1) });
+        let content = (ContentType::TEXT, 2);
+        for _ in 0..1000 {
+            let message = Fact::message(who(1), "news", content, Some("hi"));
+            chronicle.record(AT, message);
+        }
+        let names = names(&chronicle);
+        assert_eq!(names[0], "online");
+        assert_eq!(names.len(), 1 + REMEMBERED_MESSAGES);
+        assert_eq!(chronicle.latest(), 1001);
+        assert_eq!(chronicle.since(1000).count(), 1);
     }
 
     #[test]

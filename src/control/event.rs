@@ -20,9 +20,10 @@
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
+//! | `message` | it has sent the master a message: `action`, `contentType`, `bytes`, `payload` (the beginning of one that is text) |
 //! | `lost` | so many events were left out here: `count` |
 //!
-//! What is about an agent has `agent-` before its name. `message` is reserved.
+//! What is about an agent has `agent-` before its name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use worker_proto::address::Address;
 use worker_proto::ids::Role;
+use worker_proto::message::ContentType;
 
 use super::time::UnixTime;
 use crate::supervisor::{Disconnect, ExitStatus, Next, Notice, RollbackCause, Stop, Who};
@@ -151,6 +153,33 @@ impl Fact {
             "addressType": kind,
         });
         Fact::of_process("listening", who, text, more)
+    }
+
+    /// A process has sent the master a message; `text` is its beginning, if it is one for people.
+    pub(crate) fn message(
+        who: Who,
+        action: &str,
+        (content_type, len_bytes): (ContentType, u64),
+        text: Option<&str>,
+    ) -> Fact {
+        let text = text.map(short);
+        let shown = match &text {
+            Some(text) => format!("{who} {action}: {text}"),
+            None => format!("{who} {action}: {len_bytes} bytes"),
+        };
+        let more = json!({
+            "action": action,
+            "contentType": content_type.to_string(),
+            "bytes": len_bytes,
+            "payload": text,
+        });
+        Fact::of_process("message", who, shown, more)
+    }
+
+    /// Whether it is one of the messages, of which there may be any number.
+    pub(crate) fn is_message(&self) -> bool {
+        let name = &self.name;
+        name.strip_prefix("agent-").unwrap_or(name) == "message"
     }
 
     /// A reload did not begin.

@@ -2,7 +2,8 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! told; [`puppet`] does what a test tells it while it runs; [`ill`] is one in which something goes wrong;
+//! [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -19,8 +20,12 @@ mod answer;
 mod evidence;
 mod ill;
 mod odd;
+#[path = "../puppet/order.rs"]
+mod order;
 mod plain;
+mod puppet;
 mod raw;
+mod raw_letters;
 mod steps;
 mod stubborn;
 mod witnessed;
@@ -58,6 +63,7 @@ fn live(args: &[&str]) -> ExitCode {
         "ill" => ill::live(args),
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
+        "puppet" => puppet::perform(args[0]),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "stubborn" => stubborn::live(args),
