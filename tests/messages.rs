@@ -342,6 +342,30 @@ fn who_does_not_take_costs_the_master_no_more_than_its_bound() {
     assert_eq!(deaf.hears().action, "again");
 }
 
+/// What waits for a receiver waits no longer than its sender says, and does not come after that.
+#[test]
+fn what_was_not_taken_in_time_does_not_come_any_more() {
+    let mut company = Company::start(0, 2, &[]);
+    let [sender, busy] = company.workers.as_mut_slice() else {
+        panic!("two");
+    };
+    // More than a process may have that its program has not taken.
+    let flood = Order::SendMany(busy.id(), noise("flood", 1, 100_000), 20);
+    sender.does(&flood);
+    let clock = Stopwatch::start();
+    let late = sender.ask(&Order::Deliver(busy.id(), letter("late", ""), 200));
+    assert_eq!(late, Answer::Receipt(Receipt::Expired));
+    let request = sender.ask(&Order::Request(busy.id(), letter("late", ""), 200));
+    let Answer::Failed(why) = request else {
+        panic!("{request:?}");
+    };
+    assert!(why.ends_with("and the request was not delivered"), "{why}");
+    assert!(clock.elapsed() < Duration::from_secs(3));
+    sender.sends(Way::To(busy.id()), "end");
+    let heard = busy.hears_until("end");
+    assert_eq!(heard, ["flood"; 20]);
+}
+
 #[test]
 fn what_is_no_message_is_refused_where_it_is_sent() {
     let mut company = Company::start(0, 1, &["--max-message", "1MiB"]);
