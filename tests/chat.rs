@@ -220,7 +220,8 @@ impl Client {
 
 fn start() -> (Cluster, SocketAddr) {
     let chat = example("chat");
-    let args = ["-w", "4", "-l", "127.0.0.1:0", chat.to_str().unwrap()];
+    let flags = ["-w", "4", "-l", "127.0.0.1:0", "--canary", "100ms"];
+    let args = flags.iter().copied().chain(chat.to_str());
     let mut cluster = Cluster::start(args);
     let address = cluster.address();
     cluster.await_ready();

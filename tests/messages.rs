@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +15,7 @@ use common::operator::{done, events};
 use common::processes::{await_quiet, pid_in, status};
 use common::puppet::order::{Answer, Content, End, Order, Way, hash};
 use common::puppet::{Company, Puppet, letter, noise, ready_workers};
-use common::{Cluster, Stopwatch};
+use common::{Cluster, Stopwatch, example};
 
 /// Of agents 0 and 1 and workers 2 to 5, as everybody is numbered here. (E11, E12, E13)
 #[test]
@@ -610,6 +611,29 @@ fn a_message_that_is_none_is_refused_and_its_sender_goes_on() {
         let log = cluster.log();
         assert!(!log.contains("broke the protocol"), "{rule}\n{log}");
     }
+}
+
+/// The short form of `scripts/messages-soak`: each message is received once and in its place, or
+/// its sender is told, or somebody who was killed has taken it along.
+#[test]
+fn no_message_is_lost_or_doubled_when_workers_are_killed() {
+    let soak = Command::new(example("messages_soak"))
+        .args(["--messages", "50000", "--workers", "4"])
+        .args(["--kill-every", "30ms"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&soak.stdout);
+    let errors = String::from_utf8_lossy(&soak.stderr);
+    assert!(soak.status.success(), "{report}{errors}");
+    let row = |what: &str| {
+        let line = report.lines().find(|line| line.contains(what));
+        let count = line.and_then(|line| line.split_whitespace().last());
+        count.and_then(|count| count.parse::<u64>().ok())
+    };
+    assert_eq!(row("lost, twice, out of order"), Some(0), "{report}");
+    assert!(row("messages received") >= Some(50_000), "{report}");
+    assert!(row("SIGKILLs") >= Some(10), "{report}");
 }
 
 fn delivered(receivers: u32) -> Receipt {
