@@ -139,6 +139,28 @@ fn an_empty_packet_costs_a_worker_its_place() {
     costs_its_place("empty", "closed its control channel");
 }
 
+/// Pieces that make no message: the sender cannot be understood any more.
+#[test]
+fn messages_that_cannot_be_understood_cost_a_worker_its_place() {
+    for (rule, violation) in [
+        ("letter-piece", "piece 2 of a message instead of piece 1"),
+        ("letter-piece-of-none", "a piece of no message"),
+        ("letter-empty-piece", "a piece of 0 bytes"),
+        ("letter-excess", "more bytes than the message was to have"),
+        (
+            "letter-unfinished",
+            "a message before the last one is complete",
+        ),
+        ("letter-back", "message 6 after message 7"),
+        (
+            "letter-value",
+            "a message of a kind that only the master sends",
+        ),
+    ] {
+        costs_its_place(rule, &format!("broke the protocol: messages: {violation}"));
+    }
+}
+
 /// At the start nothing is tried twice: the master ends and says why.
 #[test]
 fn a_worker_that_fails_the_handshake_fails_the_start() {

@@ -128,8 +128,8 @@ impl Chronicle {
         }
     }
 
-    /// Tells one fact to whoever listens, and does not remember it.
-    pub(crate) fn pass(&mut self, at: UnixTime, fact: Fact) -> ClusterEvent {
+    /// Takes down one fact.
+    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
         self.latest += 1;
         let event = ClusterEvent {
             number: self.latest,
@@ -137,20 +137,14 @@ impl Chronicle {
             fact,
         };
         self.listeners.retain_mut(|listener| listener.tell(&event));
-        event
-    }
-
-    /// Takes down one fact.
-    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
-        let event = self.pass(at, fact);
         self.make_room();
         self.recent.push_back(event);
     }
 }
 
 impl Chronicle {
-    /// Forgets one event if as many are remembered as may be. The jobs' daily round does not drive
-    /// out everything else, so of half of them that goes first.
+    /// Forgets one event if as many are remembered as may be. The jobs' daily round and what
+    /// processes say do not drive out everything else, so of half of them that goes first.
     fn make_room(&mut self) {
         if self.recent.len() < REMEMBERED {
             return;
@@ -169,7 +163,7 @@ impl Chronicle {
 fn is_routine(event: &ClusterEvent) -> bool {
     matches!(
         &*event.fact.name,
-        "job-started" | "job-done" | "job-skipped"
+        "job-started" | "job-done" | "job-skipped" | "message" | "agent-message"
     )
 }
 
@@ -217,6 +211,7 @@ mod tests {
 
     use crossbeam_channel::bounded;
     use worker_proto::ids::Generation;
+    use worker_proto::message::ContentType;
 
     use super::*;
     use crate::supervisor::{Disconnect, ExitStatus};
@@ -290,6 +285,22 @@ mod tests {
             .filter_map(|event| event.fact.fields.get("during"))
             .collect();
         assert_eq!(during, ["serving", "start"]);
+    }
+
+    #[test]
+    fn messages_do_not_make_anybody_forget_what_happened() {
+        let mut chronicle = Chronicle::default();
+        note(&mut chronicle, &Notice::Online { who: who(1) });
+        let content = (ContentType::TEXT, 2);
+        for _ in 0..1000 {
+            let message = Fact::message(who(1), "news", content, Some("hi"));
+            chronicle.record(AT, message);
+        }
+        let names = names(&chronicle);
+        assert_eq!(names[0], "online");
+        assert_eq!(names.len(), REMEMBERED);
+        assert_eq!(chronicle.latest(), 1001);
+        assert_eq!(chronicle.since(1000).count(), 1);
     }
 
     #[test]

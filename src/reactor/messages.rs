@@ -94,6 +94,7 @@ impl Reactor {
         if let Err(nonsense) = understood {
             self.break_link(worker, &Broken::Nonsense(nonsense), now);
         }
+        self.hear_own_messages();
     }
 
     /// Writes to those for whom something waits, in turn.

@@ -346,7 +346,6 @@ impl Reactor {
         if self.acceptor.is_unfinished()
             || self.has_frames()
             || self.has_messages()
-            || self.has_own_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {

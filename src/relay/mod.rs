@@ -58,6 +58,8 @@ pub struct Relay {
     members: BTreeMap<WorkerId, Member>,
     /// Those to whom something may be sent.
     active: BTreeSet<WorkerId>,
+    /// In whose outbox something may have waited long enough, and when.
+    expiries: BTreeSet<(Instant, WorkerId)>,
     held: Held,
     receipts: Receipts,
     requests: Requests,
@@ -97,6 +99,7 @@ impl Relay {
             workers,
             members: BTreeMap::new(),
             active: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             held: Held::default(),
             receipts: Receipts::default(),
             requests: Requests::default(),
@@ -124,7 +127,7 @@ impl Relay {
                 self.receipts.add(&item.envelope);
             }
             self.await_reply(now, &item.envelope, worker, item.until);
-            self.push(worker, item.envelope);
+            self.push(worker, item.envelope, item.until);
         }
     }
 
@@ -150,6 +153,9 @@ impl Relay {
             return;
         };
         self.active.remove(&worker);
+        if let Some(deadline) = member.outbox.deadline() {
+            self.expiries.remove(&(deadline, worker));
+        }
         self.partial -= member.assembly.held();
         for envelope in member.outbox.empty() {
             self.miss(&envelope, Receipt::NoSuchPeer);
@@ -261,7 +267,7 @@ impl Relay {
         let mut reached = 0;
         for worker in &receivers {
             self.await_reply(now, &envelope, *worker, Some(now + within));
-            reached += u32::from(self.push(*worker, Arc::clone(&envelope)));
+            reached += u32::from(self.push(*worker, Arc::clone(&envelope), None));
         }
         self.release(envelope);
         match (reached, receivers.is_empty()) {
@@ -281,12 +287,6 @@ impl Relay {
     /// The next of the master's requests that nobody will answer, and why.
     pub fn poll_own_receipt(&mut self) -> Option<(MessageId, Receipt)> {
         self.own_receipts.pop_front()
-    }
-
-    /// Whether there is something for the master itself.
-    #[must_use]
-    pub fn has_own(&self) -> bool {
-        !self.own.is_empty() || !self.own_receipts.is_empty()
     }
 
     /// Those to whom something may be sent.
@@ -330,6 +330,12 @@ impl Relay {
                 self.own_receipts.push_back((message, Receipt::Expired));
             }
         }
+        while let Some((due, worker)) = self.expiries.first().copied()
+            && due <= now
+        {
+            self.expiries.remove(&(due, worker));
+            self.expire(now, worker);
+        }
         if self.held.deadline().is_none_or(|until| until > now) {
             return;
         }
@@ -342,7 +348,8 @@ impl Relay {
     /// When [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.requests.deadline(), self.held.deadline()]
+        let of_outboxes = self.expiries.first().map(|(due, _)| *due);
+        [self.requests.deadline(), self.held.deadline(), of_outboxes]
             .into_iter()
             .flatten()
             .min()
@@ -403,7 +410,7 @@ impl Relay {
                 for worker in &members {
                     self.receipts.add(&envelope);
                     self.await_reply(now, &envelope, *worker, until);
-                    self.push(*worker, Arc::clone(&envelope));
+                    self.push(*worker, Arc::clone(&envelope), until);
                 }
                 if is_for_more {
                     self.hold(recipient, until, &envelope);
@@ -496,13 +503,15 @@ impl Relay {
     }
 
     /// Puts a message into a process's outbox; answers whether there was room.
-    fn push(&mut self, worker: WorkerId, envelope: Arc<Envelope>) -> bool {
+    fn push(&mut self, worker: WorkerId, envelope: Arc<Envelope>, until: Option<Instant>) -> bool {
         let Some(member) = self.members.get_mut(&worker) else {
             self.release(envelope);
             return false;
         };
-        match member.outbox.push(envelope) {
+        let before = member.outbox.deadline();
+        match member.outbox.push(envelope, until) {
             Ok(()) => {
+                self.note_deadline(worker, before);
                 self.activate(worker);
                 true
             }
@@ -510,6 +519,35 @@ impl Relay {
                 self.miss(&envelope, Receipt::Full);
                 self.release(envelope);
                 false
+            }
+        }
+    }
+
+    /// What has waited for that process long enough does not go to it any more.
+    fn expire(&mut self, now: Instant, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let over = member.outbox.expire(now);
+        // What comes next may be small enough; or nothing comes.
+        self.active.remove(&worker);
+        self.activate(worker);
+        self.note_deadline(worker, None);
+        for envelope in over {
+            self.miss(&envelope, Receipt::Expired);
+            self.release(envelope);
+        }
+    }
+
+    /// Looks at the outbox when something in it may have waited long enough.
+    fn note_deadline(&mut self, worker: WorkerId, before: Option<Instant>) {
+        let member = self.members.get(&worker);
+        let deadline = member.and_then(|member| member.outbox.deadline());
+        if deadline != before {
+            self.expiries
+                .extend(deadline.map(|deadline| (deadline, worker)));
+            if let Some(before) = before {
+                self.expiries.remove(&(before, worker));
             }
         }
     }

@@ -1,10 +1,12 @@
 //! An outbox: what waits for one process, in the order in which it is for it.
 //!
 //! It has a bound in bytes, and lets out no more than the process has room for: what its program has
-//! not taken counts against a window. So who does not read costs nobody else anything.
+//! not taken counts against a window. So who does not read costs nobody else anything. What has waited as
+//! long as its sender wants leaves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use worker_proto::frame::FromMaster;
 use worker_proto::message::RECEIVE_WINDOW_BYTES;
@@ -14,7 +16,7 @@ use super::envelope::Envelope;
 /// What waits for one process.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Arc<Envelope>>,
+    waiting: VecDeque<Waiting>,
     /// How many frames of the first one are sent.
     sent: usize,
     /// What all that waits counts for.
@@ -22,6 +24,17 @@ pub(super) struct Outbox {
     bound: u64,
     /// What is sent and not taken yet.
     on_its_way: u64,
+    /// None of them has waited long enough before that.
+    earliest: Option<Instant>,
+    /// They are not looked through before that.
+    rests_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    envelope: Arc<Envelope>,
+    /// No longer than this.
+    until: Option<Instant>,
 }
 
 impl Outbox {
@@ -33,23 +46,30 @@ impl Outbox {
             charge: 0,
             bound,
             on_its_way: 0,
+            earliest: None,
+            rests_until: None,
         }
     }
 
     /// Puts a message at the end, if there is room.
-    pub(super) fn push(&mut self, envelope: Arc<Envelope>) -> Result<(), Arc<Envelope>> {
+    pub(super) fn push(
+        &mut self,
+        envelope: Arc<Envelope>,
+        until: Option<Instant>,
+    ) -> Result<(), Arc<Envelope>> {
         let charge = envelope.charge();
         if !self.waiting.is_empty() && self.charge + charge > self.bound {
             return Err(envelope);
         }
         self.charge += charge;
-        self.waiting.push_back(envelope);
+        self.earliest = [self.earliest, until].into_iter().flatten().min();
+        self.waiting.push_back(Waiting { envelope, until });
         Ok(())
     }
 
     /// Whether a frame may be sent now.
     pub(super) fn is_sendable(&self) -> bool {
-        let Some(first) = self.waiting.front() else {
+        let Some(first) = self.first() else {
             return false;
         };
         let has_room = self.on_its_way <= RECEIVE_WINDOW_BYTES / 4
@@ -59,7 +79,7 @@ impl Outbox {
 
     /// The next frame, if one may be sent.
     pub(super) fn frame(&self) -> Option<FromMaster> {
-        let first = self.waiting.front().filter(|_| self.is_sendable())?;
+        let first = self.first().filter(|_| self.is_sendable())?;
         Some(match self.sent {
             0 => FromMaster::Deliver(first.first()),
             index => FromMaster::DeliverMore(first.further(index)),
@@ -68,17 +88,17 @@ impl Outbox {
 
     /// The next frame is sent; answers with the message if it was its last.
     pub(super) fn note_sent(&mut self) -> Option<Arc<Envelope>> {
-        let first = self.waiting.front()?;
+        let (charge, frames) = self.first().map(|it| (it.charge(), it.frames()))?;
         if self.sent == 0 {
-            self.on_its_way += first.charge();
+            self.on_its_way += charge;
         }
         self.sent += 1;
-        if self.sent < first.frames() {
+        if self.sent < frames {
             return None;
         }
         self.sent = 0;
-        let first = self.waiting.pop_front()?;
-        self.charge -= first.charge();
+        let first = self.waiting.pop_front()?.envelope;
+        self.charge -= charge;
         Some(first)
     }
 
@@ -88,10 +108,44 @@ impl Outbox {
     }
 
     /// Gives away everything that is not sent whole.
-    pub(super) fn empty(&mut self) -> VecDeque<Arc<Envelope>> {
+    pub(super) fn empty(&mut self) -> Vec<Arc<Envelope>> {
         self.sent = 0;
         self.charge = 0;
-        std::mem::take(&mut self.waiting)
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        waiting.map(|waiting| waiting.envelope).collect()
+    }
+
+    /// Gives away what has waited long enough. What is sent in part is sent whole.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<Envelope>> {
+        let mut over = Vec::new();
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return over;
+        }
+        let mut is_begun = self.sent > 0;
+        self.waiting.retain(|Waiting { envelope, until }| {
+            let is_over = until.is_some_and(|until| until <= now);
+            let goes = is_over && !std::mem::take(&mut is_begun);
+            if goes {
+                self.charge -= envelope.charge();
+                over.push(Arc::clone(envelope));
+            }
+            !goes
+        });
+        let rest = self.waiting.iter().skip(usize::from(self.sent > 0));
+        self.earliest = rest.filter_map(|waiting| waiting.until).min();
+        self.rests_until = Some(now + REST);
+        over
+    }
+
+    /// When [`expire`](Self::expire) may have something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let earliest = self.earliest?;
+        let rests_until = self.rests_until.unwrap_or(earliest);
+        Some(earliest.max(rests_until))
+    }
+
+    fn first(&self) -> Option<&Envelope> {
+        Some(&self.waiting.front()?.envelope)
     }
 
     /// How many messages wait, and what they count for.
@@ -99,3 +153,7 @@ impl Outbox {
         (self.waiting.len(), self.charge)
     }
 }
+
+/// How long at least between two looks at all that waits: it may be very much, and each of it may
+/// have a time of its own.
+const REST: Duration = Duration::from_millis(50);

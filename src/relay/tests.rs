@@ -353,6 +353,68 @@ fn an_agent_that_is_down_gets_what_was_sent_meanwhile_for_a_time() {
 }
 
 #[test]
+fn what_waits_for_a_receiver_does_so_no_longer_than_its_sender_wants() {
+    let mut script = Script::ready(2);
+    let payload = "x".repeat(10_000);
+    let in_window = RECEIVE_WINDOW_BYTES / (10_000 + MESSAGE_OVERHEAD_BYTES);
+    for _ in 0..in_window {
+        script.sends(2, Recipient::Worker(w(3)), &payload);
+    }
+    assert_eq!(script.got(3).len() as u64, in_window);
+    script.receipts(2);
+    let sends_within = |script: &mut Script, ms, payload| {
+        let number = script.sent + 1;
+        let send = Send {
+            within_ms: Some(ms),
+            ..message(number, Recipient::Worker(w(3)), payload)
+        };
+        script.sent = number;
+        script.relay.send(script.now, w(2), send).unwrap();
+        MessageId(number)
+    };
+    let late = sends_within(&mut script, 100, &payload);
+    sends_within(&mut script, 60_000, &payload);
+    let later = sends_within(&mut script, 200, &payload);
+    script.passes(Duration::from_millis(99));
+    assert_eq!(script.receipts(2), []);
+    script.passes(Duration::from_millis(1));
+    assert_eq!(script.receipts(2), [(late, Receipt::Expired)]);
+    script.passes(Duration::from_millis(100));
+    assert_eq!(script.receipts(2), [(later, Receipt::Expired)]);
+    assert_eq!(script.frames(3), []);
+    script.relay.note_taken(w(3), RECEIVE_WINDOW_BYTES);
+    assert_eq!(script.got(3).len(), 1);
+    assert_eq!(script.relay.memory(), 0);
+    script.passes(Duration::from_secs(60));
+    assert_eq!(script.relay.next_deadline(), None);
+}
+
+/// Its receiver has the beginning: the rest has to come, and what is behind it as well.
+#[test]
+fn what_is_sent_in_part_is_sent_whole_however_long_that_takes() {
+    let mut script = Script::ready(2);
+    script.sent = 1;
+    let send = Send {
+        len_bytes: 2,
+        within_ms: Some(10),
+        chunk: Bytes::from_static(b"a"),
+        ..message(1, Recipient::Worker(w(3)), "")
+    };
+    script.relay.send(script.now, w(2), send).unwrap();
+    let more = More {
+        index: 1,
+        chunk: Bytes::from_static(b"b"),
+    };
+    script.relay.send_more(script.now, w(2), more).unwrap();
+    assert!(script.relay.frame(w(3)).is_some());
+    script.relay.note_sent(w(3));
+    script.passes(Duration::from_secs(1));
+    assert_eq!(script.receipts(2), []);
+    assert_eq!(script.frames(3).len(), 1);
+    assert_eq!(script.receipts(2), [(MessageId(1), delivered(1))]);
+}
+
+#[test]
 fn a_request_is_answered_by_the_one_who_was_asked() {
     let mut script = Script::ready(3);
     let question = script.sends_as(Kind::Request, 2, Recipient::Worker(w(3)), "?");

@@ -20,6 +20,7 @@ pub mod log;
 pub mod manager;
 pub mod operator;
 pub mod processes;
+pub mod puppet;
 pub mod redis;
 pub mod script;
 pub mod shell;

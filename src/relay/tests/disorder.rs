@@ -191,8 +191,10 @@ impl World {
             missing -= len;
             Bytes::from(vec![0; usize::try_from(len).unwrap()])
         };
+        let within_ms = self.dice.bool().then(|| self.dice.u32(1..6000));
         let send = Send {
             kind,
+            within_ms,
             len_bytes,
             chunk: piece(),
             ..message(number.0, recipient, "")

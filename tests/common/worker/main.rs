@@ -2,7 +2,7 @@
 //!
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
-//! told; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may; [`shared`] leads and follows, and shows
+//! told; [`puppet`] does what a test tells it while it runs; [`correspondent`] writes to others; [`ill`] is one in which something goes wrong; [`odd`] does what few programs do, and may; [`shared`] leads and follows, and shows
 //! the values it is given; [`scribe`] keeps a log; [`jobs`] does jobs. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
@@ -16,13 +16,20 @@
 //! served to `DIR/ID`: the counts can be read without disturbing them.
 
 mod answer;
+mod correspondent;
 #[path = "../evidence/mod.rs"]
 mod evidence;
 mod ill;
 mod jobs;
+#[path = "../messages/ledger.rs"]
+mod ledger;
 mod odd;
+#[path = "../puppet/order.rs"]
+mod order;
 mod plain;
+mod puppet;
 mod raw;
+mod raw_letters;
 mod scribe;
 mod shared;
 mod steps;
@@ -63,10 +70,12 @@ fn live(args: &[&str]) -> ExitCode {
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
         "jobs" => jobs::live(args),
+        "puppet" => puppet::perform(args[0]),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "stubborn" => stubborn::live(args),
         "relisten" => steps::relisten(args[0]),
+        "correspond" => correspondent::correspond(args[0], args[1]),
         "exit" => code(args[0]),
         "abort" => std::process::abort(),
         "talk" => talk(args[0].parse().expect("a number")),

@@ -17,6 +17,8 @@ use worker_proto::ids::RequestId;
 use worker_proto::scm::{self, Wait};
 use worker_proto::socket::{Inbox, ReceiveError, WorkerChannel};
 
+use crate::raw_letters;
+
 /// Breaks the rule named first, then waits for the master to end the channel.
 pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
     let usr1 = SigSet::from_iter([Signal::SIGUSR1]);
@@ -112,7 +114,7 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                 }
                 "scribble" => return scribble(&channel),
                 "closes" => drop(channel.shutdown(std::net::Shutdown::Both)),
-                _ => panic!("unknown rule {rest}"),
+                letters => raw_letters::send(letters, &channel),
             }
         }
     }
