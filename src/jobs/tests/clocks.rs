@@ -19,6 +19,12 @@ fn nothing_is_due_before_everybody_is_ready() {
     assert_eq!(script.heard(), []);
     script.tell(Event::ClusterReady);
     assert_eq!(script.heard(), [run(1, 1)], "immediate");
+    let mut early = Script::booting(vec![job(Schedule::Never)]);
+    early.joins(1);
+    assert_eq!(early.run("sweep"), Ok(1));
+    assert_eq!(early.heard(), [], "it waits, too");
+    early.tell(Event::ClusterReady);
+    assert_eq!(early.heard(), [run(1, 1)]);
     script.does(1, 1);
     script.advance(secs(9));
     assert_eq!(script.heard(), [done(1)], "once");

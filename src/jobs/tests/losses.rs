@@ -80,6 +80,12 @@ fn a_job_that_kills_whoever_runs_it_is_given_up_and_rests() {
         panic!("after its rest");
     };
     script.does(worker, 2);
+    script.heard();
+    script.advance(secs(10));
+    let [Heard::Run { worker, run: 3, .. }] = script.heard()[..] else {
+        panic!("and on");
+    };
+    script.is_gone(worker);
     let view = script.jobs.views(&script.now).next().unwrap();
     assert_eq!(view.rests, None, "all is forgiven");
 }

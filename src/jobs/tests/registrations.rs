@@ -58,6 +58,9 @@ fn a_job_outlives_the_crash_of_who_registered_it() {
     script.registers(1, 1, every(10));
     script.advance(secs(8));
     script.is_gone(1);
+    // Whoever comes into another slot has nothing to do with it.
+    script.joins_slot(9, 7);
+    script.leaves(9);
     script.registers(2, 1, every(10));
     script.heard();
     script.joins_slot(2, 0);
