@@ -13,6 +13,8 @@ mod exit_code;
     reason = "an example, compiled in as the built-in worker"
 )]
 mod hello_http;
+pub mod jobs;
+pub mod leadership;
 mod master;
 mod preflight;
 mod printable;
@@ -20,7 +22,9 @@ mod reactor;
 pub mod relay;
 pub mod supervisor;
 mod sys;
+pub mod values;
 
+pub use config::data_file::DataFile;
 pub use config::listener::ListenerSpec;
 pub use config::program::Program;
 pub use config::surroundings::Surroundings;
@@ -34,6 +38,7 @@ pub use preflight::{PreflightError, SurroundingsError};
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
 pub use reactor::counters::{Counters, QueueCounters, Refused};
+pub use reactor::delay::HandoffDelay;
 pub use reactor::load::WorkerLoad;
 pub use reactor::reload::ReloadOutcome;
 pub use reactor::serving::QueueStatus;
@@ -41,3 +46,4 @@ pub use supervisor::Stop;
 pub use sys::cgroup::CgroupError;
 pub use sys::listening::BindError;
 pub use sys::program::ProgramError;
+pub use values::Content;

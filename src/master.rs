@@ -17,6 +17,7 @@ use crate::config::listener::ListenerSpec;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
+use crate::control::message::Message;
 use crate::control::outcome::Outcome;
 use crate::control::place;
 use crate::exit_code::ExitCode;
@@ -29,6 +30,7 @@ use crate::supervisor::Stop;
 use crate::sys::cgroup::{Cgroup, CgroupError};
 use crate::sys::describe;
 use crate::sys::listening::{BindError, ListeningSocket};
+use crate::values::Content;
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
 pub struct Master {
@@ -236,6 +238,20 @@ impl Handle {
         }
     }
 
+    /// Sends processes a message; answers how many there are to get it. What they send to the master is
+    /// among the [`events`](Self::events).
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn send(&self, message: Message) -> Result<u32, Denied> {
+        let outcome = self.change(Change::Send(message))?;
+        if let Outcome::Sent { receivers } = outcome {
+            Ok(receivers)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
     /// Accepts nothing more on this listener, or on any: clients wait in the listen backlog.
     ///
     /// # Errors
@@ -252,6 +268,50 @@ impl Handle {
     pub fn resume(&self, listener: Option<&str>) -> Result<(), Denied> {
         let listener = listener.map(str::to_owned);
         self.change(Change::Resume(listener)).map(drop)
+    }
+
+    /// Gives every process that watches the key a new value of it; answers its version, which is the
+    /// one before if it says the same.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn push(&self, key: &str, content: Content) -> Result<u64, Denied> {
+        let (reply, answer) = bounded(1);
+        let command = Command::Push(key.to_owned(), content, Answer::Handle(reply));
+        self.command(command).map_err(|Ended| Denied::Ended)?;
+        let outcome = answer.recv().map_err(|_| Denied::Ended)??;
+        if let Outcome::Pushed { version, .. } | Outcome::Unchanged { version, .. } = outcome {
+            Ok(version)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
+    /// Has every process open its log files again, after they were moved away; answers how many were
+    /// told. One that has just been started is told a little later.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn reopen_logs(&self) -> Result<usize, Denied> {
+        let outcome = self.change(Change::ReopenLogs)?;
+        if let Outcome::LogsReopened { processes, .. } = outcome {
+            Ok(processes)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
+    }
+
+    /// Has a job run although it is not due; answers the number of the run, which its events have.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn run_job(&self, name: &str) -> Result<u64, Denied> {
+        let outcome = self.change(Change::RunJob(name.to_owned()))?;
+        if let Outcome::JobRunning { run, .. } = outcome {
+            Ok(run)
+        } else {
+            Err(Denied::Failed(outcome.to_string()))
+        }
     }
 
     /// What happens in the cluster from now on.

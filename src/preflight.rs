@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 use worker_proto::ids::Role;
+use worker_proto::job::JobTarget;
 
 pub use self::surroundings::SurroundingsError;
 
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
 use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
+use crate::jobs::{self, MOST_JOBS, Planned};
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::BindError;
 use crate::sys::program::{ProgramError, locate};
@@ -49,6 +51,14 @@ pub enum PreflightError {
     StallTimeoutTooShort {
         /// What was asked for.
         given: Duration,
+    },
+    /// A job that cannot be one.
+    #[error("job {name:?}: {reason}")]
+    Job {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// More workers than the limit on open descriptors allows.
     #[error(
@@ -117,6 +127,7 @@ impl PreflightError {
             PreflightError::DuplicateListener { .. }
             | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
             PreflightError::DuplicateAgent { .. } => Some("agent"),
+            PreflightError::Job { .. } => Some("job"),
             PreflightError::Directory { .. } => Some("cwd"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
@@ -144,6 +155,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
     check_agents(&config.agents)?;
+    check_jobs(&config)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     let agents = config.agents.into_iter().zip(0..);
@@ -200,6 +212,50 @@ fn check_agents(agents: &[Program]) -> Result<(), PreflightError> {
         }
     }
     Ok(())
+}
+
+/// Every job can be one, has a name of its own, and somebody who could do it.
+fn check_jobs(config: &Config) -> Result<(), PreflightError> {
+    let mut names = BTreeSet::new();
+    for Planned { spec, .. } in &config.jobs {
+        let unfit = |reason: String| PreflightError::Job {
+            name: spec.name.clone(),
+            reason,
+        };
+        jobs::check(spec).map_err(|err| unfit(err.to_string()))?;
+        if !names.insert(&spec.name) {
+            return Err(unfit("there are two of that name".to_owned()));
+        }
+        let workers = config.workers;
+        let agents: Vec<String> = config.agents.iter().map(Program::name).collect();
+        match &spec.target {
+            JobTarget::Slot(slot) if slot.0 >= workers => {
+                let reason = format!("slot {slot}: there are {workers} workers, counted from 0");
+                return Err(unfit(reason));
+            }
+            JobTarget::Agent(name)
+                if agents.is_empty() || name.as_ref().is_some_and(|it| !agents.contains(it)) =>
+            {
+                let reason = match (name, &agents[..]) {
+                    (_, []) => "there is no agent: add one with --agent".to_owned(),
+                    (name, agents) => {
+                        let name = name.as_deref().unwrap_or_default();
+                        let agents = agents.join(", ");
+                        format!("there is no agent {name:?}; the agents are: {agents}")
+                    }
+                };
+                return Err(unfit(reason));
+            }
+            JobTarget::One | JobTarget::All | JobTarget::Agent(_) | JobTarget::Slot(_) => {}
+        }
+    }
+    match config.jobs.get(MOST_JOBS) {
+        Some(one) => Err(PreflightError::Job {
+            name: one.spec.name.clone(),
+            reason: format!("it is one too many: at most {MOST_JOBS} are possible"),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {

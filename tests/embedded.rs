@@ -76,9 +76,11 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
             ..Counters::default()
         },
         held: 0,
+        handoff_delay: status.listeners[0].handoff_delay,
         is_paused: false,
         queues: servers[..3].iter().map(queue).collect(),
     };
+    assert_eq!(expected.handoff_delay.count, 30);
     assert_eq!(status.listeners, [expected]);
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use rr_master::supervisor::{Refused, RolloutPlan, WorkerState};
 use rr_master::{
-    Config, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients, ReloadOutcome,
-    ScaleTo, Stop, Target,
+    Config, Content, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients,
+    ReloadOutcome, ScaleTo, Stop, Target,
 };
 use worker_proto::ids::{Generation, Role, Slot};
+use worker_proto::message::ContentType;
 
 use common::client::{ask, connect, get};
 use common::{DEADLINE, await_condition, sockets, test_worker};
@@ -54,6 +55,28 @@ fn a_handle_reloads_scales_and_restarts() {
 }
 
 #[test]
+fn a_handle_pushes_values() {
+    let cluster = Embedded::start(1);
+    let mut events = cluster.handle.events().unwrap();
+    let push = |key: &str, text: &'static str| {
+        let content = Content {
+            content_type: ContentType::TEXT,
+            bytes: text.into(),
+        };
+        cluster.handle.push(key, content)
+    };
+    assert_eq!(push("flags", "on"), Ok(1));
+    assert_eq!(push("flags", "on"), Ok(1));
+    assert_eq!(push("flags", "off"), Ok(2));
+    let denied = push("", "on").unwrap_err();
+    assert_eq!(denied.to_string(), "key \"\": it is empty");
+    let pushed = events.find(|event| event.fact.name == "pushed").unwrap();
+    assert_eq!(pushed.fact.fields["key"], "flags");
+    assert_eq!(pushed.fact.fields["from"], "handle");
+    assert_eq!(cluster.stop(), ExitCode::Clean);
+}
+
+#[test]
 fn a_handle_drains_kills_and_signals() {
     let cluster = Embedded::start(2);
     let handle = &cluster.handle;
@@ -85,6 +108,22 @@ fn a_handle_drains_kills_and_signals() {
     };
     assert_eq!(handle.drain(worker(7)), Err(Denied::Refused(refused)));
     assert_eq!(cluster.stop(), ExitCode::Clean);
+}
+
+#[test]
+fn a_handle_has_logs_reopened() {
+    let cluster = Embedded::start(2);
+    let handle = cluster.handle.clone();
+    let mut events = handle.events().unwrap();
+    assert_eq!(handle.reopen_logs(), Ok(2));
+    let told = events.find(|event| event.fact.name == "logs-reopened");
+    let told = told.expect("an event").fact;
+    assert_eq!(
+        told.text, "2 processes told, there is no log file",
+        "a master that is embedded has none"
+    );
+    assert_eq!(cluster.stop(), ExitCode::Clean);
+    assert_eq!(handle.reopen_logs(), Err(Denied::Ended));
 }
 
 #[test]

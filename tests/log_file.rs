@@ -23,6 +23,8 @@ fn the_log_is_in_the_file_and_not_on_standard_error() {
     log.await_text("cluster ready");
     get(log.address(), "/exit/9").unwrap_err();
     log.await_text(": code 9");
+    // A worker that is about to listen when the master stops is refused, and says so.
+    assert_eq!(get(log.address(), "/").unwrap().status, 200);
     let ended = cluster.stop();
     assert_eq!(ended.code(), 0);
     assert!(log.text().starts_with("before\nrr-master 0."));
@@ -177,10 +179,10 @@ fn a_start_that_fails_is_told_in_both_places() {
 
 /// Before the feature it ended the master; a restart of it would be worse than a missing rotation.
 #[test]
-fn sigusr1_without_a_log_file_is_ignored() {
+fn sigusr1_without_a_log_file_is_for_the_processes_alone() {
     let (mut cluster, address) = Cluster::hello(1);
     kill(cluster.pid(), Signal::SIGUSR1).unwrap();
-    cluster.await_text("SIGUSR1 received: ignored, there is no log file");
+    cluster.await_text("SIGUSR1 received: reopen logs: 1 process told, there is no log file");
     assert_eq!(get(address, "/").unwrap().status, 200);
 }
 

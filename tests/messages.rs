@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::iter::repeat_n;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use worker_proto::ids::{Role, Slot, WorkerId};
 use worker_proto::message::{ContentType, PeerState, Receipt, Recipient};
 
 use common::load::Load;
-use common::operator::{done, events};
+use common::operator::{Follower, done};
 use common::processes::{await_quiet, pid_in, status};
 use common::puppet::order::{Answer, Content, End, Order, Way, hash};
 use common::puppet::{Company, Puppet, letter, noise, ready_workers};
@@ -90,34 +91,28 @@ fn what_is_for_any_worker_reaches_one_of_them() {
 
 /// (N39)
 #[test]
-fn the_master_shows_operators_what_it_is_sent() {
+fn the_master_shows_operators_who_follow_what_it_is_sent() {
     let mut company = Company::start(1, 1, &[]);
-    let control = company.cluster.control();
+    let mut follower = Follower::of(&company.cluster.control());
     let worker = &mut company.workers[0];
     worker.does(&Order::Send(Way::ToMaster, letter("state", "very\nwell")));
     let long = letter("state", &"€".repeat(20_000));
-    let receipt = worker.receipt(Recipient::Master, long);
-    assert_eq!(receipt, delivered(1));
-    let receipt = company.agents[0].receipt(Recipient::Master, noise("state", 1, 100));
+    assert_eq!(worker.receipt(Recipient::Master, long), delivered(1));
+    let agent = &mut company.agents[0];
+    let receipt = agent.receipt(Recipient::Master, noise("state", 1, 100));
     assert_eq!(receipt, delivered(1));
 
-    let events = events(&control);
-    let is_message = |name: &str| name.ends_with("message");
-    let shown: Vec<_> = events
-        .iter()
-        .filter(|event| is_message(event["name"].as_str().unwrap()))
-        .collect();
-    assert_eq!(shown.len(), 3, "{events:?}");
-    assert_eq!(shown[0]["name"], "message");
-    assert_eq!(shown[0]["worker"], company.workers[0].who.worker.0);
-    assert_eq!(shown[0]["action"], "state");
-    assert_eq!(shown[0]["fields"]["text"].as_str(), None, "fields are flat");
-    assert_eq!(shown[0]["contentType"], "text");
-    assert_eq!(shown[1]["bytes"], 60_000);
-    assert_eq!(shown[2]["name"], "agent-message");
-    assert_eq!(shown[2]["contentType"], "bytes");
-    let said = done(&control, &["events"]);
-    assert!(said.contains("state: very\\nwell"), "{said}");
+    let shown = [0; 3].map(|_| follower.next_of(&["message", "agent-message"]));
+    let [short, long, of_agent] = &shown;
+    assert_eq!(short["name"], "message");
+    assert_eq!(short["worker"], company.workers[0].who.worker.0);
+    assert_eq!(short["action"], "state");
+    assert_eq!(short["content"], "text");
+    assert_eq!(short["payload"], "very\nwell");
+    assert_eq!(long["len_bytes"], 60_000);
+    assert_eq!(long["payload"].as_str(), None);
+    assert_eq!(of_agent["name"], "agent-message");
+    assert_eq!(of_agent["content"], "bytes");
 }
 
 /// (C06)
@@ -434,13 +429,14 @@ fn who_takes_the_place_of_another_gets_nothing_that_was_for_it() {
 #[test]
 fn who_ends_right_after_it_has_spoken_was_heard() {
     let mut company = Company::start(1, 3, &[]);
-    let control = company.cluster.control();
+    let mut follower = Follower::of(&company.cluster.control());
     for (end, len) in [(End::Exit, 10), (End::Abort, 10), (End::Abort, 1 << 20)] {
         let mut speaker = company.workers.remove(0);
         let words = noise("last words", 7, len);
         let wanted = hash(&words.content.bytes());
         let stamp = speaker.sender();
-        speaker.sends(Way::ToMaster, "last words");
+        let report = Order::SendMany(Recipient::Master, letter("report", ""), 1);
+        speaker.tell(&report);
         speaker.tell(&Order::Last(words, end));
         for puppet in company.all() {
             let heard = puppet.hears();
@@ -451,14 +447,14 @@ fn who_ends_right_after_it_has_spoken_was_heard() {
         successor.starts();
         company.workers.push(successor);
 
-        let events = events(&control);
         let id = speaker.who.worker.0;
-        let of_speaker = events.iter().filter(|event| event["worker"] == id);
-        let mut names: Vec<_> = of_speaker
-            .map(|event| event["name"].as_str().unwrap())
-            .collect();
-        names.retain(|name| ["message", "disconnect", "exit"].contains(name));
-        assert_eq!(names, ["message", "disconnect", "exit"]);
+        for wanted in repeat_n("message", 1).chain(["disconnect", "exit"]) {
+            let told = follower.next_of(&["message", "disconnect", "exit"]);
+            assert_eq!(
+                (&told["name"], &told["worker"]),
+                (&wanted.into(), &id.into())
+            );
+        }
     }
 }
 

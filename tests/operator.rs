@@ -55,6 +55,47 @@ fn the_status_shows_the_master_its_workers_and_listeners() {
 }
 
 #[test]
+fn the_delay_of_hand_offs_is_shown_without_those_who_waited_for_room() {
+    let (mut cluster, address) = Cluster::test_workers(1, &["--window", "1"]);
+    let control = cluster.control();
+    for _ in 0..5 {
+        get(address, "/").unwrap();
+    }
+    let shown = status(&control);
+    let delay = &shown["listeners"][0]["handoff_delay"];
+    assert_eq!(
+        (&delay["count"], &delay["waited_for_room"]),
+        (&json!(5), &json!(0))
+    );
+    let of = |name: &str| delay[name].as_u64().unwrap_or_else(|| panic!("{shown}"));
+    assert!(of("p50_us") > 0, "{shown}");
+    assert!(
+        of("p50_us") <= of("p99_us") && of("p99_us") <= of("p999_us"),
+        "{shown}"
+    );
+    assert!(of("p999_us") <= of("max_us"), "{shown}");
+
+    let worker = cluster.worker(0);
+    processes::freeze(worker.pid());
+    let waiting: Vec<_> = (0..5)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    await_condition("one of them held", || {
+        status(&control)["listeners"][0]["held"] == 1
+    });
+    processes::thaw(worker.pid());
+    for asked in waiting {
+        asked.answer().unwrap();
+    }
+    let shown = status(&control);
+    let delay = &shown["listeners"][0]["handoff_delay"];
+    let waited = delay["waited_for_room"].as_u64().unwrap();
+    assert!(waited > 0, "{shown}");
+    assert_eq!(delay["count"].as_u64().unwrap() + waited, 10, "{shown}");
+    cluster.stop();
+}
+
+#[test]
 fn an_empty_slot_and_an_agent_are_shown_by_name() {
     let worker = test_worker();
     let agent = format!("{} agent", worker.display());

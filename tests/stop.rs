@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use common::client::{Asked, Server, ask, connect, get};
+use common::client::{Asked, Server, ask, connect, get, shake_hands_slowly};
 use common::gate::Gate;
 use common::load::Load;
 use common::{Cluster, Ended, Stopwatch, await_condition, processes, rr_master, test_worker};
@@ -75,6 +75,33 @@ fn clients_in_the_backlog_are_served_before_the_end() {
     cluster.await_text("stopping gracefully");
     processes::thaw(worker.pid());
     for asked in asked {
+        assert_eq!(asked.answer().unwrap().server(), worker);
+    }
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+}
+
+/// Its last packet comes when nobody new is let in any more.
+#[test]
+fn a_hand_shake_under_way_at_a_stop_is_finished_and_served() {
+    let (mut cluster, address) = Cluster::test_workers(1, &[]);
+    let worker = cluster.worker(0);
+    // Keeps the listener open until the worker goes on.
+    processes::freeze(worker.pid());
+    let waiting: Vec<_> = (0..100)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    let clients: Vec<_> = (0..20)
+        .map(|_| shake_hands_slowly(address).unwrap())
+        .collect();
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping gracefully");
+    let late: Vec<_> = clients
+        .into_iter()
+        .map(|client| ask(client, "/").unwrap())
+        .collect();
+    processes::thaw(worker.pid());
+    for asked in waiting.into_iter().chain(late) {
         assert_eq!(asked.answer().unwrap().server(), worker);
     }
     let ended = cluster.wait();

@@ -20,6 +20,7 @@ mod environment;
 mod frame;
 mod input;
 mod listener_spec;
+mod relay;
 mod scoreboard;
 
 pub use address::address;
@@ -30,4 +31,5 @@ pub use control_request::control_request;
 pub use environment::environment;
 pub use frame::{connections, from_master, to_master};
 pub use listener_spec::listener_spec;
+pub use relay::relay;
 pub use scoreboard::scoreboard;

@@ -2,10 +2,12 @@
 
 mod control;
 mod host;
+mod jobs;
 mod leftovers;
 mod messages;
 mod process;
 mod renewal;
+mod values;
 
 use std::env;
 use std::ffi::OsString;
@@ -23,10 +25,12 @@ use worker_proto::address::Address;
 use self::configuration::ConfigurationArgs;
 use self::control::Control;
 pub(super) use self::host::HostArgs;
+use self::jobs::JobArgs;
 use self::leftovers::LeftoverArgs;
 use self::messages::MessageArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
+use self::values::ValueArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -188,6 +192,12 @@ pub(super) struct Args {
     messages: MessageArgs,
 
     #[command(flatten)]
+    values: ValueArgs,
+
+    #[command(flatten)]
+    jobs: JobArgs,
+
+    #[command(flatten)]
     control: Control,
 
     #[command(flatten)]
@@ -266,7 +276,7 @@ Signals:
   SIGQUIT           stop at once
   SIGHUP            reload, see --canary; when the terminal is gone, stop
   SIGTTIN, SIGTTOU  one worker more, one worker less
-  SIGUSR1           open the --log-file again, after it was moved away
+  SIGUSR1           everybody opens their log files again, after they were moved
 
 Exit codes:
   0  stopped, every process left by itself
@@ -307,6 +317,8 @@ impl Args {
         config.restart = self.restart();
         self.renewal.apply(&mut config)?;
         self.messages.apply(&mut config)?;
+        self.values.apply(&mut config)?;
+        self.jobs.apply(&mut config);
         self.control.apply(&mut config);
         config.own_process.pidfile.clone_from(&self.pidfile);
         config.own_process.log_file.clone_from(&self.host.log_file);

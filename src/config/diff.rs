@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::ControlSocket;
+use super::data_file::DataFile;
 use super::listener::{ListenerSpec, Owner};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
@@ -71,6 +72,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         rollout,
         recycling,
         messages,
+        data_files,
+        jobs,
         own_process,
         cgroup,
         control,
@@ -109,6 +112,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.rollout(*rollout, new.rollout);
     diff.recycling(*recycling, new.recycling);
     diff.messages(*messages, new.messages);
+    diff.now("watch-data", data_files, &new.data_files, |files| {
+        list(files.iter().map(DataFile::to_string))
+    });
+    diff.now("job", jobs, &new.jobs, |jobs| {
+        list(jobs.iter().map(ToString::to_string))
+    });
     diff.restart("cgroup", cgroup, &new.cgroup, bool::to_string);
     diff.own_process(own_process, &new.own_process);
     diff.restart("control", control, &new.control, control_text);
@@ -539,7 +548,10 @@ fn answer_text(answer: &OnCrashLoop) -> String {
 mod tests {
     use std::num::NonZeroU64;
 
+    use worker_proto::job::{JobSpec, Schedule};
+
     use super::*;
+    use crate::jobs::{Planned, Standing};
 
     #[test]
     fn the_same_configuration_has_no_difference() {
@@ -679,6 +691,11 @@ mod tests {
                 RESTART,
             ),
             (
+                |c| c.jobs = vec![job("a")],
+                "job: none -> a (every 7s, one, skip, drop)",
+                NOW,
+            ),
+            (
                 |c| c.own_process.pidfile = Some("/p".into()),
                 "pidfile: not set -> /p",
                 RESTART,
@@ -741,6 +758,13 @@ mod tests {
         agent.env = env("A=1");
         config.agents.push(agent);
         config
+    }
+
+    fn job(name: &str) -> Planned {
+        Planned {
+            spec: JobSpec::new(name, Schedule::Interval(secs(7))),
+            standing: Standing::Enabled,
+        }
     }
 
     fn env(pair: &str) -> Vec<(OsString, OsString)> {

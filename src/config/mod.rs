@@ -2,6 +2,7 @@
 //! this machine can run it is for `preflight` to find out.
 
 pub mod control;
+pub mod data_file;
 pub mod diff;
 pub mod listener;
 pub mod messages;
@@ -20,11 +21,13 @@ use std::time::Duration;
 use worker_proto::ids::Role;
 
 use crate::config::control::ControlSocket;
+use crate::config::data_file::DataFile;
 use crate::config::listener::ListenerSpec;
 use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::jobs::Planned;
 use crate::supervisor::{Plan, Restart, RolloutPlan};
 
 /// What a master runs, and how.
@@ -80,6 +83,10 @@ pub struct Config {
     pub recycling: Recycling,
     /// What messages between processes may take of the master.
     pub messages: MessageLimits,
+    /// Files that are the value of a key, each of another one.
+    pub data_files: Vec<DataFile>,
+    /// What is to be run when.
+    pub jobs: Vec<Planned>,
     /// Where operators reach the master.
     pub control: ControlSocket,
     /// What the program does in its own process, beside running the master.
@@ -161,6 +168,8 @@ impl Config {
             rollout: DEFAULT_ROLLOUT,
             recycling: Recycling::default(),
             messages: MessageLimits::default(),
+            data_files: Vec::new(),
+            jobs: Vec::new(),
             control: ControlSocket::default(),
             own_process: OwnProcess::default(),
             cgroup: false,

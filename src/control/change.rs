@@ -9,6 +9,7 @@ use nix::sys::signal;
 use serde::{Deserialize, Serialize, Serializer, de};
 use worker_proto::ids::{Role, Slot};
 
+use super::message::Message;
 use crate::supervisor::Stop;
 
 /// What is to be different.
@@ -39,8 +40,14 @@ pub enum Change {
     Pause(Option<String>),
     /// It accepts again.
     Resume(Option<String>),
+    /// A job is run although it is not due.
+    RunJob(String),
     /// What is logged from now on.
     LogLevel(LevelFilter),
+    /// Everybody opens their log files again, the master too.
+    ReopenLogs,
+    /// A message for processes. Who waits for the end waits for the reply.
+    Send(Message),
 }
 
 /// How many workers there are to be.
@@ -213,7 +220,10 @@ impl fmt::Display for Change {
             Change::Pause(Some(listener)) => write!(f, "pause {listener:?}"),
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
+            Change::RunJob(job) => write!(f, "run job {job:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
+            Change::ReopenLogs => f.write_str("reopen logs"),
+            Change::Send(Message { to, action, .. }) => write!(f, "send {to} {action}"),
         }
     }
 }

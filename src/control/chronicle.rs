@@ -128,8 +128,8 @@ impl Chronicle {
         }
     }
 
-    /// Takes down one fact.
-    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
+    /// Tells one fact to whoever listens, and does not remember it.
+    pub(crate) fn pass(&mut self, at: UnixTime, fact: Fact) -> ClusterEvent {
         self.latest += 1;
         let event = ClusterEvent {
             number: self.latest,
@@ -137,30 +137,40 @@ impl Chronicle {
             fact,
         };
         self.listeners.retain_mut(|listener| listener.tell(&event));
-        if event.fact.is_message() {
-            self.forget_a_message();
-        }
-        if self.recent.len() >= REMEMBERED {
-            self.recent.pop_front();
-        }
+        event
+    }
+
+    /// Takes down one fact.
+    pub(crate) fn record(&mut self, at: UnixTime, fact: Fact) {
+        let event = self.pass(at, fact);
+        self.make_room();
         self.recent.push_back(event);
     }
 }
 
 impl Chronicle {
-    /// What processes say must not make anybody forget what happened to them: their messages have
-    /// a share of the memory, in which the oldest gives way.
-    fn forget_a_message(&mut self) {
-        let mut messages = self.recent.iter().enumerate();
-        let mut messages = messages
-            .by_ref()
-            .filter(|(_, event)| event.fact.is_message());
-        if let Some((oldest, _)) = messages.next()
-            && messages.count() + 1 >= REMEMBERED_MESSAGES
-        {
-            self.recent.remove(oldest);
+    /// Forgets one event if as many are remembered as may be. The jobs' daily round does not drive
+    /// out everything else, so of half of them that goes first.
+    fn make_room(&mut self) {
+        if self.recent.len() < REMEMBERED {
+            return;
+        }
+        let routine = self.recent.iter().filter(|event| is_routine(event));
+        if routine.count() > REMEMBERED / 2 {
+            let oldest = self.recent.iter().position(is_routine);
+            oldest.and_then(|index| self.recent.remove(index));
+        } else {
+            self.recent.pop_front();
         }
     }
+}
+
+/// Whether there will be many more of the same kind, and nothing is wrong.
+fn is_routine(event: &ClusterEvent) -> bool {
+    matches!(
+        &*event.fact.name,
+        "job-started" | "job-done" | "job-skipped"
+    )
 }
 
 impl Subscription {
@@ -198,9 +208,6 @@ fn never_heard(who: Who) -> Fact {
 /// How many events are kept for those who ask what happened.
 pub(crate) const REMEMBERED: usize = 256;
 
-/// How many of them may be messages.
-const REMEMBERED_MESSAGES: usize = 64;
-
 /// How many may listen through handles; who listens longest goes first.
 const SUBSCRIPTIONS: usize = 64;
 
@@ -210,7 +217,6 @@ mod tests {
 
     use crossbeam_channel::bounded;
     use worker_proto::ids::Generation;
-    use worker_proto::message::ContentType;
 
     use super::*;
     use crate::supervisor::{Disconnect, ExitStatus};
@@ -287,22 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn messages_do_not_make_anybody_forget_what_happened() {
-        let mut chronicle = Chronicle::default();
-        note(&mut chronicle, &Notice::Online { who: who(1) });
-        let content = (ContentType::TEXT, 2);
-        for _ in 0..1000 {
-            let message = Fact::message(who(1), "news", content, Some("hi"));
-            chronicle.record(AT, message);
-        }
-        let names = names(&chronicle);
-        assert_eq!(names[0], "online");
-        assert_eq!(names.len(), 1 + REMEMBERED_MESSAGES);
-        assert_eq!(chronicle.latest(), 1001);
-        assert_eq!(chronicle.since(1000).count(), 1);
-    }
-
-    #[test]
     fn who_reads_too_slowly_is_told_how_much_it_lost() {
         let mut chronicle = Chronicle::default();
         let (sender, events) = bounded(2);
@@ -324,6 +314,24 @@ mod tests {
         drop(events);
         note(&mut chronicle, &Notice::Online { who: who(7) });
         assert!(chronicle.listeners.is_empty());
+    }
+
+    #[test]
+    fn jobs_do_not_drive_out_everything_else() {
+        let mut chronicle = Chronicle::default();
+        note(&mut chronicle, &Notice::Online { who: who(1) });
+        for _ in 0..1000 {
+            let done = Fact::of_cluster("job-done", "", json!({}));
+            chronicle.record(AT, done);
+        }
+        let recent: Vec<_> = chronicle.recent().map(|event| event.number).collect();
+        assert_eq!(recent.len(), REMEMBERED);
+        assert_eq!((recent[0], recent[1], recent[255]), (1, 747, 1001));
+        for id in 0..1000 {
+            note(&mut chronicle, &Notice::Online { who: who(id) });
+        }
+        let routine = chronicle.recent().filter(|event| is_routine(event)).count();
+        assert_eq!(routine, 0, "nor are they kept before everything else");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
+use crate::jobs::NotRun;
 use crate::supervisor::Refused;
+use crate::values;
 
 /// Why a request was not followed. Unless the variant says otherwise, nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -37,6 +39,18 @@ pub enum Denied {
         /// Those that there are.
         there_are: String,
     },
+    /// The value is not taken.
+    #[error(transparent)]
+    Value(#[from] values::Refused),
+    /// A piece of a value is not the one that comes next.
+    #[error("{0}")]
+    OutOfOrder(String),
+    /// It is no message.
+    #[error("{0}")]
+    BadMessage(String),
+    /// A message that nobody can get.
+    #[error("{0}")]
+    NoReceiver(&'static str),
     /// The kernel refused a signal; other recipients may have got it.
     #[error("{0}")]
     Signal(String),
@@ -52,6 +66,9 @@ pub enum Denied {
     /// The reload went back.
     #[error("{0}")]
     RolledBack(String),
+    /// The job is not run.
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
     /// It was begun, and did not come to its end.
     #[error("{0}")]
     Failed(String),
@@ -70,12 +87,18 @@ impl Denied {
         match self {
             Denied::Refused(Refused::NoSuchSlot { .. })
             | Denied::NoSuchAgent { .. }
+            | Denied::NoReceiver(_)
+            | Denied::NotRun(NotRun::NoSuchJob { .. })
             | Denied::NoSuchListener { .. } => "not-found",
+            Denied::OutOfOrder(_) => "bad-request",
             Denied::Refused(_)
+            | Denied::Value(_)
             | Denied::BelowZero { .. }
+            | Denied::NotRun(NotRun::Skipped { .. })
             | Denied::NotReloaded(_)
             | Denied::Misconfigured(_)
             | Denied::TooMany(_)
+            | Denied::BadMessage(_)
             | Denied::Unsupported(_) => "refused",
             Denied::RolledBack(_) => "rolled-back",
             Denied::Signal(_) | Denied::Failed(_) => "failed",

@@ -19,9 +19,14 @@
 //! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
+//! | `pushed`, `adopted` | a value has a new version: `key`, `version`, `bytes`, `from`; all who watch it have taken it over |
+//! | `leader` | who leads: `led`, `term`, `worker`, which is null if nobody does |
+//! | `logs-reopened` | log files were moved away: `processes` were told, and the master's own if it has one (`log_file`) |
+//! | `message` | a process told the master something: `action`, `content`, `len_bytes`, `payload` of a short text; only for those who follow |
 //! | `unhealthy`, `stopping`, `stopped` | the cluster as a whole |
-//! | `message` | it has sent the master a message: `action`, `contentType`, `bytes`, `payload` (the beginning of one that is text) |
 //! | `lost` | so many events were left out here: `count` |
+//!
+//! What happens to jobs is told in [`job`](super::job).
 //!
 //! What is about an agent has `agent-` before its name.
 
@@ -34,7 +39,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use worker_proto::address::Address;
 use worker_proto::ids::Role;
-use worker_proto::message::ContentType;
 
 use super::time::UnixTime;
 use crate::supervisor::{Disconnect, ExitStatus, Next, Notice, RollbackCause, Stop, Who};
@@ -153,33 +157,6 @@ impl Fact {
             "addressType": kind,
         });
         Fact::of_process("listening", who, text, more)
-    }
-
-    /// A process has sent the master a message; `text` is its beginning, if it is one for people.
-    pub(crate) fn message(
-        who: Who,
-        action: &str,
-        (content_type, len_bytes): (ContentType, u64),
-        text: Option<&str>,
-    ) -> Fact {
-        let text = text.map(short);
-        let shown = match &text {
-            Some(text) => format!("{who} {action}: {text}"),
-            None => format!("{who} {action}: {len_bytes} bytes"),
-        };
-        let more = json!({
-            "action": action,
-            "contentType": content_type.to_string(),
-            "bytes": len_bytes,
-            "payload": text,
-        });
-        Fact::of_process("message", who, shown, more)
-    }
-
-    /// Whether it is one of the messages, of which there may be any number.
-    pub(crate) fn is_message(&self) -> bool {
-        let name = &self.name;
-        name.strip_prefix("agent-").unwrap_or(name) == "message"
     }
 
     /// A reload did not begin.

@@ -1,6 +1,6 @@
 //! The operator's door: what may be asked of a running master, and what it tells.
 //!
-//! [`protocol`], [`change`], [`status`], [`event`] and `chronicle` are data and pure; the master's side
+//! [`protocol`], [`change`], [`message`], [`push`], [`status`], [`held`], [`event`] and `chronicle` are data and pure; the master's side
 //! of the control socket is `server`, the other one is [`client`]. What is asked for is done by the
 //! reactor.
 
@@ -9,9 +9,13 @@ pub(crate) mod chronicle;
 pub mod client;
 pub mod denied;
 pub mod event;
+pub mod held;
+pub mod job;
+pub mod message;
 pub(crate) mod outcome;
 pub mod place;
 pub mod protocol;
+pub mod push;
 pub(crate) mod server;
 pub mod status;
 pub mod time;

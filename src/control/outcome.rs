@@ -56,9 +56,57 @@ pub(crate) enum Outcome {
     Levelled {
         level: String,
     },
+    LogsReopened {
+        processes: usize,
+        log_file: bool,
+    },
     Checked {
         changes: Vec<String>,
     },
+    /// So much of a value is there.
+    Receiving {
+        received: u64,
+        size: u64,
+    },
+    Pushed {
+        key: String,
+        version: u64,
+        watchers: u32,
+    },
+    /// It says what it said before.
+    Unchanged {
+        key: String,
+        version: u64,
+    },
+    Adopted {
+        key: String,
+        version: u64,
+        processes: u32,
+    },
+    Sent {
+        receivers: u32,
+    },
+    Answered {
+        reply: Reply,
+    },
+    JobRunning {
+        job: String,
+        run: u64,
+    },
+    JobDone {
+        job: String,
+        run: u64,
+        result: String,
+    },
+}
+
+/// What a process answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reply {
+    pub(crate) content: String,
+    pub(crate) len_bytes: u64,
+    /// Left out if it is long, or no text.
+    pub(crate) payload: Option<String>,
 }
 
 impl fmt::Display for Outcome {
@@ -103,7 +151,58 @@ impl fmt::Display for Outcome {
                 write!(f, "the configuration is right; a reload changes ")?;
                 f.write_str(&changes.join(", "))
             }
+            Outcome::Receiving { received, size } => write!(f, "{received} of {size} bytes"),
+            Outcome::Pushed {
+                key,
+                version,
+                watchers,
+            } => {
+                let who = match watchers {
+                    0 => "nobody watches it".to_owned(),
+                    1 => "1 process watches it".to_owned(),
+                    many => format!("{many} processes watch it"),
+                };
+                write!(f, "{key:?} is at version {version}; {who}")
+            }
+            Outcome::Unchanged { key, version } => {
+                write!(f, "{key:?} stays at version {version}, which says the same")
+            }
+            Outcome::Adopted {
+                key,
+                version,
+                processes,
+            } => {
+                let who = match processes {
+                    0 => "nobody watches it".to_owned(),
+                    1 => "the process that watches it has taken it over".to_owned(),
+                    many => format!("all {many} processes that watch it have taken it over"),
+                };
+                write!(f, "{key:?} is at version {version}; {who}")
+            }
+            Outcome::Sent { receivers: 1 } => f.write_str("sent to 1 process"),
+            Outcome::Sent { receivers } => write!(f, "sent to {receivers} processes"),
+            Outcome::Answered { reply } => match &reply.payload {
+                Some(payload) => f.write_str(payload),
+                None => write!(
+                    f,
+                    "answered: {} bytes of {}",
+                    reply.len_bytes, reply.content
+                ),
+            },
+            Outcome::JobRunning { job, run } => write!(f, "job {job}: run {run}"),
+            Outcome::JobDone { job, run, result } => write!(f, "job {job} run {run}: {result}"),
             Outcome::Levelled { level } => write!(f, "log level is {level}"),
+            Outcome::LogsReopened {
+                processes,
+                log_file,
+            } => {
+                let plural = if *processes == 1 { "" } else { "es" };
+                write!(f, "{processes} process{plural} told, ")?;
+                f.write_str(match log_file {
+                    true => "the log file is opened again",
+                    false => "there is no log file",
+                })
+            }
         }
     }
 }

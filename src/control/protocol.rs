@@ -13,6 +13,8 @@ use thiserror::Error;
 
 use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use super::event::ClusterEvent;
+use super::message::{Addressee, Content, Message};
+use super::push::{self, Piece};
 use crate::printable;
 use crate::supervisor::Stop;
 
@@ -42,10 +44,16 @@ pub enum Command {
         /// Whether more is wanted than what happened already.
         follow: bool,
     },
+    /// Every job.
+    JobList,
     /// The configuration in force.
     ConfigShow,
     /// Whether the configuration, read anew, would be accepted.
     ConfigCheck,
+    /// The values, and who has them.
+    Values,
+    /// A value, or a piece of one.
+    Push(Piece),
     /// Something is to be different.
     Change {
         /// What.
@@ -137,8 +145,16 @@ enum Wire {
         #[serde(default)]
         follow: bool,
     },
+    JobList {},
+    JobRun {
+        name: String,
+        #[serde(default)]
+        wait: bool,
+    },
     ConfigShow {},
     ConfigCheck {},
+    Values {},
+    Push(push::Wire),
     Stop {
         #[serde(default)]
         fast: bool,
@@ -186,14 +202,29 @@ enum Wire {
     LogLevel {
         level: String,
     },
+    LogsReopen {},
+    Send {
+        to: Addressee,
+        action: String,
+        #[serde(default)]
+        payload: String,
+        #[serde(default)]
+        content: Content,
+        #[serde(default)]
+        wait: bool,
+    },
 }
 
 /// Every `command` there is.
 pub const COMMANDS: &[&str] = &[
     "status",
     "events",
+    "job-list",
+    "job-run",
     "config-show",
     "config-check",
+    "values",
+    "push",
     "stop",
     "reload",
     "abort-reload",
@@ -205,6 +236,8 @@ pub const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "log-level",
+    "logs-reopen",
+    "send",
 ];
 
 /// Reads one line, without its end.
@@ -251,6 +284,7 @@ fn decode_with(line: &[u8], id: &mut Option<u64>) -> Result<Request, String> {
 fn names(change: &Change) -> Option<&str> {
     match change {
         Change::Pause(listener) | Change::Resume(listener) => listener.as_deref(),
+        Change::RunJob(name) => Some(name),
         Change::Restart(target)
         | Change::Drain(target)
         | Change::Kill(target)
@@ -266,7 +300,9 @@ fn names(change: &Change) -> Option<&str> {
         | Change::Reload
         | Change::AbortReload
         | Change::Scale(_)
-        | Change::LogLevel(_) => None,
+        | Change::LogLevel(_)
+        | Change::ReopenLogs
+        | Change::Send(_) => None,
     }
 }
 
@@ -341,8 +377,12 @@ impl TryFrom<Wire> for Command {
         let (change, waits) = match wire {
             Wire::Status {} => return Ok(Command::Status),
             Wire::Events { follow } => return Ok(Command::Events { follow }),
+            Wire::JobList {} => return Ok(Command::JobList),
+            Wire::JobRun { name, wait } => (Change::RunJob(name), wait),
             Wire::ConfigShow {} => return Ok(Command::ConfigShow),
             Wire::ConfigCheck {} => return Ok(Command::ConfigCheck),
+            Wire::Values {} => return Ok(Command::Values),
+            Wire::Push(wire) => return Ok(Command::Push(wire.try_into()?)),
             Wire::Stop { fast: true, wait } => (Change::Stop(Stop::Fast), wait),
             Wire::Stop { fast: false, wait } => (Change::Stop(Stop::Graceful), wait),
             Wire::Reload { wait } => (Change::Reload, wait),
@@ -355,6 +395,23 @@ impl TryFrom<Wire> for Command {
             Wire::Pause { listener } => (Change::Pause(listener), false),
             Wire::Resume { listener } => (Change::Resume(listener), false),
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
+            Wire::LogsReopen {} => (Change::ReopenLogs, false),
+            Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
+            } => {
+                let message = Message {
+                    to,
+                    action,
+                    payload,
+                    content,
+                };
+                message.check()?;
+                (Change::Send(message), wait)
+            }
         };
         let answer = if waits { When::Done } else { When::Begun };
         Ok(Command::Change { change, answer })
@@ -366,8 +423,11 @@ impl From<&Command> for Wire {
         let (change, answer) = match command {
             Command::Status => return Wire::Status {},
             Command::Events { follow } => return Wire::Events { follow: *follow },
+            Command::JobList => return Wire::JobList {},
             Command::ConfigShow => return Wire::ConfigShow {},
             Command::ConfigCheck => return Wire::ConfigCheck {},
+            Command::Values => return Wire::Values {},
+            Command::Push(piece) => return Wire::Push(piece.into()),
             Command::Change { change, answer } => (change.clone(), answer),
         };
         let wait = match answer {
@@ -388,14 +448,28 @@ impl From<&Command> for Wire {
             Change::Signal { to, signal } => Wire::Signal { to, signal },
             Change::Pause(listener) => Wire::Pause { listener },
             Change::Resume(listener) => Wire::Resume { listener },
+            Change::RunJob(name) => Wire::JobRun { name, wait },
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
+            },
+            Change::ReopenLogs => Wire::LogsReopen {},
+            Change::Send(Message {
+                to,
+                action,
+                payload,
+                content,
+            }) => Wire::Send {
+                to,
+                action,
+                payload,
+                content,
+                wait,
             },
         }
     }
 }
 
-/// Of a listener or an agent.
+/// Of a listener, an agent or a job.
 const LONGEST_NAME: usize = 256;
 
 /// Enough for every field that there is.
@@ -429,6 +503,7 @@ mod tests {
             r#"{"command":"pause","id":5}"#,
             r#"{"command":"log-level","id":6,"level":"debug"}"#,
             r#"{"command":"stop","fast":true,"id":7,"wait":true}"#,
+            r#"{"command":"logs-reopen","id":8}"#,
         ] {
             let request = decode(line.as_bytes()).unwrap();
             let again = decode(encode(&request).trim_ascii_end()).unwrap();

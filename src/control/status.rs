@@ -123,4 +123,26 @@ pub struct Listener {
     pub aborted: u64,
     /// Turns of workers that were passed over.
     pub skipped: u64,
+    /// From a readable socket to a sent descriptor.
+    #[serde(default)]
+    pub handoff_delay: HandoffDelay,
+}
+
+/// How long the latest hand-offs of a listener took, in the master.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoffDelay {
+    /// They are those of so much time: half a minute to a minute, less at the beginning.
+    pub over_ms: u64,
+    /// How many connections were measured.
+    pub count: u64,
+    /// Half of them took no longer. This and the others may be up to 6 % too large.
+    pub p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub p99_us: u64,
+    /// 999 of 1,000 took no longer.
+    pub p999_us: u64,
+    /// None took longer.
+    pub max_us: u64,
+    /// Handed off along with clients that waited for room or were taken back: not measured.
+    pub waited_for_room: u64,
 }

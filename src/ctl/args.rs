@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
+use super::push::PushArgs;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
+use crate::control::message::{Addressee, Content, Message};
 use crate::control::protocol::{Command, When};
 use crate::supervisor::Stop;
 
@@ -109,9 +111,40 @@ pub(super) enum Action {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Give every process that watches KEY a new value of it, without a restart
+    Push(PushArgs),
+    /// Show the values, and which processes have them
+    Values,
+    /// What is run when: jobs of the configuration, and those that workers have registered
+    #[command(subcommand)]
+    Job(Job),
     /// The configuration
     #[command(subcommand)]
     Config(Config),
+    /// The log files of the master and its processes
+    #[command(subcommand)]
+    Logs(Logs),
+    /// Send processes a message: to all, workers, any (one worker), a slot such as 3, agent, agent:NAME,
+    /// id:12 or pid:4711
+    Send {
+        #[arg(value_name = "WHO")]
+        to: Addressee,
+        /// What it is about: the word that programs subscribe to
+        action: String,
+        /// What it says; - reads it from standard input
+        #[arg(
+            default_value = "",
+            hide_default_value = true,
+            allow_hyphen_values = true
+        )]
+        payload: String,
+        /// The payload is JSON, and tagged so
+        #[arg(long)]
+        as_json: bool,
+        /// Ask, and wait for the answer; for one receiver
+        #[arg(long, short)]
+        wait: bool,
+    },
     /// Change what the master logs: error, warn, info, debug, trace, off
     LogLevel {
         #[arg(value_parser = parse_level)]
@@ -127,6 +160,25 @@ pub(super) enum Config {
     Check,
 }
 
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Logs {
+    /// Have them opened again, after they were moved away
+    Reopen,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Job {
+    /// Show the jobs, how their last run ended, and when they are due
+    List,
+    /// Run a job now, although it is not due
+    Run {
+        name: String,
+        /// Wait until it has ended, and print its result
+        #[arg(long, short)]
+        wait: bool,
+    },
+}
+
 impl Args {
     /// How long to wait for an answer that comes at once.
     pub(super) fn patience(&self) -> Option<Duration> {
@@ -135,13 +187,17 @@ impl Args {
 }
 
 impl Action {
-    /// What the master is asked.
-    pub(super) fn command(&self) -> Command {
+    /// What the master is asked; `None` for what takes several questions.
+    pub(super) fn command(&self) -> Option<Command> {
         let (change, wait) = match self {
-            Action::Status { .. } => return Command::Status,
-            Action::Events { follow } => return Command::Events { follow: *follow },
-            Action::Config(Config::Show) => return Command::ConfigShow,
-            Action::Config(Config::Check) => return Command::ConfigCheck,
+            Action::Status { .. } => return Some(Command::Status),
+            Action::Events { follow } => return Some(Command::Events { follow: *follow }),
+            Action::Config(Config::Show) => return Some(Command::ConfigShow),
+            Action::Config(Config::Check) => return Some(Command::ConfigCheck),
+            Action::Values => return Some(Command::Values),
+            Action::Push(_) => return None,
+            Action::Job(Job::List) => return Some(Command::JobList),
+            Action::Job(Job::Run { name, wait }) => (Change::RunJob(name.clone()), *wait),
             Action::Reload { wait, abort: false } => (Change::Reload, *wait),
             Action::Reload { wait, abort: true } => (Change::AbortReload, *wait),
             Action::Scale { workers, wait } => (Change::Scale(*workers), *wait),
@@ -157,9 +213,29 @@ impl Action {
             Action::Pause { listener } => (Change::Pause(listener.clone()), false),
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
+            Action::Logs(Logs::Reopen) => (Change::ReopenLogs, false),
+            Action::Send {
+                to,
+                action,
+                payload,
+                as_json,
+                wait,
+            } => {
+                let message = Message {
+                    to: to.clone(),
+                    action: action.clone(),
+                    payload: payload.clone(),
+                    content: if *as_json {
+                        Content::Json
+                    } else {
+                        Content::Text
+                    },
+                };
+                (Change::Send(message), *wait)
+            }
         };
         let answer = if wait { When::Done } else { When::Begun };
-        Command::Change { change, answer }
+        Some(Command::Change { change, answer })
     }
 
     pub(super) fn is_watch(&self) -> bool {
@@ -207,7 +283,8 @@ mod tests {
         let args = Args::try_parse_from(["rr-ctl", "scale", "-2", "--wait"]).unwrap();
         let change = Change::Scale(ScaleTo::Fewer(2));
         let answer = When::Done;
-        assert_eq!(args.action.command(), Command::Change { change, answer });
+        let command = Command::Change { change, answer };
+        assert_eq!(args.action.command(), Some(command));
         assert!(Args::try_parse_from(["rr-ctl", "scale", "--wiat"]).is_err());
     }
 }

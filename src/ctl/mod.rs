@@ -5,20 +5,26 @@
 
 mod args;
 mod find;
+mod jobs;
+mod push;
 mod screen;
 mod table;
+mod values;
 mod watch;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process;
 use std::time::Duration;
 
 use clap::Parser;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::args::{Action, Args};
 use self::screen::Screen;
+use crate::control::change::Change;
 use crate::control::client::{Client, ClientError};
+use crate::control::job::Job;
 use crate::control::protocol::{Command, Fault, Said, When};
 use crate::control::status::Cluster;
 use crate::printable::printable;
@@ -76,14 +82,26 @@ pub fn main() -> process::ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Quiet> {
-    let mut client = find::master(args)?;
     let mut screen = Screen::of_stdout();
-    match args.action.command() {
+    if let Action::Push(push) = &args.action {
+        return push::run(push, args, &mut screen);
+    }
+    let Some(command) = args.action.command() else {
+        return Ok(());
+    };
+    let command = with_input(command)?;
+    let mut client = find::master(args)?;
+    match command {
         Command::Status if args.action.is_watch() => watch::run(&mut client, args, &mut screen),
         command @ Command::Status => {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
             show_status(args, value, &mut screen)
+        }
+        command @ Command::JobList => {
+            let id = client.ask(command)?;
+            let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
+            show_jobs(args, value, &mut screen)
         }
         command @ Command::Events { follow } => {
             events(&mut client, args, command, follow, &mut screen)
@@ -97,10 +115,45 @@ fn run(args: &Args) -> Result<(), Quiet> {
                 shown_config(&value)
             })
         }
-        command @ (Command::ConfigCheck | Command::Change { .. }) => {
+        command @ Command::Values => {
+            let id = client.ask(command)?;
+            let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
+            if args.json {
+                return screen.json(&value);
+            }
+            let held = understood(value)?;
+            screen.line(&values::shown(&held, screen.width(), screen.palette()))
+        }
+        command @ (Command::ConfigCheck | Command::Push(_) | Command::Change { .. }) => {
             change(&mut client, args, command, &mut screen)
         }
     }
+}
+
+/// A message whose payload is to be read from standard input has it.
+fn with_input(mut command: Command) -> Result<Command, Quiet> {
+    if let Command::Change {
+        change: Change::Send(message),
+        ..
+    } = &mut command
+        && message.payload == "-"
+    {
+        message.payload.clear();
+        let mut input = io::stdin().lock().take(LONGEST_PAYLOAD + 1);
+        let read = input.read_to_string(&mut message.payload);
+        let failure = match read {
+            Err(err) => format!("standard input: {err}"),
+            Ok(len) if len as u64 > LONGEST_PAYLOAD => format!(
+                "standard input: longer than {LONGEST_PAYLOAD} bytes: send a path, or push it as a value"
+            ),
+            Ok(_) => return Ok(command),
+        };
+        return Err(Quiet::Failure(Failure {
+            code: ExitCode::Usage,
+            reason: failure,
+        }));
+    }
+    Ok(command)
 }
 
 /// The settings as a file, and what is not as it says there. A master that is embedded has no file.
@@ -144,7 +197,7 @@ fn change(
     }
     let message = printable(answer["message"].as_str().unwrap_or("done"));
     match (waits, &args.action) {
-        (true, Action::Stop { .. }) | (false, _) => screen.line(&message),
+        (true, Action::Stop { .. } | Action::Send { .. }) | (false, _) => screen.line(&message),
         (true, _) => screen.line(&format!("done: {message}")),
     }
 }
@@ -192,11 +245,24 @@ fn show_status(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Qui
     screen.line(text.trim_end())
 }
 
+fn show_jobs(args: &Args, mut value: Value, screen: &mut Screen) -> Result<(), Quiet> {
+    if args.json {
+        return screen.json(&value);
+    }
+    let jobs: Vec<Job> = understood(value["jobs"].take())?;
+    let text = jobs::jobs(&jobs, screen.width(), screen.palette());
+    screen.line(text.trim_end())
+}
+
 fn cluster(value: Value) -> Result<Cluster, Quiet> {
+    understood(value)
+}
+
+fn understood<T: DeserializeOwned>(value: Value) -> Result<T, Quiet> {
     serde_json::from_value(value).map_err(|err| {
         let code = ExitCode::Unreachable;
         let reason = format!(
-            "the master's status is not understood ({err}): use the rr-ctl that came with it"
+            "the master's answer is not understood ({err}): use the rr-ctl that came with it"
         );
         Quiet::Failure(Failure { code, reason })
     })
@@ -298,3 +364,6 @@ impl From<ExitCode> for process::ExitCode {
         process::ExitCode::from(code as u8)
     }
 }
+
+/// What of a message fits into a line of the control protocol, however it is quoted.
+const LONGEST_PAYLOAD: u64 = 8 * 1024;

@@ -12,7 +12,7 @@ use crate::control::status::{Cluster, Listener, Master, Worker};
 use crate::printable::printable;
 
 /// A column: its heading, how it is aligned, how soon it goes, and what is in it.
-struct Column<T> {
+pub(super) struct Column<T> {
     heading: &'static str,
     alignment: CellAlignment,
     /// The largest goes first, and 0 never.
@@ -182,7 +182,7 @@ fn listener_columns() -> Vec<Column<Listener>> {
     ]
 }
 
-fn column<T>(
+pub(super) fn column<T>(
     heading: &'static str,
     alignment: CellAlignment,
     rank: u8,
@@ -197,7 +197,7 @@ fn column<T>(
 }
 
 /// With as many columns as fit.
-fn table<T>(
+pub(super) fn table<T>(
     mut columns: Vec<Column<T>>,
     rows: &[T],
     width: Option<u16>,
@@ -291,7 +291,7 @@ pub(super) fn span(millis: u64) -> String {
 }
 
 /// In no colour.
-trait IntoPlain {
+pub(super) trait IntoPlain {
     fn into_plain(self) -> (String, Tone);
 }
 

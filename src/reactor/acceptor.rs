@@ -15,6 +15,7 @@ use worker_proto::frame::{DeclaredListener, Listen, ListenOptions};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
+use super::delay::HandoffDelay;
 use super::queue::AcceptQueue;
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
@@ -73,6 +74,8 @@ pub struct ListenerStatus {
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
     pub held: u64,
+    /// How long the latest hand-offs took.
+    pub handoff_delay: HandoffDelay,
     /// Whether clients wait in the backlog since somebody wants it so.
     pub is_paused: bool,
     /// Its accept queues, by worker.
@@ -227,10 +230,10 @@ impl Acceptor {
         }
     }
 
-    /// A client is waiting.
-    pub(crate) fn note_readable(&mut self, listener: ListenerId) {
+    /// A client is waiting, since then at the earliest.
+    pub(crate) fn note_readable(&mut self, listener: ListenerId, since: Instant) {
         if let Some(serving) = self.serving.get_mut(&listener) {
-            serving.note_readable();
+            serving.note_readable(since);
         }
     }
 
@@ -272,11 +275,11 @@ impl Acceptor {
             .collect()
     }
 
-    /// Lets nobody new in; the following turns serve those who are already waiting.
-    pub(crate) fn close(&mut self) {
+    /// Lets nobody new in; the following turns serve those who are already on the way.
+    pub(crate) fn close(&mut self, now: Instant) {
         self.is_closing = true;
         for serving in self.serving.values_mut() {
-            serving.close();
+            serving.close(now);
         }
     }
 
@@ -318,7 +321,7 @@ impl Acceptor {
     }
 
     /// Every listener, until nothing of it is on its way any more.
-    pub(crate) fn status(&self) -> Vec<ListenerStatus> {
+    pub(crate) fn status(&self, now: Instant) -> Vec<ListenerStatus> {
         let serving = self.serving.values();
         serving
             .map(|serving| ListenerStatus {
@@ -326,6 +329,7 @@ impl Acceptor {
                 address: serving.address().clone(),
                 counters: serving.counters(),
                 held: serving.held() as u64,
+                handoff_delay: serving.handoff_delay(now),
                 is_paused: serving.is_paused(),
                 queues: serving.queues(),
             })

@@ -121,6 +121,8 @@ impl Reactor {
                 self.announce_listeners("resumed", &listeners);
                 Ok(at_once(Outcome::Resumed { listeners }))
             }
+            Change::Send(message) => self.send_for_operator(now, message, when),
+            Change::RunJob(name) => self.run_job(now, name),
             Change::LogLevel(level) => {
                 let set_level = self.set_log_level.ok_or(Denied::Unsupported(
                     "the log belongs to the program that this master is part of",
@@ -129,6 +131,7 @@ impl Reactor {
                 let level = level.as_str().to_lowercase();
                 Ok(at_once(Outcome::Levelled { level }))
             }
+            Change::ReopenLogs => Ok(at_once(self.reopen_logs(now))),
         }
     }
 
@@ -141,7 +144,11 @@ impl Reactor {
         };
         match origin {
             Origin::Operator(_) if is_repeated => {}
-            Origin::Operator(_) | Origin::Handle | Origin::Signal(_) | Origin::Hangup => {
+            Origin::Operator(_)
+            | Origin::Handle
+            | Origin::Signal(_)
+            | Origin::Hangup
+            | Origin::Process(_) => {
                 self.supervisor.handle(now, Event::Stop(how));
             }
         }
@@ -260,7 +267,7 @@ impl Reactor {
         match (name, found) {
             (Some(name), []) => Err(Denied::NoSuchListener {
                 name: name.to_owned(),
-                there_are: listed(self.acceptor.status().into_iter().map(|it| it.name)),
+                there_are: listed(self.listeners().into_iter().map(|it| it.name)),
             }),
             _ => Ok(()),
         }

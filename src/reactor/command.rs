@@ -14,8 +14,9 @@ use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
 use crate::control::outcome::Outcome;
 use crate::control::server::ClientId;
-use crate::supervisor::WorkerView;
+use crate::supervisor::{Who, WorkerView};
 use crate::sys::door::Peer;
+use crate::values::Content;
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     AwaitReady(Sender<()>),
     Events(Sender<ClusterEvent>),
     Change(Change, Answer),
+    /// This is what the key is to say.
+    Push(String, Content, Answer),
 }
 
 /// Whom to tell what becomes of a change.
@@ -44,6 +47,7 @@ pub(crate) enum Origin {
     Hangup,
     Handle,
     Operator(Peer),
+    Process(Who),
 }
 
 impl fmt::Display for Origin {
@@ -53,6 +57,7 @@ impl fmt::Display for Origin {
             Origin::Hangup => f.write_str("SIGHUP received: the terminal is gone"),
             Origin::Handle => f.write_str("handle"),
             Origin::Operator(Peer { uid, pid }) => write!(f, "control: uid {uid} pid {pid}"),
+            Origin::Process(who) => write!(f, "{who} asks"),
         }
     }
 }

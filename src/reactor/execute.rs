@@ -13,14 +13,20 @@ use super::spawner::Order;
 use super::{Progress, Reactor, turn};
 use crate::config::placeholder::Incumbent;
 use crate::control::event::{Circumstances, During};
+use crate::jobs::Event as JobEvent;
 use crate::supervisor::{Action, Event, ExitStatus, Notice};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
 impl Reactor {
     pub(super) fn execute_actions(&mut self, now: Instant) {
+        let mut any = false;
         while let Some(action) = self.supervisor.poll_action() {
             self.execute(action, now);
+            any = true;
+        }
+        if any {
+            self.muster(now);
         }
     }
 
@@ -53,7 +59,7 @@ impl Reactor {
                 self.tell(worker, FromMaster::Ping { token }, None, now);
             }
             Action::CloseListeners => {
-                self.acceptor.close();
+                self.acceptor.close(now);
                 self.loads.lift_limits();
                 self.progress = Progress::Closing;
             }
@@ -63,6 +69,7 @@ impl Reactor {
             }
             Action::Drain { worker, within } => {
                 self.acceptor.end(worker, &mut turn);
+                self.release(worker);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
                 self.note_peer(worker);
             }
@@ -90,6 +97,10 @@ impl Reactor {
                     turn.loads.part(worker);
                     process.disconnect(turn.registry);
                     self.lines.forget(worker);
+                    self.tell_jobs(now, JobEvent::Gone { worker });
+                    if !self.supervisor.is_awaited(role, slot) {
+                        self.tell_jobs(now, JobEvent::Vacant { role, slot });
+                    }
                 }
             }
             Action::Notify(notice) => {
@@ -97,22 +108,23 @@ impl Reactor {
                 self.log(&notice, &circumstances);
                 self.face.note(&notice);
                 self.chronicle_notice(&notice, &circumstances);
-                if let Notice::Parked {
-                    role: Role::Worker,
-                    slot,
-                    ..
-                } = notice
-                {
-                    self.acceptor.settle(slot, &mut turn!(self, now));
+                if let Notice::Parked { role, slot, .. } = notice {
+                    if role == Role::Worker {
+                        self.acceptor.settle(slot, &mut turn!(self, now));
+                    }
+                    self.tell_jobs(now, JobEvent::Vacant { role, slot });
                 }
                 if let Notice::Ready { who, .. } = notice {
                     self.note_peer(who.worker);
                 }
                 self.note_rollout(now, &notice);
                 if matches!(notice, Notice::Stopping { .. }) {
+                    self.leadership.close();
                     self.drop_reloads();
+                    self.tell_jobs(now, JobEvent::Stopping);
                 }
                 if matches!(notice, Notice::ClusterReady { .. }) {
+                    self.tell_jobs(now, JobEvent::ClusterReady);
                     self.begin_reload(now);
                     self.relay.note_cluster_ready(now);
                     for waiting in self.expectant.drain(..) {

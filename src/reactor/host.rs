@@ -63,7 +63,7 @@ fn is_end(received: &Received) -> bool {
         Some(
             Asked::Reload
             | Asked::ReloadUnlessHangup
-            | Asked::ReopenLog
+            | Asked::ReopenLogs
             | Asked::OneMore
             | Asked::OneLess,
         )

@@ -141,6 +141,21 @@ impl Link {
         self.flush()
     }
 
+    /// Has the process open its log files again. An order that it was not sent yet is as good as
+    /// another one.
+    pub(crate) fn reopen_logs(&mut self) -> Result<Flushed, Broken> {
+        let mut waiting = self.outbox.iter();
+        if waiting.any(|outgoing| outgoing.frame == FromMaster::ReopenLogs) {
+            return Ok(Flushed::Heard);
+        }
+        self.send(FromMaster::ReopenLogs, None)
+    }
+
+    /// Whether the process has said `Hello`: before that it can be told nothing.
+    pub(crate) fn is_introduced(&self) -> bool {
+        matches!(self.speaker, Speaker::Pid(_))
+    }
+
     /// Sends a frame of a message, if nothing else waits and the process has read enough.
     pub(crate) fn post(
         &mut self,

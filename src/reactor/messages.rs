@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use worker_proto::frame::ToMaster;
 use worker_proto::ids::{Role, WorkerId};
-use worker_proto::message::{ContentType, Kind, More, Send};
+use worker_proto::message::{More, Send};
 
 use super::link::{Broken, Posted};
 use super::process::Process;
@@ -17,7 +17,6 @@ use super::{Reactor, clock};
 use crate::config::Config;
 use crate::config::messages::MessageLimits;
 use crate::config::program::Program;
-use crate::control::event::Fact;
 use crate::control::time::UnixTime;
 use crate::relay::{Identity, Limits, Nonsense, Relay};
 
@@ -94,25 +93,6 @@ impl Reactor {
     ) {
         if let Err(nonsense) = understood {
             self.break_link(worker, &Broken::Nonsense(nonsense), now);
-        }
-        self.show_messages();
-    }
-
-    /// Shows operators what processes have sent to the master, before anything that happens later.
-    fn show_messages(&mut self) {
-        while let Some(envelope) = self.relay.poll_own() {
-            let Some(who) = envelope.who().filter(|_| envelope.kind == Kind::Message) else {
-                continue;
-            };
-            let beginning = envelope.pieces.first().map_or(&[][..], |piece| piece);
-            let beginning = &beginning[..beginning.len().min(SHOWN_BYTES)];
-            let text = match envelope.content_type {
-                ContentType::TEXT | ContentType::JSON => Some(String::from_utf8_lossy(beginning)),
-                _ => None,
-            };
-            let content = (envelope.content_type, envelope.len_bytes);
-            let fact = Fact::message(who, &envelope.action, content, text.as_deref());
-            self.announce(clock::wall(), fact);
         }
     }
 
@@ -205,9 +185,6 @@ pub(super) fn cost_of(frame: &ToMaster) -> usize {
 fn cost(len: usize) -> usize {
     1 + len / BYTES_PER_COST
 }
-
-/// More than operators are shown of a text.
-const SHOWN_BYTES: usize = 4 * 1024;
 
 const BYTES_PER_COST: usize = 8 * 1024;
 

@@ -9,20 +9,26 @@ mod clock;
 mod closer;
 pub(crate) mod command;
 pub(crate) mod counters;
+mod data_files;
+pub(crate) mod delay;
 mod execute;
 mod face;
 mod generations;
 mod host;
+mod jobs;
+mod leadership;
 mod lines;
 mod link;
 pub(crate) mod load;
 mod messages;
 mod operators;
 mod orphans;
+mod own_messages;
 mod problems;
 mod process;
 mod queue;
 pub(crate) mod reload;
+mod reopening;
 mod report;
 pub(crate) mod service;
 pub(crate) mod serving;
@@ -32,6 +38,8 @@ mod standing;
 mod talk;
 mod token;
 mod undertaker;
+mod uploads;
+mod values;
 mod waiting;
 mod wear;
 
@@ -51,9 +59,12 @@ use worker_proto::socket::Inbox;
 use self::acceptor::{Acceptor, ListenerStatus};
 use self::closer::Closer;
 use self::command::{Command, Origin, Status};
+use self::data_files::DataFiles;
+use self::delay::Wakeup;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
+use self::leadership::Elections;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::messages::Mail;
@@ -61,10 +72,12 @@ use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
 use self::reload::{ReloadOutcome, Reloads};
+use self::reopening::Reopening;
 use self::serving::{Finding, Rules};
 use self::spawner::Spawner;
 use self::token::Source;
 use self::undertaker::Undertaker;
+use self::uploads::Uploads;
 use self::waiting::Waiting;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
@@ -74,6 +87,8 @@ use crate::control::outcome::Outcome;
 use crate::control::protocol::When;
 use crate::control::server::Server;
 use crate::exit_code::ExitCode;
+use crate::jobs::{Event as JobEvent, Jobs};
+use crate::leadership::Leadership;
 use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
@@ -83,6 +98,7 @@ use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
 use crate::sys::oom::OomKills;
 use crate::sys::signals::Signals;
+use crate::values::{Bounds, Values};
 
 /// What a call into the acceptor may use. A macro, so that it borrows fields and not `self`.
 macro_rules! turn {
@@ -109,6 +125,7 @@ pub(crate) struct Reactor {
     generations: Generations,
     reloads: Reloads,
     wear: WearWatch,
+    jobs: Jobs,
     oom_kills: OomKills,
     /// What showed about workers in this turn.
     findings: Vec<Finding>,
@@ -122,8 +139,17 @@ pub(crate) struct Reactor {
     pinged: BTreeSet<WorkerId>,
     relay: Relay,
     mail: Mail,
+    /// How many messages the master has sent itself.
+    messages_sent: u64,
     /// What processes have reported of themselves.
     problems: Problems,
+    /// What is pushed to processes, and who has it.
+    values: Values,
+    /// Values that operators have not sent whole.
+    uploads: Uploads,
+    data_files: DataFiles,
+    leadership: Leadership,
+    elections: Elections,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -133,6 +159,7 @@ pub(crate) struct Reactor {
     doubt: Option<Instant>,
     /// Has the log file opened again.
     log_file: Option<Sender<()>>,
+    reopening: Reopening,
     undertaker: Undertaker,
     /// Removed when the undertaker has done its work.
     cgroup: Option<Arc<Cgroup>>,
@@ -143,6 +170,7 @@ pub(crate) struct Reactor {
     /// Given back to every process, if the master's own was raised.
     nofile: Option<NofileLimit>,
     face: Face,
+    wakeup: Wakeup,
     inbox: Inbox,
     scratch: Vec<u8>,
     progress: Progress,
@@ -196,6 +224,11 @@ impl Reactor {
             acceptor.declare(spec.name(), socket);
         }
         let cgroup = host.cgroup.map(Arc::new);
+        let bounds = Bounds {
+            longest: config.messages.max_message,
+            together: config.messages.memory,
+        };
+        let data_files = DataFiles::start(&config.data_files, bounds.longest, Arc::clone(&waker))?;
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
@@ -207,14 +240,17 @@ impl Reactor {
             generations: Generations::starting_with(Versions::of(&config)),
             reloads: Reloads::new(host.source, Arc::clone(&waker)),
             wear: WearWatch::new(config.recycling),
+            jobs: Self::jobs_of(&config),
             oom_kills: OomKills::watch(),
             findings: Vec::new(),
             signals: host.signals,
             doubt: None,
             log_file: host.log_file,
+            reopening: Reopening::default(),
             orphans: host.orphans.map(Orphans::from),
             nofile: host.nofile,
             poll,
+            leadership: Leadership::new(leadership::electorate(config.agents.len())),
             acceptor,
             processes: HashMap::new(),
             talkative: BTreeSet::new(),
@@ -222,10 +258,16 @@ impl Reactor {
             pinged: BTreeSet::new(),
             relay: messages::relay(&config),
             mail: Mail::default(),
+            messages_sent: 0,
             problems: Problems::default(),
+            values: Values::new(bounds),
+            uploads: Uploads::new(bounds.together),
+            data_files,
+            elections: Elections::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),
+            wakeup: Wakeup::new(clock::now()),
             inbox: Inbox::new(),
             scratch: Vec::new(),
             progress: Progress::Running,
@@ -242,7 +284,7 @@ impl Reactor {
 
     /// The listeners, with the addresses really bound.
     pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
-        self.acceptor.status()
+        self.acceptor.status(clock::now())
     }
 
     /// Runs the cluster from its start to its end.
@@ -252,32 +294,39 @@ impl Reactor {
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.announce_setup();
+        self.await_data_files();
         self.supervisor.handle(clock::now(), Event::Start);
         loop {
             let now = clock::now();
             self.supervisor.handle(now, Event::Tick);
             self.resolve_doubt(now);
             self.flush_starved(now);
+            self.reopen_logs_as_wished(now);
             self.execute_actions(now);
             self.spawner.turn(now);
             self.loads.tick(now);
             self.watch_wear(now);
+            self.tell_jobs(now, JobEvent::Tick);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
                 self.acceptor.turn(&mut turn!(self, now));
             }
             self.report_closed_listeners(now);
+            self.tell_news(now);
             self.note_rest();
             self.face.turn(now, &self.supervisor);
             self.flush_operators(now);
             if let Progress::Finished(code) = self.progress {
                 return Ok(code);
             }
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            let asked = clock::now();
+            match self.poll.poll(&mut events, timeout) {
                 Err(err) if err.kind() != io::ErrorKind::Interrupted => return Err(err),
                 Ok(()) | Err(_) => {}
             }
             let now = clock::now();
+            self.wakeup.note(asked, now);
             for event in &events {
                 if let Some(source) = Source::from_token(event.token()) {
                     self.note(source, now);
@@ -285,6 +334,7 @@ impl Reactor {
             }
             self.read_links(now);
             self.relay.tick(now);
+            self.hear_own_messages();
             self.write_messages(now);
             self.serve_operators(now);
             self.reap_orphans();
@@ -296,6 +346,7 @@ impl Reactor {
         if self.acceptor.is_unfinished()
             || self.has_frames()
             || self.has_messages()
+            || self.has_own_messages()
             || self.has_orphans()
             || has_operators_to_hear
         {
@@ -306,12 +357,14 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.wear.deadline(),
+            self.jobs.next_deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
             self.relay.next_deadline(),
             self.server.as_ref().and_then(Server::deadline),
             self.face.deadline(),
             self.doubt,
+            self.reopening.deadline(),
         ];
         let now = clock::now();
         deadline
@@ -328,9 +381,12 @@ impl Reactor {
                 self.read_outcomes(now);
                 self.go_on_with_reload(now);
                 self.read_commands(now);
+                self.read_data_files();
             }
             Source::Signals => self.read_signals(now),
-            Source::Listener(listener) => self.acceptor.note_readable(listener),
+            Source::Listener(listener) => {
+                self.acceptor.note_readable(listener, self.wakeup.since());
+            }
             Source::Queue(worker, listener) => {
                 self.acceptor
                     .relieve(worker, listener, self.poll.registry());
@@ -416,11 +472,15 @@ impl Reactor {
                     let by = (Origin::Handle, When::Begun);
                     self.change(now, &change, by, answer);
                 }
+                Command::Push(key, content, answer) => {
+                    let by = (Origin::Handle, When::Begun);
+                    self.push(&key, content, by, answer);
+                }
                 Command::Events(events) => self.chronicle.subscribe(events),
                 Command::Status(reply) => {
                     let status = Status {
                         workers: self.supervisor.workers().collect(),
-                        listeners: self.acceptor.status(),
+                        listeners: self.acceptor.status(now),
                         loads: self.loads.status(),
                         problems: self.problems.total(),
                     };
@@ -461,6 +521,13 @@ impl Reactor {
         }
         self.execute_actions(now);
         any
+    }
+
+    /// Tells processes what is new, and does what follows from that.
+    fn tell_news(&mut self, now: Instant) {
+        while self.tell_leaders(now) || self.tell_values(now) {
+            self.execute_actions(now);
+        }
     }
 
     /// Reports a process that ended, after its last words, and has it buried.

@@ -83,6 +83,10 @@ impl Reactor {
                     }
                 }
             }
+            Command::JobList => {
+                let jobs = json!({ "jobs": self.job_list() });
+                self.reply(client, Some(id), Said::Ok(jobs));
+            }
             Command::ConfigShow => {
                 let said = Said::Ok(self.shown_config());
                 self.reply(client, Some(id), said);
@@ -93,6 +97,11 @@ impl Reactor {
                 };
                 self.check_config(Origin::Operator(peer), Answer::Operator(client, id));
             }
+            Command::Values => {
+                let values = serde_json::to_value(self.held_values()).unwrap_or_default();
+                self.reply(client, Some(id), Said::Ok(values));
+            }
+            Command::Push(piece) => self.take_piece(client, id, &piece),
             Command::Change { change, answer } => {
                 let Some(peer) = self.server.as_ref().and_then(|it| it.peer(client)) else {
                     return;
@@ -141,8 +150,7 @@ impl Reactor {
     /// The cluster begins.
     pub(super) fn announce_setup(&mut self) {
         let listeners: Vec<Value> = self
-            .acceptor
-            .status()
+            .listeners()
             .into_iter()
             .map(|it| json!({ "name": it.name, "address": it.address.to_string() }))
             .collect();

@@ -103,6 +103,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     pub(crate) fn link_mut(&mut self) -> Option<&mut Link> {
         match &mut self.connection {
             Connection::Open(link) => Some(link),

@@ -360,12 +360,17 @@ impl Reactor {
         if config.agents.len() != old.agents.len() {
             config.agents.clone_from(&old.agents);
         }
+        let is_other_data = config.data_files != old.data_files;
         // Who was scaled by hand stays so, unless the configuration wants another number now.
         let workers = (config.workers != old.workers).then_some(workers);
         self.config = config;
         self.loads.limit(self.config.connection_limits);
         self.acceptor.adopt(Rules::of(&self.config));
         self.wear.adopt(self.config.recycling);
+        if is_other_data {
+            self.adopt_data_files();
+        }
+        self.adopt_jobs(now);
         self.supervisor.adopt(now, self.config.plan());
         match workers {
             Some(workers) => self.supervisor.scale(now, workers),

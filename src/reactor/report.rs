@@ -1,7 +1,7 @@
 //! The report: the cluster now, as the control socket shows it.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use worker_proto::ids::{Role, Slot, WorkerId};
@@ -13,13 +13,13 @@ use super::operators::VERSION;
 use super::serving::QueueStatus;
 use crate::config::program::Program;
 use crate::control::event::millis;
-use crate::control::status::{Cluster, Listener, Load, Master, Rollout, Worker};
+use crate::control::status::{Cluster, HandoffDelay, Listener, Load, Master, Rollout, Worker};
 use crate::dispatch::{Reason, Reasons};
 use crate::supervisor::{Stage, WorkerState, WorkerView};
 
 impl Reactor {
     pub(super) fn report(&mut self, now: Instant) -> Cluster {
-        let listeners = self.acceptor.status();
+        let listeners = self.acceptor.status(now);
         let queues = by_worker(&listeners);
         let loads = self.loads.status().into_iter();
         let loads: BTreeMap<_, _> = loads.map(|load| (load.worker, load)).collect();
@@ -123,7 +123,7 @@ impl Reactor {
     pub(super) fn shown_config(&self) -> Value {
         let config = &self.config;
         let time = |time: std::time::Duration| humantime::format_duration(time).to_string();
-        let listeners = self.acceptor.status();
+        let listeners = self.listeners();
         let listeners: Vec<_> = listeners
             .iter()
             .map(|it| json!({ "name": it.name, "address": it.address.to_string() }))
@@ -172,6 +172,7 @@ fn report_load(load: &WorkerLoad, queues: Option<&Vec<&QueueStatus>>) -> Load {
 
 fn report_listener(listener: &ListenerStatus) -> Listener {
     let counters = &listener.counters;
+    let delay = &listener.handoff_delay;
     Listener {
         name: listener.name.clone(),
         address: listener.address.to_string(),
@@ -184,7 +185,20 @@ fn report_listener(listener: &ListenerStatus) -> Listener {
         refused: counters.refused.total(),
         aborted: counters.aborted,
         skipped: counters.skipped.total(),
+        handoff_delay: HandoffDelay {
+            over_ms: millis(delay.over),
+            count: delay.count,
+            p50_us: micros(delay.p50),
+            p99_us: micros(delay.p99),
+            p999_us: micros(delay.p999),
+            max_us: micros(delay.max),
+            waited_for_room: delay.waited_for_room,
+        },
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn by_worker(listeners: &[ListenerStatus]) -> BTreeMap<WorkerId, Vec<&QueueStatus>> {

@@ -36,13 +36,9 @@ impl Reactor {
                 log::info!("{signal} received");
                 self.doubt = Some(now + LAST_MOMENT);
             }
-            Some(Asked::ReopenLog) => match &self.log_file {
-                Some(reopen) => {
-                    let _ = reopen.try_send(());
-                    log::info!("{signal} received: the log file is opened again");
-                }
-                None => log::info!("{signal} received: ignored, there is no log file"),
-            },
+            Some(Asked::ReopenLogs) => {
+                self.carry_out(now, Origin::Signal(signal), &Change::ReopenLogs);
+            }
             Some(Asked::OneMore) => {
                 let one_more = Change::Scale(ScaleTo::More(1));
                 self.carry_out(now, Origin::Signal(signal), &one_more);

@@ -15,6 +15,7 @@ use super::problems::one_line;
 use super::process::Process;
 use super::{Reactor, clock, turn};
 use crate::control::event::Fact;
+use crate::jobs::Event as JobEvent;
 use crate::supervisor::{Disconnect, Event, Stage, WorkerState};
 
 impl Reactor {
@@ -83,7 +84,10 @@ impl Reactor {
                     .unlisten(worker, listener, &mut turn!(self, now));
                 self.tell(worker, FromMaster::Unlistened { listener }, None, now);
             }
-            ToMaster::Ready => self.supervisor.handle(now, Event::Ready { worker }),
+            ToMaster::Ready => {
+                self.supervisor.handle(now, Event::Ready { worker });
+                self.leadership.ready(worker);
+            }
             ToMaster::Pong { token } => {
                 self.pinged.remove(&worker);
                 self.acceptor.note_alive(worker);
@@ -91,6 +95,7 @@ impl Reactor {
             }
             ToMaster::Goodbye => {
                 self.retire(worker, now);
+                self.release(worker);
                 self.supervisor.handle(now, Event::Goodbye { worker });
                 self.tell(worker, FromMaster::Farewell, None, now);
             }
@@ -109,12 +114,24 @@ impl Reactor {
             }
             ToMaster::Taken { bytes } => self.relay.note_taken(worker, bytes),
             ToMaster::WatchPeers => self.relay.watch_peers(worker),
-            ToMaster::Lead { .. } | ToMaster::Resign { .. } | ToMaster::Follow { .. } => {}
-            ToMaster::Watch { .. } | ToMaster::Adopted { .. } => {}
-            ToMaster::RegisterJob(_)
-            | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. } => {}
-            ToMaster::ReopenLogs => {}
+            ToMaster::Lead { name } => self.offer_to_lead(worker, &name),
+            ToMaster::Resign { name } => self.leadership.resign(worker, &name),
+            ToMaster::Follow { name } => self.follow(worker, &name),
+            ToMaster::Watch { key } => self.watch_value(worker, key, now),
+            ToMaster::Adopted { key, version } => self.note_adopted(worker, &key, version),
+            ToMaster::RegisterJob(spec) => self.register_job(worker, spec, now),
+            ToMaster::UnregisterJob { name } => {
+                self.tell_jobs(now, JobEvent::Unregister { worker, name });
+            }
+            ToMaster::JobDone { run, outcome } => {
+                let done = JobEvent::Done {
+                    worker,
+                    run,
+                    outcome,
+                };
+                self.tell_jobs(now, done);
+            }
+            ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
         }
     }
 
@@ -137,7 +154,7 @@ impl Reactor {
         }
     }
 
-    fn note_problem(&mut self, worker: WorkerId, problem: &str, now: Instant) {
+    pub(super) fn note_problem(&mut self, worker: WorkerId, problem: &str, now: Instant) {
         if let Some(view) = self.supervisor.worker(worker) {
             self.problems.note(view.who(), problem, now);
         }
@@ -157,6 +174,7 @@ impl Reactor {
         self.supervisor.handle(now, Event::Online { worker });
         self.tell(worker, FromMaster::Welcome(welcome), page.flatten(), now);
         self.join_relay(worker, pid, now);
+        self.reopen_logs_of_newcomer(worker, now);
     }
 
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
@@ -234,7 +252,12 @@ impl Reactor {
         }
     }
 
-    fn settle_flush(&mut self, worker: WorkerId, flushed: Result<Flushed, Broken>, now: Instant) {
+    pub(super) fn settle_flush(
+        &mut self,
+        worker: WorkerId,
+        flushed: Result<Flushed, Broken>,
+        now: Instant,
+    ) {
         match flushed {
             Ok(Flushed::Heard) => {}
             Ok(Flushed::Starved) => {
@@ -296,8 +319,16 @@ impl Reactor {
             }
         }
         self.retire(worker, now);
+        self.leadership.forget(worker);
+        self.forget_values(worker);
         self.supervisor
             .handle(now, Event::Disconnected { worker, cause });
+    }
+
+    /// The process is to finish: it leads nothing any more, and nobody waits for it.
+    pub(super) fn release(&mut self, worker: WorkerId) {
+        self.leadership.leave(worker);
+        self.release_values(worker);
     }
 
     /// What the worker has not received is for others.

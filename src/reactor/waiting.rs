@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::Receiver;
 use worker_proto::ids::{Role, Slot, WorkerId};
+use worker_proto::message::MessageId;
 
 use super::Reactor;
 use super::change::reloaded;
@@ -48,8 +49,14 @@ pub(super) enum Goal {
     },
     /// Nobody is in the slot.
     Emptied { role: Role, slot: Slot },
+    /// Every process that watches the key has its newest version.
+    Adopted { key: String },
+    /// This run of a job is over.
+    JobEnded { run: u64 },
     /// The configuration was read anew; no change.
     Checked(Receiver<Checked>),
+    /// The message with this number was answered.
+    Answered(MessageId),
 }
 
 impl Goal {
@@ -67,7 +74,10 @@ impl Goal {
             | Goal::ReloadRead(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
-            | Goal::Checked(_) => None,
+            | Goal::Adopted { .. }
+            | Goal::JobEnded { .. }
+            | Goal::Checked(_)
+            | Goal::Answered(_) => None,
         }
     }
 }
@@ -165,7 +175,10 @@ impl Reactor {
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
-            | Goal::Emptied { .. } => None,
+            | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
+            | Goal::Adopted { .. }
+            | Goal::Answered(_) => None,
         });
         let is_over = self.is_ending();
         let is_settled = is_over || self.supervisor.is_settled();
@@ -181,15 +194,24 @@ impl Reactor {
         let holders: BTreeMap<(Role, Slot), Option<WorkerId>> = at_rest
             .map(|(role, slot)| ((role, slot), self.holder(role, slot)))
             .collect();
+        let adopted = self.adopted_goals();
         self.resolve(|goal| match *goal {
             Goal::Stopped
             | Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
+            | Goal::JobEnded { .. }
             | Goal::RolledBack => None,
-            Goal::Scaled { .. } | Goal::Renewed { .. } | Goal::Emptied { .. } if is_over => {
+            Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. }
+            | Goal::Adopted { .. }
+                if is_over =>
+            {
                 Some(Err(Refused::Stopping.into()))
             }
+            Goal::Adopted { ref key } => adopted.get(key).cloned().map(Ok),
             Goal::Scaled { .. } if !is_settled => None,
             Goal::Scaled { workers } if workers != wanted => {
                 let reason = format!("scaled to {wanted} meanwhile");
@@ -220,6 +242,33 @@ impl Reactor {
         });
     }
 
+    /// What those wait for who wait for a value, as far as it is reached.
+    fn adopted_goals(&self) -> BTreeMap<String, Outcome> {
+        let keys = self.waiting.iter().filter_map(|it| match &it.goal {
+            Goal::Adopted { key } => Some(key),
+            Goal::Stopped
+            | Goal::Reloaded(_)
+            | Goal::ReloadRead(_)
+            | Goal::RolledBack
+            | Goal::Scaled { .. }
+            | Goal::Renewed { .. }
+            | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
+            | Goal::Answered(_)
+            | Goal::Checked(_) => None,
+        });
+        let reached = keys.filter_map(|key| {
+            let (spread, value) = (self.values.spread(key), self.values.get(key)?);
+            let outcome = Outcome::Adopted {
+                key: key.clone(),
+                version: value.version,
+                processes: spread.watchers,
+            };
+            spread.is_everybody().then(|| (key.clone(), outcome))
+        });
+        reached.collect()
+    }
+
     /// Who is in the slot, and stays.
     fn holder(&self, role: Role, slot: Slot) -> Option<WorkerId> {
         let views = self.supervisor.workers();
@@ -235,10 +284,13 @@ impl Reactor {
             Goal::Reloaded(_)
             | Goal::ReloadRead(_)
             | Goal::Checked(_)
+            | Goal::Answered(_)
             | Goal::RolledBack
             | Goal::Scaled { .. }
             | Goal::Renewed { .. }
-            | Goal::Emptied { .. } => Some(Err(Denied::Ended)),
+            | Goal::Emptied { .. }
+            | Goal::JobEnded { .. }
+            | Goal::Adopted { .. } => Some(Err(Denied::Ended)),
         });
     }
 
@@ -265,10 +317,11 @@ impl Reactor {
                 Answer::Operator(client, _) => server.has(client),
                 Answer::Nobody | Answer::Handle(_) => true,
             });
+            self.uploads.retain(|client| server.has(client));
         }
     }
 
-    fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
+    pub(super) fn resolve(&mut self, verdict: impl Fn(&Goal) -> Option<Result<Outcome, Denied>>) {
         for waiting in std::mem::take(&mut self.waiting) {
             match verdict(&waiting.goal) {
                 None => self.waiting.push(waiting),
@@ -276,6 +329,8 @@ impl Reactor {
                     match &outcome {
                         // That much was said when it was asked for.
                         Ok(Outcome::Reloading) => {}
+                        // What they say to each other is no concern of the log.
+                        Ok(Outcome::Answered { .. }) => log::info!("{}: answered", waiting.what),
                         Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
                         Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
                     }
@@ -296,17 +351,22 @@ fn checked(checked: Checked) -> Result<Outcome, Denied> {
 /// What is worth a line to somebody who waits, and is not his answer.
 fn is_progress(name: &str) -> bool {
     let name = name.strip_prefix("agent-").unwrap_or(name);
-    !matches!(
-        name,
-        "fork"
-            | "online"
-            | "listening"
-            | "disconnect"
-            | "worn"
-            | "paused"
-            | "resumed"
-            | "reload-refused"
-    )
+    // Jobs go on whatever an operator waits for.
+    !name.starts_with("job-")
+        && !matches!(
+            name,
+            "fork"
+                | "online"
+                | "listening"
+                | "disconnect"
+                | "worn"
+                | "paused"
+                | "resumed"
+                | "reload-refused"
+                | "pushed"
+                | "adopted"
+                | "leader"
+        )
 }
 
 /// How many may wait at a time, with several requests of one client.

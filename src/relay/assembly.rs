@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use thiserror::Error;
 use worker_proto::message::{
-    Kind, MAX_ACTION_BYTES, MAX_CHUNK_BYTES, MessageId, More, RESERVED_ACTIONS, Receipt, Recipient,
-    Send, Sender,
+    Kind, MAX_ACTION_BYTES, MAX_CHUNK_BYTES, MessageId, More, Receipt, Recipient, Send, Sender,
+    is_the_masters,
 };
 
 use super::envelope::Envelope;
@@ -174,7 +174,7 @@ impl Assembly {
 fn refusal(send: &Send, max_message: u64) -> Option<Receipt> {
     let action = &send.action;
     let is_action = (1..=MAX_ACTION_BYTES).contains(&action.len());
-    if !is_action || action.starts_with(RESERVED_ACTIONS) {
+    if !is_action || is_the_masters(action) {
         Some(Receipt::BadAction)
     } else if !send.content_type.is_known() {
         Some(Receipt::UnknownContentType)

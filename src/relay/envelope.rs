@@ -7,8 +7,6 @@ use worker_proto::message::{
     ContentType, Deliver, Kind, MAX_CHUNK_BYTES, MESSAGE_OVERHEAD_BYTES, MessageId, More, Sender,
 };
 
-use crate::supervisor::Who;
-
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -59,27 +57,6 @@ impl Envelope {
     pub(super) fn sender(&self) -> Option<WorkerId> {
         match self.from {
             Sender::Process { worker, .. } => Some(worker),
-            Sender::Master => None,
-        }
-    }
-
-    /// The same, as operators know it.
-    #[must_use]
-    pub fn who(&self) -> Option<Who> {
-        match self.from {
-            Sender::Process {
-                worker,
-                slot,
-                generation,
-                role,
-                pid,
-            } => Some(Who {
-                worker,
-                slot,
-                generation,
-                role,
-                pid: Some(pid),
-            }),
             Sender::Master => None,
         }
     }

@@ -65,6 +65,8 @@ pub struct Relay {
     requests: Requests,
     /// For the master itself.
     own: VecDeque<Arc<Envelope>>,
+    /// Its own requests that were lost.
+    own_receipts: VecDeque<(MessageId, Receipt)>,
     is_cluster_ready: bool,
     /// What the messages that came whole count for, each once.
     whole: u64,
@@ -102,6 +104,7 @@ impl Relay {
             receipts: Receipts::default(),
             requests: Requests::default(),
             own: VecDeque::new(),
+            own_receipts: VecDeque::new(),
             is_cluster_ready: false,
             whole: 0,
             partial: 0,
@@ -161,7 +164,6 @@ impl Relay {
         for (asker, message) in self.requests.part(worker) {
             self.tell_receipt(asker, message, Receipt::NoSuchPeer);
         }
-        self.receipts.forget(worker);
     }
 
     /// Everybody is there: what has found nobody until now finds nobody.
@@ -208,9 +210,8 @@ impl Relay {
         let sender = member.sender();
         let others = self.whole + self.partial - member.assembly.held();
         let room = self.limits.memory.saturating_sub(others);
-        self.partial -= member.assembly.held();
         let came = step(&mut member.assembly, sender, self.limits.max_message, room);
-        self.partial += member.assembly.held();
+        self.partial = others - self.whole + member.assembly.held();
         if let Some(whole) = came? {
             self.route(now, whole);
         }
@@ -234,11 +235,22 @@ impl Relay {
         }
     }
 
-    /// The master itself sends a message; answers to how many.
+    /// The master itself sends a message; answers to how many. A reply to it comes by
+    /// [`poll_own`](Self::poll_own), and that there will be none by
+    /// [`poll_own_receipt`](Self::poll_own_receipt).
     ///
     /// # Errors
     /// Why it reaches nobody.
-    pub fn post(&mut self, recipient: &Recipient, envelope: Envelope) -> Result<u32, Receipt> {
+    pub fn post(
+        &mut self,
+        now: Instant,
+        recipient: &Recipient,
+        envelope: Envelope,
+        within: Duration,
+    ) -> Result<u32, Receipt> {
+        if envelope.kind == Kind::Request && recipients::is_for_many(recipient) {
+            return Err(Receipt::NoSuchPeer);
+        }
         let envelope = self.admit(envelope)?;
         let receivers = match self.find(recipient, &envelope) {
             Found::Members(members) => members,
@@ -252,9 +264,12 @@ impl Relay {
                 return Err(Receipt::NoSuchPeer);
             }
         };
+        // Nobody waits for what is no request: it comes whenever its receivers take it.
+        let until = (envelope.kind == Kind::Request).then(|| now + within);
         let mut reached = 0;
         for worker in &receivers {
-            reached += u32::from(self.push(*worker, Arc::clone(&envelope), None));
+            self.await_reply(now, &envelope, *worker, until);
+            reached += u32::from(self.push(*worker, Arc::clone(&envelope), until));
         }
         self.release(envelope);
         match (reached, receivers.is_empty()) {
@@ -269,6 +284,17 @@ impl Relay {
         let envelope = self.own.pop_front()?;
         self.whole -= envelope.charge();
         Some(envelope)
+    }
+
+    /// The next of the master's requests that nobody will answer, and why.
+    pub fn poll_own_receipt(&mut self) -> Option<(MessageId, Receipt)> {
+        self.own_receipts.pop_front()
+    }
+
+    /// Whether there is something for the master itself.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty() || !self.own_receipts.is_empty()
     }
 
     /// Those to whom something may be sent.
@@ -306,7 +332,12 @@ impl Relay {
 
     /// What has waited long enough waits no more.
     pub fn tick(&mut self, now: Instant) {
-        self.requests.expire(now);
+        for (asker, message) in self.requests.expire(now) {
+            // Processes know by themselves when they have waited long enough.
+            if asker == MASTER {
+                self.own_receipts.push_back((message, Receipt::Expired));
+            }
+        }
         while let Some((due, worker)) = self.expiries.first().copied()
             && due <= now
         {
@@ -414,11 +445,13 @@ impl Relay {
             Kind::Request if !self.requests.has_room(sender) => Err(Receipt::TooManyRequests),
             Kind::Request => Ok(()),
             Kind::Reply { to } => {
-                let is_awaited = if let Recipient::Worker(asker) = *recipient {
-                    self.requests.close((asker, to), sender)
+                let asker = if let Recipient::Worker(asker) = *recipient {
+                    Some(asker)
                 } else {
-                    *recipient == Recipient::Master
+                    (*recipient == Recipient::Master).then_some(MASTER)
                 };
+                let is_awaited =
+                    asker.is_some_and(|asker| self.requests.close((asker, to), sender));
                 is_awaited.then_some(()).ok_or(Receipt::NoSuchPeer)
             }
         }
@@ -509,7 +542,10 @@ impl Relay {
         self.activate(worker);
         self.note_deadline(worker, None);
         for envelope in over {
-            self.miss(&envelope, Receipt::Expired);
+            // Of the master's own requests those that wait for a reply tell as much.
+            if envelope.sender().is_some() {
+                self.miss(&envelope, Receipt::Expired);
+            }
             self.release(envelope);
         }
     }
@@ -535,7 +571,8 @@ impl Relay {
         asked: WorkerId,
         until: Option<Instant>,
     ) {
-        if let (Kind::Request, Some(asker)) = (envelope.kind, envelope.sender()) {
+        if envelope.kind == Kind::Request {
+            let asker = envelope.sender().unwrap_or(MASTER);
             let until = until.unwrap_or(now + self.limits.hold);
             self.requests.open((asker, envelope.message), asked, until);
         }
@@ -548,8 +585,12 @@ impl Relay {
         } else {
             self.totals.unreachable += 1;
         }
-        if let (Kind::Request, Some(asker)) = (envelope.kind, envelope.sender()) {
+        if envelope.kind == Kind::Request {
+            let asker = envelope.sender().unwrap_or(MASTER);
             self.requests.drop(asker, envelope.message);
+            if asker == MASTER {
+                self.own_receipts.push_back((envelope.message, why));
+            }
         }
         let receipt = self.receipts.miss(envelope, why);
         self.pass_on(envelope, receipt);
@@ -568,7 +609,9 @@ impl Relay {
     }
 
     fn tell_receipt(&mut self, sender: WorkerId, message: MessageId, receipt: Receipt) {
-        if let Some(member) = self.members.get_mut(&sender) {
+        if sender == MASTER {
+            self.own_receipts.push_back((message, receipt));
+        } else if let Some(member) = self.members.get_mut(&sender) {
             member.push_receipt(FromMaster::Receipt { message, receipt });
             self.activate(sender);
         }
@@ -605,6 +648,9 @@ impl Relay {
         self.limits.max_message.max(LEAST_BOUND)
     }
 }
+
+/// Who asks when the master does: the ids of processes count from 1.
+const MASTER: WorkerId = WorkerId(0);
 
 /// How many messages may wait for the master itself: it looks once a turn.
 const MOST_OWN: usize = 1024;

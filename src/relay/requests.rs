@@ -61,13 +61,16 @@ impl Requests {
         owed.collect()
     }
 
-    /// Forgets those whose time is over: their senders know by themselves.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Forgets those whose time is over, and answers with them.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(WorkerId, MessageId)> {
+        let mut over = Vec::new();
         while let Some((until, asker, message)) = self.by_deadline.first().copied()
             && until <= now
         {
             self.remove((asker, message));
+            over.push((asker, message));
         }
+        over
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -750,11 +750,51 @@ fn the_master_hears_and_speaks() {
             Bytes::from_static(b"hello"),
         )
     };
-    assert_eq!(script.relay.post(&Recipient::Workers, hello()), Ok(2));
+    assert_eq!(post(&mut script, Recipient::Workers, hello()), Ok(2));
     assert_eq!((script.got(2), script.got(3)), (s("hello"), s("hello")));
-    let nobody = script.relay.post(&Recipient::Worker(w(99)), hello());
+    let nobody = post(&mut script, Recipient::Worker(w(99)), hello());
     assert_eq!(nobody, Err(Receipt::NoSuchPeer));
     assert_eq!(script.relay.memory(), 0);
+}
+
+/// Who is asked by an operator answers the master, and the master learns when nobody will.
+#[test]
+fn the_master_asks() {
+    let question = |number| Envelope {
+        message: MessageId(number),
+        ..Envelope::of_the_master(
+            Kind::Request,
+            "how".to_owned(),
+            ContentType::TEXT,
+            Bytes::new(),
+        )
+    };
+    let mut script = Script::ready(2);
+    let slot = Recipient::Worker(w(2));
+    assert_eq!(post(&mut script, slot.clone(), question(1)), Ok(1));
+    assert_eq!(script.got(2), [""]);
+    let reply = Kind::Reply { to: MessageId(1) };
+    script.sends_as(reply, 3, Recipient::Master, "forged");
+    script.sends_as(reply, 2, Recipient::Master, "well");
+    let own = script.relay.poll_own().unwrap();
+    assert_eq!((own.kind, own.from), (reply, sender(2, 0)));
+    assert!(script.relay.poll_own().is_none());
+
+    assert_eq!(post(&mut script, slot.clone(), question(2)), Ok(1));
+    assert_eq!(post(&mut script, Recipient::AnyWorker, question(3)), Ok(1));
+    script.parts(2);
+    script.passes(Duration::from_secs(61));
+    let mut lost: Vec<_> = std::iter::from_fn(|| script.relay.poll_own_receipt()).collect();
+    lost.sort_by_key(|lost| lost.0);
+    assert_eq!(lost[0], (MessageId(2), Receipt::NoSuchPeer));
+    assert_eq!(lost[1].0, MessageId(3));
+    let many = post(&mut script, Recipient::Workers, question(4));
+    assert_eq!(many, Err(Receipt::NoSuchPeer));
+}
+
+fn post(script: &mut Script, recipient: Recipient, envelope: Envelope) -> Result<u32, Receipt> {
+    let within = Duration::from_secs(60);
+    script.relay.post(script.now, &recipient, envelope, within)
 }
 
 /// Sends a message of that length in pieces; its number.

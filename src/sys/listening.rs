@@ -6,18 +6,19 @@ use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use socket2::{Domain, SockFilter, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
 
+use super::gate::Gate;
 use super::{describe, inherited};
 use crate::config::Refusal;
 use crate::config::listener::{ListenerSpec, Source};
@@ -29,6 +30,7 @@ pub(crate) struct ListeningSocket {
     address: Address,
     origin: Origin,
     backlog: Option<u32>,
+    gate: Gate,
 }
 
 /// Where a socket comes from decides how it goes.
@@ -40,6 +42,16 @@ enum Origin {
     Path { _file: SocketFile },
     /// The parent's: others may go on using it.
     Inherited,
+}
+
+/// Who may come yet after [`ListeningSocket::stop_admitting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Stragglers {
+    /// Nobody who will be missed.
+    None,
+    /// Clients in the middle of their hand-shake.
+    HandShakes,
 }
 
 /// A listener that could not be bound.
@@ -192,6 +204,7 @@ impl ListeningSocket {
             address,
             origin,
             backlog: Some(backlog),
+            gate: Gate::Open,
         })
     }
 
@@ -204,6 +217,7 @@ impl ListeningSocket {
             address,
             origin: Origin::Inherited,
             backlog: None,
+            gate: Gate::Open,
         })
     }
 
@@ -238,6 +252,8 @@ impl ListeningSocket {
             if fd >= 0 {
                 // SAFETY: the kernel has just returned this new descriptor.
                 let stream = unsafe { OwnedFd::from_raw_fd(fd) };
+                // Fails only for a socket that is none.
+                let _ = self.gate.let_through(stream.as_fd());
                 // SAFETY: the storage was zeroed, which is a valid value, and the kernel wrote
                 // an address into it.
                 let storage = unsafe { storage.assume_init() };
@@ -255,52 +271,23 @@ impl ListeningSocket {
         }
     }
 
-    /// Lets no new client in, while those in the backlog can still be accepted.
+    /// Lets no new client in, while those in the backlog can still be accepted; answers who may
+    /// come yet.
     ///
-    /// Closing a listener resets every connection that has finished its hand-shake and was not
-    /// accepted. A filter that drops every packet keeps more from finishing. An inherited socket
-    /// is left alone: its other owners go on with it.
-    pub(crate) fn stop_admitting(&self) -> io::Result<()> {
+    /// Closing a listener resets every connection that was not accepted, its hand-shake finished or
+    /// not. An inherited socket is left alone: its other owners go on with it.
+    pub(crate) fn stop_admitting(&mut self) -> io::Result<Stragglers> {
         match (&self.origin, self.address.inet()) {
-            (Origin::Inherited, _) => Ok(()),
+            (Origin::Inherited, _) => Ok(Stragglers::None),
             (Origin::Bound | Origin::Path { .. }, Some(address)) => {
-                // BPF_RET | BPF_K with 0: accept zero bytes of every packet, see socket(7).
-                let filtered = self.socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]);
-                match filtered {
-                    // Some systems leave filters on TCP to root.
-                    Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
-                        self.admit_neighbours_only(address)
-                    }
-                    filtered => filtered,
-                }
+                self.gate = Gate::shut(&self.socket, address)?;
+                Ok(Stragglers::HandShakes)
             }
             // unix(7) has no handshake: SHUT_RD refuses new clients and keeps those in line.
-            (Origin::Bound | Origin::Path { .. }, None) => self.socket.shutdown(Shutdown::Read),
-        }
-    }
-
-    /// Drops packets that did not start with a hop count of 255, which ordinary ones do not: the
-    /// next best thing to a filter, see `IP_MINTTL` in ip(7) and RFC 5082. Connections in the
-    /// backlog have their own setting and are not touched.
-    fn admit_neighbours_only(&self, address: SocketAddr) -> io::Result<()> {
-        let (level, option) = match address {
-            SocketAddr::V4(_) => (libc::IPPROTO_IP, IP_MINTTL),
-            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, IPV6_MINHOPCOUNT),
-        };
-        let hops: libc::c_int = 255;
-        // SAFETY: the option's value is one int, which `hops` is, and it outlives the call.
-        let set = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                option,
-                (&raw const hops).cast(),
-                INT_BYTES,
-            )
-        };
-        match set {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+            (Origin::Bound | Origin::Path { .. }, None) => {
+                self.socket.shutdown(Shutdown::Read)?;
+                Ok(Stragglers::None)
+            }
         }
     }
 }
@@ -429,14 +416,6 @@ fn somaxconn() -> u32 {
 
 #[expect(clippy::cast_possible_truncation, reason = "128 bytes")]
 const STORAGE_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-
-#[expect(clippy::cast_possible_truncation, reason = "4 bytes")]
-const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
-
-/// `linux/in.h`.
-const IP_MINTTL: libc::c_int = 21;
-/// `linux/in6.h`.
-const IPV6_MINHOPCOUNT: libc::c_int = 73;
 
 /// The backlog of a listener that does not say: no less than the kernel's own default.
 const DEFAULT_BACKLOG: u32 = 4096;

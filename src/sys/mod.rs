@@ -16,6 +16,7 @@ pub(crate) mod cpu;
 pub(crate) mod credentials;
 pub(crate) mod daemon;
 pub(crate) mod door;
+mod gate;
 pub(crate) mod headroom;
 pub(crate) mod inherited;
 #[cfg(test)]

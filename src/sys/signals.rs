@@ -46,7 +46,7 @@ pub(crate) enum Asked {
     /// is about to end, and the terminal with it.
     ReloadUnlessHangup,
     /// SIGUSR1.
-    ReopenLog,
+    ReopenLogs,
     /// SIGTTIN from anybody.
     OneMore,
     /// SIGTTOU from anybody.
@@ -165,7 +165,7 @@ fn asked(signal: Signal, sender: Sender, terminal: impl FnOnce() -> Terminal) ->
             Sender::Shell => Asked::ReloadUnlessHangup,
             Sender::Somebody => Asked::Reload,
         },
-        Signal::SIGUSR1 => Asked::ReopenLog,
+        Signal::SIGUSR1 => Asked::ReopenLogs,
         // The kernel means that the process should stop using its terminal in the background.
         Signal::SIGTTIN | Signal::SIGTTOU if sender == Sender::Kernel => return None,
         Signal::SIGTTIN => Asked::OneMore,
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_depends_on_who_asks() {
-        use Asked::{Hangup, OneLess, OneMore, Reload, ReloadUnlessHangup, ReopenLog};
+        use Asked::{Hangup, OneLess, OneMore, Reload, ReloadUnlessHangup, ReopenLogs};
         use Sender::{Kernel, Shell, Somebody};
         for (signal, sender, terminal, expected) in [
             (
@@ -259,7 +259,7 @@ mod tests {
             ),
             (Signal::SIGHUP, Somebody, Terminal::There, Some(Reload)),
             (Signal::SIGHUP, Somebody, Terminal::Gone, Some(Reload)),
-            (Signal::SIGUSR1, Somebody, Terminal::There, Some(ReopenLog)),
+            (Signal::SIGUSR1, Somebody, Terminal::There, Some(ReopenLogs)),
             (Signal::SIGUSR2, Somebody, Terminal::There, None),
             (Signal::SIGTTIN, Somebody, Terminal::There, Some(OneMore)),
             (Signal::SIGTTOU, Shell, Terminal::There, Some(OneLess)),

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 
@@ -102,6 +103,17 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+/// A connection whose hand-shake is under way for the server until there is something to send: the
+/// kernel keeps the last packet of it for that, if it may, tcp(7). It does so for 200 ms at most.
+pub fn shake_hands_slowly(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_tcp_quickack(false)?;
+    socket.connect(&address.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE))?;
     Ok(stream)
 }
 

@@ -21,6 +21,7 @@ pub mod manager;
 pub mod operator;
 pub mod processes;
 pub mod puppet;
+pub mod redis;
 pub mod script;
 pub mod shell;
 pub mod sockets;

@@ -1,9 +1,9 @@
 //! Operators: `rr-ctl`, and somebody who writes to the control socket by hand.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -63,6 +63,44 @@ pub fn events(control: &Path) -> Vec<Value> {
     let lines = done(control, &["events", "--json"]);
     let events = lines.lines().map(serde_json::from_str);
     events.collect::<Result<_, _>>().expect("JSON")
+}
+
+/// Somebody who follows the events of a cluster that is ready.
+pub struct Follower {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    pub fn of(control: &Path) -> Self {
+        let mut child = command(control, &["events", "-f", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run rr-ctl");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut follower = Follower { child, lines };
+        // From here on nothing is missed.
+        follower.next_of(&["cluster-ready"]);
+        follower
+    }
+
+    /// The next event with one of these names.
+    pub fn next_of(&mut self, names: &[&str]) -> Value {
+        loop {
+            let line = self.lines.next().expect("no end").expect("a line");
+            let event: Value = serde_json::from_str(&line).expect("JSON");
+            if names.iter().any(|name| event["name"] == *name) {
+                return event;
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
 }
 
 /// Somebody who writes to the control socket by hand.

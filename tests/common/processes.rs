@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,4 +152,23 @@ pub fn await_quiet(pid: Pid) {
 fn cpu_time(pid: Pid) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// How many processes have the file open.
+pub fn holders(path: &Path) -> usize {
+    let wanted = path.to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    ids.filter(|&id| open_in(Pid::from_raw(id), |target| target == wanted).is_some())
+        .count()
+}
+
+/// A process's first descriptor whose file has such a name, as a path that leads to that file.
+pub fn open_in(pid: Pid, is_wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let mut open = open.map(|it| it.path());
+    open.find(|it| {
+        let target = fs::read_link(it).unwrap_or_default();
+        target.to_str().is_some_and(&is_wanted)
+    })
 }

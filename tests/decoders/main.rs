@@ -44,6 +44,7 @@ decoders! {
     flags,
     from_master,
     listener_spec,
+    relay,
     scoreboard,
     to_master,
 }

@@ -27,6 +27,39 @@ pub struct JobSpec {
     pub on_lost: OnLost,
 }
 
+impl JobSpec {
+    /// A job with every default: in one worker, not beside itself, and not again where it was lost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use worker_proto::job::{JobSpec, OnLost, Schedule};
+    ///
+    /// let nightly = Schedule::Cron {
+    ///     expression: "30 4 * * *".to_owned(),
+    ///     time_zone: Some("Europe/Berlin".to_owned()),
+    /// };
+    /// let sweep = JobSpec {
+    ///     timeout: Some(Duration::from_secs(600)),
+    ///     on_lost: OnLost::Retry,
+    ///     ..JobSpec::new("sweep", nightly)
+    /// };
+    /// assert!(!sweep.immediate);
+    /// ```
+    #[must_use]
+    pub fn new(name: &str, schedule: Schedule) -> Self {
+        JobSpec {
+            name: name.to_owned(),
+            schedule,
+            immediate: false,
+            target: JobTarget::One,
+            overlap: Overlap::Skip,
+            timeout: None,
+            jitter: Duration::ZERO,
+            on_lost: OnLost::Drop,
+        }
+    }
+}
+
 /// When a job is due.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schedule {

@@ -47,6 +47,7 @@ pub mod http;
 pub mod ids;
 pub mod job;
 pub mod message;
+pub mod name;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
@@ -61,10 +62,11 @@ pub mod tally;
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;
 pub use sdk::{
-    Alarm, BadAction, ConnectError, Connection, ContentError, Draining, Event, Handler, HookResult,
-    Identity, InFlight, Incoming, ListenError, Listener, Message, Messenger, OnPanic, Payload,
-    Peers, RequestCounter, RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work,
-    Worker,
+    Alarm, BadAction, Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch, ConnectError,
+    Connection, ContentError, Draining, Event, Handler, HookResult, Identity, InFlight, Incoming,
+    JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, RegisterError,
+    RequestCounter, RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work,
+    Worker, shared,
 };
 
 pub use frame::ListenOptions;

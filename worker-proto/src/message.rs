@@ -249,6 +249,16 @@ pub const MAX_ACTION_BYTES: usize = 256;
 /// How actions begin that are not the program's to use.
 pub const RESERVED_ACTIONS: &str = "rr.";
 
+/// How actions begin by which leaders and followers speak: they are reserved, and the only reserved
+/// ones that processes send.
+pub const SHARED_ACTIONS: &str = "rr.shared.";
+
+/// Whether no process may send a message with this action.
+#[must_use]
+pub fn is_the_masters(action: &str) -> bool {
+    action.starts_with(RESERVED_ACTIONS) && !action.starts_with(SHARED_ACTIONS)
+}
+
 /// How many entries one `Peers` frame has at most.
 pub const MAX_PEERS: usize = 256;
 

@@ -163,13 +163,14 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
     /// See [`ReceiveError`]. After a violation the inbox holds whatever descriptors came.
     pub fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Received<In>, ReceiveError> {
         inbox.descriptors.clear();
-        let packet = scm::receive(
-            self.as_fd(),
-            &mut inbox.buffer,
-            &mut inbox.descriptors,
-            wait,
-        )
-        .map_err(classify_receive)?;
+        let packet = after_reset(|| {
+            scm::receive(
+                self.as_fd(),
+                &mut inbox.buffer,
+                &mut inbox.descriptors,
+                wait,
+            )
+        })?;
         if packet.len == 0 {
             return Err(ReceiveError::Closed);
         }
@@ -199,8 +200,7 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
         wait: Wait,
     ) -> Result<Option<In>, ReceiveError> {
         let mut copies = Vec::new();
-        let peeked = scm::peek(self.as_fd(), &mut inbox.buffer, &mut copies, wait)
-            .map_err(classify_receive)?;
+        let peeked = after_reset(|| scm::peek(self.as_fd(), &mut inbox.buffer, &mut copies, wait))?;
         if peeked.len == 0 {
             return Err(ReceiveError::Closed);
         }
@@ -307,10 +307,21 @@ fn classify_send(err: io::Error) -> SendError {
     }
 }
 
+/// Receives what a reset hides: of a peer that closed with something unread in its queue the kernel
+/// says so first and once, and only then gives what it had sent before, see unix(7).
+fn after_reset(
+    mut receive: impl FnMut() -> io::Result<scm::Packet>,
+) -> Result<scm::Packet, ReceiveError> {
+    match receive() {
+        Err(err) if err.raw_os_error() == Some(libc::ECONNRESET) => receive(),
+        received => received,
+    }
+    .map_err(classify_receive)
+}
+
 fn classify_receive(err: io::Error) -> ReceiveError {
     match err.raw_os_error() {
         Some(libc::EAGAIN) => ReceiveError::Empty,
-        // A peer that closed with unread data in its queue shows as a reset, see unix(7).
         Some(libc::ECONNRESET) => ReceiveError::Closed,
         _ => ReceiveError::Io(err),
     }

@@ -14,7 +14,7 @@ use nix::sys::socket::sockopt;
 use nix::sys::stat::fstat;
 use worker_proto::address::Address;
 use worker_proto::codec::MAX_FRAME_BYTES;
-use worker_proto::frame::{Connections, MAX_CONNECTIONS_BYTES};
+use worker_proto::frame::{Connections, MAX_CONNECTIONS_BYTES, ToMaster};
 use worker_proto::scm::{self, MAX_DESCRIPTORS, Wait};
 use worker_proto::socket::{
     self, Inbox, MasterChannel, QueueReceiver, QueueSender, ReceiveError, SendError, Violation,
@@ -147,6 +147,27 @@ fn a_closed_peer_is_gone_for_the_sender_and_at_its_end_for_the_receiver() {
     let (master, worker): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
     scm::send(master.as_fd(), b"unread", &[], Wait::Never).unwrap();
     drop(worker);
+    assert!(matches!(
+        master.receive(&mut inbox, Wait::Never),
+        Err(ReceiveError::Closed)
+    ));
+}
+
+/// C10: a process that ends has seldom read everything, and what it said before is true all the same.
+#[test]
+fn last_words_are_received_from_a_peer_that_has_left_something_unread() {
+    let (master, worker): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+    scm::send(master.as_fd(), b"unread", &[], Wait::Never).unwrap();
+    for token in 0..3 {
+        let pong = ToMaster::Pong { token };
+        worker.send(&pong, &[], Wait::Never).unwrap();
+    }
+    drop(worker);
+    let mut inbox = Inbox::new();
+    for token in 0..3 {
+        let received = master.receive(&mut inbox, Wait::Never).unwrap();
+        assert_eq!(received.frame, ToMaster::Pong { token });
+    }
     assert!(matches!(
         master.receive(&mut inbox, Wait::Never),
         Err(ReceiveError::Closed)

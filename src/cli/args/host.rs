@@ -16,7 +16,7 @@ pub(in crate::cli) struct HostArgs {
     pub(in crate::cli) daemon: bool,
 
     /// Append the log to FILE instead of writing it to standard error; SIGUSR1 opens FILE again, after
-    /// it was moved away. With --daemon it gets what the processes write, too
+    /// it was moved away, and tells the processes to do the same with theirs. With --daemon it gets what the processes write, too
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) log_file: Option<PathBuf>,
 

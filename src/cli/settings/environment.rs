@@ -36,7 +36,7 @@ pub(super) fn layer(
         };
         let values = match setting.kind {
             Kind::Switch | Kind::Text | Kind::Value => vec![value.clone()],
-            Kind::List | Kind::Pairs => lines(value),
+            Kind::List | Kind::Pairs | Kind::Tables => lines(value),
         };
         layer.set(&setting.key, values);
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::layer::{Layer, Origin};
@@ -116,6 +117,10 @@ fn words(kind: Kind, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
             .iter()
             .map(|(name, value)| pair(name.get_ref(), value.get_ref()))
             .collect(),
+        (Kind::Tables, DeValue::Array(tables)) => {
+            tables.iter().map(|it| table(it.get_ref())).collect()
+        }
+        (Kind::Tables, _) => Ok(vec![table(value)?]),
         (Kind::List | Kind::Pairs, _) => list(value),
     }
 }
@@ -130,6 +135,31 @@ fn pair(name: &str, value: &DeValue<'_>) -> Result<OsString, String> {
     pair.push("=");
     pair.push(value);
     Ok(pair)
+}
+
+/// A table as one line, or a line that is one.
+fn table(value: &DeValue<'_>) -> Result<OsString, String> {
+    let DeValue::Table(entries) = value else {
+        let text = value.as_str().ok_or_else(|| expected("a table", value))?;
+        return without_zero(text);
+    };
+    let entries = entries.iter().map(|(key, value)| {
+        let (key, value) = (key.get_ref(), value.get_ref());
+        let value = match value.as_bool() {
+            Some(switch) => Value::Boolean(switch),
+            None => Value::String(
+                value
+                    .as_str()
+                    .ok_or_else(|| {
+                        format!("{key}: {}", expected("a string, true or false", value))
+                    })?
+                    .to_owned(),
+            ),
+        };
+        Ok((key.to_string(), value))
+    });
+    let entries: toml::Table = entries.collect::<Result<_, String>>()?;
+    without_zero(&Value::Table(entries).to_string())
 }
 
 /// Several values; one may stand by itself.

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::Settings;
 use super::layer::Origin;
@@ -65,10 +65,13 @@ fn line(settings: &Settings, setting: &Setting) -> Result<String, Failure> {
         (Kind::List | Kind::Pairs, values) if !values.is_empty() || *origin != Origin::Default => {
             Value::Array(values.iter().cloned().map(Value::String).collect())
         }
+        (Kind::Tables, values) if !values.is_empty() || *origin != Origin::Default => {
+            Value::Array(values.iter().map(|value| table(value)).collect())
+        }
         (Kind::Switch, [value]) => Value::Boolean(value == "true"),
         (Kind::Value, [value]) => number_or_text(value),
         (Kind::Text, [value]) => Value::String(value.clone()),
-        (Kind::Switch | Kind::Text | Kind::Value | Kind::List | Kind::Pairs, _) => {
+        (Kind::Switch | Kind::Text | Kind::Value | Kind::List | Kind::Pairs | Kind::Tables, _) => {
             return Ok(format!("# {key} is not set"));
         }
     };
@@ -77,6 +80,18 @@ fn line(settings: &Settings, setting: &Setting) -> Result<String, Failure> {
 
 fn assignment(key: &str, value: &Value, origin: &Origin) -> String {
     format!("{key} = {value}  # {}", printable(&origin.to_string()))
+}
+
+/// A table is written as one; it was read before.
+fn table(text: &str) -> Value {
+    let text = text.trim();
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let line = format!("it = {{ {} }}", inner.unwrap_or(text));
+    let read = line.parse::<Table>().ok();
+    let read = read.and_then(|mut read| read.remove("it"));
+    read.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// A number is written as one if it comes back as it was.

@@ -40,6 +40,8 @@ pub(super) enum Kind {
     List,
     /// Several of the form `NAME=VALUE`, which may be written as a table.
     Pairs,
+    /// Several tables, each of which is one value: `{ KEY = "value", … }`.
+    Tables,
 }
 
 impl Setting {
@@ -83,6 +85,9 @@ impl Kind {
         }
         if matches!(arg.get_action(), ArgAction::Append) {
             let names = arg.get_value_names().unwrap_or_default();
+            if names.iter().any(|name| name.ends_with("=VALUE,...")) {
+                return Kind::Tables;
+            }
             let is_pair = names.iter().any(|name| name.contains('='));
             return if is_pair { Kind::Pairs } else { Kind::List };
         }

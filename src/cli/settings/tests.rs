@@ -103,6 +103,45 @@ fn variables_for_processes_come_from_a_table_or_an_array() {
     }
 }
 
+/// S02: a table in the file is what the flag has in a line.
+#[test]
+fn jobs_come_from_tables() {
+    const FLAG: &str = r#"--job=name="sweep", interval="30s", immediate=true"#;
+    for (flags, variables, file) in [
+        (
+            &[][..],
+            &[][..],
+            "[[job]]\nname = 'sweep'\ninterval = '30s'\nimmediate = true",
+        ),
+        (
+            &[],
+            &[],
+            "job = [{ name = 'sweep', interval = '30s', immediate = true }]",
+        ),
+        (
+            &[],
+            &[],
+            "job.name = 'sweep'\njob.interval = '30s'\njob.immediate = true",
+        ),
+        (&[FLAG], &[], "[[job]]\nname = 'another'"),
+        (
+            &[],
+            &[("RR_JOB", &FLAG["--job=".len()..])],
+            "[[job]]\nname = 'another'",
+        ),
+    ] {
+        let settings = settings(flags, variables, file).unwrap();
+        let jobs = config(&settings).jobs;
+        let shown: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["sweep (every 30s, one, skip, drop, immediate)"]);
+        comes_back(&settings);
+    }
+    let two = "[[job]]\nname = 'a'\ncron = '*/5 * * * *'\n[[job]]\nname = \"b \\\"c\\\"\"";
+    let settings = settings(&[], &[], two).unwrap();
+    comes_back(&settings);
+    assert_eq!(config(&settings).jobs.len(), 2);
+}
+
 /// Every place that can be wrong, with the value and the remedy.
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
@@ -173,6 +212,23 @@ fn what_is_wrong_is_told_with_its_place() {
             "listen = true",
             &["key \"listen\": expected an array of strings, found a boolean"],
         ),
+        (
+            "[[job]]\nname = 'a'\ncron = '61 * * * *'",
+            &[
+                "key \"job\"",
+                "cron \"61 * * * *\": minute \"61\"",
+                "0 to 59",
+            ],
+        ),
+        (
+            "[[job]]\nname = 'a'\ntimeout = 5",
+            &["key \"job\": timeout: expected a string, true or false, found an integer"],
+        ),
+        (
+            "job = 5",
+            &["key \"job\": expected a table, found an integer"],
+        ),
+        ("[[job]]\ninterval = '1s'", &["missing field `name`"]),
         ("window = 0x1f", &["key \"window\": write 0x1f in decimal"]),
         (
             "window = 99999999999999999999",
@@ -478,7 +534,7 @@ fn sample(setting: &Setting, plain: &Settings) -> String {
 }
 
 /// Of each form that values have.
-const SAMPLES: [&str; 13] = [
+const SAMPLES: [&str; 14] = [
     "7",
     "7s",
     "70%",
@@ -492,6 +548,7 @@ const SAMPLES: [&str; 13] = [
     "/tmp/seven",
     "nofile=7",
     "null",
+    "name=\"seven\"",
 ];
 
 fn settings(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Settings, String> {

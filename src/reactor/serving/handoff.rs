@@ -13,6 +13,7 @@ use worker_proto::socket::SendError;
 
 use super::{Serving, Turn};
 use crate::dispatch::Reason;
+use crate::reactor::clock;
 use crate::reactor::queue::AcceptQueue;
 use crate::reactor::token::Source;
 use crate::sys::listening::{AcceptError, Accepted};
@@ -113,6 +114,7 @@ impl Serving {
         match queue.flush(turn.scratch) {
             Ok(count) => {
                 self.counters.handed_off += count as u64;
+                self.delays.note_sent(count as u64, turn.now, clock::now());
                 self.note_given(worker);
                 self.expect_movement(turn.now);
             }

@@ -5,6 +5,7 @@
 //! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
 //! packet at a time, when `held` is empty and somebody has room.
 
+mod closing;
 mod handoff;
 mod overflow;
 mod reclaim;
@@ -20,11 +21,13 @@ use worker_proto::address::Address;
 use worker_proto::ids::{ListenerId, Slot, WorkerId};
 use worker_proto::socket::Inbox;
 
+use self::closing::Grace;
 use self::overflow::Room;
 use self::reclaim::{Retired, Short};
 pub(crate) use self::stall::Finding;
 use self::stall::{Rescue, Stalled};
 use super::counters::{Counters, QueueCounters};
+use super::delay::{Delays, HandoffDelay};
 use super::load::Loads;
 use super::queue::AcceptQueue;
 use super::token::Source;
@@ -67,6 +70,7 @@ pub(crate) struct Serving {
     /// The last time that each trouble was logged.
     warned: BTreeMap<Trouble, Instant>,
     counters: Counters,
+    delays: Delays,
 }
 
 /// What every listener of a master keeps to.
@@ -118,8 +122,8 @@ enum Admission {
     Open,
     /// An operator wants clients to wait in the backlog.
     Paused,
-    /// Serves who is in the backlog and lets nobody else in.
-    Closing,
+    /// Serves who is in the backlog or about to be, and lets nobody else in.
+    Closing(Grace),
 }
 
 /// What the poll was asked to report about the socket, and what it did.
@@ -196,6 +200,7 @@ impl Serving {
             nonblocking: false,
             warned: BTreeMap::new(),
             counters: Counters::default(),
+            delays: Delays::default(),
         }
     }
 
@@ -245,6 +250,10 @@ impl Serving {
 
     pub(crate) fn held(&self) -> usize {
         self.held.len()
+    }
+
+    pub(crate) fn handoff_delay(&self, now: Instant) -> HandoffDelay {
+        self.delays.status(now)
     }
 
     pub(crate) fn has_queue(&self, worker: WorkerId) -> bool {
@@ -336,10 +345,11 @@ impl Serving {
         }
     }
 
-    /// The poll reported a client.
-    pub(crate) fn note_readable(&mut self) {
+    /// The poll reported a client, who may have been there since then.
+    pub(crate) fn note_readable(&mut self, since: Instant) {
         if let Interested::Yes { readable } = &mut self.interest {
             *readable = true;
+            self.delays.note_readable(since);
         }
     }
 
@@ -351,6 +361,7 @@ impl Serving {
             self.rescue.deadline(),
             self.short_deadline(),
             self.overflow_deadline(),
+            self.grace_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -369,10 +380,12 @@ impl Serving {
         self.lift_limits(turn);
         self.look(turn);
         self.rescue(turn);
+        self.end_grace(turn.now);
         let mut budget = ACCEPT_BUDGET;
         loop {
             self.update_room(turn);
             self.hold_retired(turn);
+            self.delays.begin_round(!self.held.is_empty());
             if self.is_overflowing() {
                 self.refuse_overflowing(turn);
             } else {
@@ -381,6 +394,9 @@ impl Serving {
             self.update_interest(turn);
             let accepted = self.accept(&mut budget, turn);
             self.flush_all(turn);
+            if self.interest != (Interested::Yes { readable: true }) {
+                self.delays.note_empty();
+            }
             let goes_on = if self.held.is_empty() {
                 !self.retired.is_empty() && self.paused_until.is_none()
             } else {
@@ -413,22 +429,9 @@ impl Serving {
         self.admission == Admission::Paused
     }
 
-    /// Lets no new client in; [`turn`](Self::turn) serves those who are in the backlog.
-    pub(crate) fn close(&mut self) {
-        self.admission = Admission::Closing;
-        if let Some(socket) = &self.socket
-            && let Err(err) = socket.stop_admitting()
-        {
-            log::warn!("{}: clients may be reset while it closes: {err}", self.name);
-        }
-        if let Interested::Yes { readable } = &mut self.interest {
-            *readable = true;
-        }
-    }
-
     /// Closes the socket as it is.
     pub(crate) fn abandon(&mut self, registry: &Registry) {
-        self.admission = Admission::Closing;
+        self.admission = Admission::Closing(Grace::Over);
         self.deregister(registry);
         self.socket = None;
     }
@@ -457,7 +460,7 @@ impl Serving {
 
     /// While closing, with no worker that could come to listen: whom nobody serves goes.
     pub(crate) fn give_up_unserved(&mut self, turn: &mut Turn<'_>) {
-        if self.admission == Admission::Closing && self.queues.is_empty() && !self.is_closed() {
+        if self.is_closing() && self.queues.is_empty() && !self.is_closed() {
             self.abandon(turn.registry);
             self.refuse_held(turn);
         }
@@ -478,6 +481,7 @@ impl Serving {
                     *budget -= 1;
                     any = true;
                     self.counters.accepted += 1;
+                    self.note_client(turn.now);
                     if self.is_overflowing() {
                         self.refuse(connection);
                     } else {
@@ -486,9 +490,7 @@ impl Serving {
                 }
                 Err(AcceptError::Empty) => {
                     self.interest = Interested::Yes { readable: false };
-                    if self.admission == Admission::Closing {
-                        self.abandon(turn.registry);
-                    }
+                    self.note_empty(turn);
                 }
                 Err(AcceptError::Aborted(err)) => {
                     *budget -= 1;
@@ -533,7 +535,7 @@ impl Serving {
         self.socket.is_some()
             && self.paused_until.is_none()
             && match (self.admission, self.room) {
-                (Admission::Closing, _) => true,
+                (Admission::Closing(_), _) => true,
                 (Admission::Open, Room::Ample | Room::Overflowing { .. }) => true,
                 (Admission::Open, Room::Expected | Room::Lacking { .. }) => false,
                 (Admission::Paused, _) => false,

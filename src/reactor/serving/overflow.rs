@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Admission, Serving, Trouble, Turn};
+use super::{Serving, Trouble, Turn};
 use crate::config::Overflow;
 use crate::dispatch::Reason;
 use crate::reactor::queue::AcceptQueue;
@@ -34,7 +34,7 @@ impl Serving {
         let before = self.room;
         self.room = match (before, self.rules.overflow) {
             // Nobody new is let in any more.
-            _ if has_room || self.admission == Admission::Closing => Room::Ample,
+            _ if has_room || self.is_closing() => Room::Ample,
             (Room::Expected, _) if self.rotation.is_empty() => Room::Expected,
             (Room::Expected | Room::Ample, _) => Room::Lacking { since: turn.now },
             (Room::Lacking { since }, Overflow::Refuse { after, .. })

@@ -83,6 +83,7 @@ impl World {
         assert_eq!(self.unsettled, BTreeSet::new(), "seed {}", self.seed);
         assert_eq!(self.relay.memory(), 0, "seed {}", self.seed);
         assert!(self.relay.active().is_empty(), "seed {}", self.seed);
+        assert!(self.relay.receipts.is_empty(), "seed {}", self.seed);
         assert_eq!(self.relay.next_deadline(), None, "seed {}", self.seed);
         for (kind, count) in self.kinds {
             *kinds.entry(kind).or_default() += count;

@@ -33,6 +33,16 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use worker_proto::{Connection, Worker};
 
 pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connection) {
+    answer_more(worker, requests, connection, |_| None);
+}
+
+/// As [`answer`], for a mode that has paths of its own.
+pub(crate) fn answer_more(
+    worker: &Worker,
+    requests: &AtomicU64,
+    connection: Connection,
+    perform_more: impl Fn(&str) -> Option<String>,
+) {
     let mut reader = BufReader::new(&connection);
     let mut request = String::new();
     if reader.read_line(&mut request).is_err() || request.is_empty() {
@@ -62,7 +72,7 @@ pub(crate) fn answer(worker: &Worker, requests: &AtomicU64, connection: Connecti
         }
         "/peer" => connection.peer().to_string(),
         "/nonblocking" => is_nonblocking(&connection).to_string(),
-        path => perform(worker, path),
+        path => perform_more(path).unwrap_or_else(|| perform(worker, path)),
     };
     let identity = worker.identity();
     let answer = format!(

@@ -3,7 +3,8 @@
 //! `test_worker serve [TARGET]...` answers HTTP and does what the path says, see [`answer`];
 //! [`steps`] does one thing after the other; [`witnessed`] says what it received, and dies when it is
 //! told; [`puppet`] does what a test tells it while it runs; [`correspondent`] writes to others; [`ill`] is one in which something goes wrong;
-//! [`odd`] does what few programs do, and may. The modes that break the protocol speak raw
+//! [`odd`] does what few programs do, and may; [`shared`] leads and follows, and shows
+//! the values it is given; [`scribe`] keeps a log; [`jobs`] does jobs. The modes that break the protocol speak raw
 //! frames, below the SDK, and so does [`plain`], which breaks nothing. Several modes can share a command line:
 //!
 //! * `by-slot MODE... -- MODE...`: the slot's own mode, the last one for all further slots;
@@ -20,6 +21,7 @@ mod correspondent;
 #[path = "../evidence/mod.rs"]
 mod evidence;
 mod ill;
+mod jobs;
 #[path = "../messages/ledger.rs"]
 mod ledger;
 mod odd;
@@ -29,6 +31,8 @@ mod plain;
 mod puppet;
 mod raw;
 mod raw_letters;
+mod scribe;
+mod shared;
 mod steps;
 mod stubborn;
 mod witnessed;
@@ -67,6 +71,7 @@ fn live(args: &[&str]) -> ExitCode {
         "odd" => odd::live(args[0]),
         "plain" => plain::serve(args[0]),
         "puppet" => puppet::perform(args[0]),
+        "jobs" => jobs::live(args),
         "late" => late(args[0], args[1]),
         "steps" => steps::perform(args),
         "stubborn" => stubborn::live(args),
@@ -100,6 +105,9 @@ fn live(args: &[&str]) -> ExitCode {
             forever()
         }
         "raw" => raw::misbehave(args),
+        "shared" => shared::live(args),
+        "shared-alone" => shared::live_alone(),
+        "scribe" => scribe::live(args[0]),
         "witness" => witnessed::live(args[0], args[1]),
         mode => panic!("unknown mode {mode}"),
     }

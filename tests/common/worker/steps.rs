@@ -7,6 +7,7 @@
 //! | `close:TARGET` | gives it back, and waits until the master has taken it |
 //! | `ready` | says that it can serve |
 //! | `answer:N` | answers N connections of the listener it got last |
+//! | `reopen:N` | wants everybody to open their log files again, so many times |
 //! | `gate:FIFO` | waits until it has read a byte from the FIFO |
 //! | `park` | receives nothing, and answers the master all the same, until it has to leave |
 //!
@@ -56,6 +57,11 @@ pub(crate) fn perform(steps: &[&str]) -> ExitCode {
                 let (_, listener) = listeners.last().expect("a listener");
                 for connection in listener.incoming().take(count.parse().expect("a number")) {
                     answer(&worker, &requests, connection.expect("accept"));
+                }
+            }
+            ("reopen", times) => {
+                for _ in 0..times.parse().expect("a number") {
+                    worker.reopen_logs().expect("tell the master");
                 }
             }
             ("gate", fifo) => {

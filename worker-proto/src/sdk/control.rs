@@ -20,10 +20,12 @@ use socket2::SockRef;
 use super::draining::Draining;
 use super::event::Event;
 use super::inherit;
+use super::job::Jobs;
 use super::listener::ListenError;
 use super::messenger::{Assembly, Nonsense};
 use super::scorekeeper::Scorekeeper;
 use super::sinks::Sinks;
+use super::teller::Teller;
 use super::uplink::Uplink;
 use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
@@ -47,6 +49,7 @@ pub(crate) struct Reception {
     pub(crate) max_message_bytes: u64,
     pub(crate) events: Sender<Event>,
     pub(crate) draining: Draining,
+    pub(crate) jobs: Jobs,
     pub(crate) orphan: Orphan,
 }
 
@@ -123,6 +126,7 @@ impl Control {
             max_message_bytes,
             events,
             draining,
+            jobs,
             orphan,
         } = reception;
         let reader = Reader {
@@ -130,8 +134,9 @@ impl Control {
             sinks,
             assembly: Assembly::within(max_message_bytes),
             shared: Arc::clone(&control.shared),
-            events,
+            events: Teller::new(events),
             draining,
+            jobs,
             orphan,
         };
         start_thread("rr-control", move || reader.run())?;
@@ -291,8 +296,9 @@ struct Reader {
     sinks: Sinks,
     assembly: Assembly,
     shared: Arc<Mutex<Shared>>,
-    events: Sender<Event>,
+    events: Teller,
     draining: Draining,
+    jobs: Jobs,
     orphan: Orphan,
 }
 
@@ -346,6 +352,7 @@ impl Reader {
             FromMaster::ClusterReady => self.tell(Event::ClusterReady),
             FromMaster::Drain { within } => {
                 self.draining.begin();
+                self.sinks.draining();
                 self.tell(Event::Drain { within });
             }
             FromMaster::Ping { token } => {
@@ -375,12 +382,13 @@ impl Reader {
             }
             FromMaster::Receipt { message, receipt } => self.sinks.receipt(message, receipt),
             FromMaster::Peers(changed) => self.sinks.peers(changed),
-            FromMaster::Leader { .. } | FromMaster::NotLeading { .. } => {}
-            FromMaster::NoValue { .. } => {}
-            FromMaster::JobRegistered { .. }
-            | FromMaster::Job(_)
-            | FromMaster::JobCancelled { .. } => {}
-            FromMaster::ReopenLogs => {}
+            FromMaster::Leader { name, term, leader } => self.sinks.leader(&name, term, leader),
+            FromMaster::NotLeading { name, reason } => self.sinks.not_leading(&name, &reason),
+            FromMaster::NoValue { key } => self.sinks.no_value(&key),
+            FromMaster::JobRegistered { name, problem } => self.jobs.registered(&name, problem),
+            FromMaster::Job(run) => self.jobs.run(run, &self.channel),
+            FromMaster::JobCancelled { run } => self.jobs.cancel(run),
+            FromMaster::ReopenLogs => self.tell(Event::ReopenLogs),
             FromMaster::Welcome(_) | FromMaster::Rejected { .. } => {
                 log::warn!("ignored a second answer to Hello");
             }
@@ -433,7 +441,7 @@ impl Reader {
     }
 
     fn tell(&self, event: Event) {
-        if let Err(err) = self.events.try_send(event)
+        if let Err(err) = self.events.tell(event)
             && err.is_full()
         {
             log::warn!("dropped an event nobody waits for: {:?}", err.into_inner());
@@ -443,6 +451,7 @@ impl Reader {
     /// The channel has ended.
     fn ended(self) {
         self.sinks.ended();
+        self.jobs.orphaned();
         {
             let mut shared = lock(&self.shared);
             // Whoever waits for an answer sees that none will come.
@@ -456,7 +465,7 @@ impl Reader {
         self.draining.begin();
         // From here on nothing may wait, not even for a log line: a terminal that was stopped
         // with Ctrl-S would keep this process alive for ever.
-        _ = self.events.try_send(Event::MasterGone);
+        _ = self.events.tell(Event::MasterGone);
         drop(self.events);
         match self.orphan {
             Orphan::Exits { grace, code } => {

@@ -5,6 +5,7 @@
 
 mod relay;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -83,8 +84,25 @@ struct State {
     peer_state: PeerState,
     watches_peers: bool,
     last_message: u64,
+    values: BTreeMap<String, Pushed>,
+    /// What the worker leads, and what it follows, each with its term.
+    led: BTreeMap<String, Led>,
     /// How many connections are in the queues or were received.
     handed_off: u64,
+}
+
+/// A value, and whether the worker wants to know of it.
+#[derive(Debug, Default)]
+struct Pushed {
+    version: u64,
+    payload: Option<Payload>,
+    is_watched: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Led {
+    term: u64,
+    leader: Option<WorkerId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +176,8 @@ impl FakeMaster {
                 peer_state: PeerState::Starting,
                 watches_peers: false,
                 last_message: 0,
+                values: BTreeMap::new(),
+                led: BTreeMap::new(),
                 handed_off: 0,
             }),
         });
@@ -326,6 +346,22 @@ impl FakeMaster {
         message
     }
 
+    /// Gives the worker a new version of a value, now or when it asks for it.
+    pub fn push(&self, key: &str, payload: impl Into<Payload>) {
+        let mut state = self.desk.state();
+        let value = state.values.entry(key.to_owned()).or_default();
+        value.version += 1;
+        value.payload = Some(payload.into());
+        if value.is_watched {
+            state.carry_value(key, &self.desk.channel);
+        }
+    }
+
+    /// Has somebody else lead what the worker has to do with, or nobody.
+    pub fn elect(&self, name: &str, leader: Option<WorkerId>) {
+        self.desk.elect(name, leader);
+    }
+
     /// Sends any frame that carries no descriptor.
     pub fn send(&self, frame: FromMaster) {
         // A worker that has left hears nothing.
@@ -400,9 +436,14 @@ impl Desk {
                     listener: *listener,
                 });
             }
+            ToMaster::RegisterJob(spec) => self.reply(&FromMaster::JobRegistered {
+                name: spec.name.clone(),
+                problem: None,
+            }),
             ToMaster::Goodbye => self.reply(&FromMaster::Farewell),
             // What it has not received stays in its queues, for `reclaim`.
             ToMaster::Retiring { .. } => self.drain(RETIRING_WITHIN),
+            ToMaster::ReopenLogs => self.reply(&FromMaster::ReopenLogs),
             ToMaster::Send(send) => {
                 let receipt = self.state().relay.send(send, &self.channel);
                 self.give(receipt);
@@ -416,21 +457,30 @@ impl Desk {
                 self.tell_peers();
             }
             ToMaster::Ready => self.change(PeerState::Ready),
+            ToMaster::Lead { name } => self.elect(name, Some(self.welcome.worker)),
+            ToMaster::Resign { name } => self.elect(name, None),
+            ToMaster::Follow { name } => {
+                let led = self.state().led.get(name).copied().unwrap_or_default();
+                self.tell_leader(name, led);
+            }
+            ToMaster::Watch { key } => {
+                let mut state = self.state();
+                let value = state.values.entry(key.clone()).or_default();
+                value.is_watched = true;
+                match value.payload {
+                    Some(_) => state.carry_value(key, &self.channel),
+                    None => self.reply(&FromMaster::NoValue { key: key.clone() }),
+                }
+            }
             ToMaster::Hello(_)
             | ToMaster::Pong { .. }
             | ToMaster::NoRoom { .. }
             | ToMaster::Relieved
             | ToMaster::Report { .. }
             | ToMaster::Taken { .. }
-            | ToMaster::Lead { .. }
-            | ToMaster::Resign { .. }
-            | ToMaster::Follow { .. }
-            | ToMaster::Watch { .. }
             | ToMaster::Adopted { .. }
-            | ToMaster::RegisterJob(_)
             | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. }
-            | ToMaster::ReopenLogs => {}
+            | ToMaster::JobDone { .. } => {}
         }
     }
 
@@ -441,6 +491,21 @@ impl Desk {
         }
         self.change(PeerState::Draining);
         self.reply(&FromMaster::Drain { within });
+    }
+
+    fn elect(&self, name: &str, leader: Option<WorkerId>) {
+        let mut state = self.state();
+        let led = state.led.entry(name.to_owned()).or_default();
+        if led.leader != leader {
+            (led.term, led.leader) = (led.term + 1, leader);
+        }
+        let led = *led;
+        self.tell_leader(name, led);
+    }
+
+    fn tell_leader(&self, name: &str, Led { term, leader }: Led) {
+        let name = name.to_owned();
+        self.reply(&FromMaster::Leader { name, term, leader });
     }
 
     fn give(&self, receipt: Result<Option<FromMaster>, Nonsense>) {
@@ -515,6 +580,26 @@ impl Desk {
 }
 
 impl State {
+    fn carry_value(&mut self, key: &str, channel: &MasterChannel) {
+        let Some(Pushed {
+            version,
+            payload: Some(payload),
+            ..
+        }) = self.values.get(key)
+        else {
+            return;
+        };
+        let kind = Kind::Value { version: *version };
+        let letter = Letter::new(
+            Sender::Master,
+            MessageId(0),
+            kind,
+            key.to_owned(),
+            payload.clone(),
+        );
+        self.relay.carry(letter, channel);
+    }
+
     fn queue(&mut self, target: &str) -> &mut Queue {
         let found = self.queues.iter_mut().find(|one| one.target == target);
         found.unwrap_or_else(|| panic!("the worker does not listen on {target}"))

@@ -62,13 +62,15 @@ impl Hook {
 }
 
 /// Does it in this thread.
-pub(crate) fn attempt(act: impl FnOnce() -> HookResult) -> Result<(), Failure> {
+pub(crate) fn attempt<T, E: fmt::Display>(
+    act: impl FnOnce() -> Result<T, E>,
+) -> Result<T, Failure> {
     RUNNING.set(true);
     // Nothing of ours is seen half-way.
     let outcome = panic::catch_unwind(AssertUnwindSafe(act));
     RUNNING.set(false);
     match outcome {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(err)) => Err(Failure::Failed(err.to_string())),
         Err(payload) => Err(Failure::Panicked(message(&*payload).to_owned())),
     }
@@ -87,6 +89,18 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
         message
     } else {
         "without a message"
+    }
+}
+
+impl Failure {
+    /// The words of whoever failed, or of us if there are none.
+    pub(crate) fn into_words(self) -> String {
+        match self {
+            Failure::Failed(words) => words,
+            Failure::Panicked(_) | Failure::TimedOut(_) | Failure::NotStarted(_) => {
+                self.to_string()
+            }
+        }
     }
 }
 

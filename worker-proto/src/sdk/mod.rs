@@ -6,9 +6,11 @@
 //! them, and so have handlers of messages. Everything else happens in the caller's threads.
 
 mod alarm;
+mod config;
 mod connection;
 mod control;
 mod draining;
+mod elections;
 mod event;
 #[cfg(any(test, feature = "testing"))]
 mod fake_master;
@@ -19,14 +21,17 @@ mod in_flight;
     reason = "takes an inherited descriptor, clears the environment, ends the process"
 )]
 mod inherit;
+mod job;
 mod listener;
 mod messenger;
 mod on_panic;
 mod request_counter;
 mod scorekeeper;
 mod server;
+pub mod shared;
 mod sinks;
 mod standalone;
+mod teller;
 mod termination;
 mod uplink;
 mod wait;
@@ -34,6 +39,7 @@ mod work;
 mod worker;
 
 pub use alarm::Alarm;
+pub use config::{Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch};
 pub use connection::{Connection, Stream};
 pub use draining::Draining;
 pub use event::Event;
@@ -41,6 +47,7 @@ pub use event::Event;
 pub use fake_master::FakeMaster;
 pub use hook::HookResult;
 pub use in_flight::InFlight;
+pub use job::{JobRun, RegisterError};
 pub use listener::{Incoming, ListenError, Listener};
 pub use messenger::{
     BadAction, ContentError, Handler, Message, Messenger, Payload, Peers, RequestFailure,

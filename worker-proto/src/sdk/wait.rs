@@ -1,4 +1,4 @@
-//! Waiting for descriptors: `poll(2)` with a deadline.
+//! Waiting: for descriptors with `poll(2)`, and until a deadline.
 //!
 //! The one file of the SDK that reads a clock: a signal interrupts `poll`, and without the clock
 //! a program that gets one every second would wait for ever.
@@ -27,6 +27,23 @@ pub(crate) fn readable<const N: usize>(
             Err(Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
         }
+    }
+}
+
+/// A moment until which to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// What the clock cannot reach is for ever.
+    pub(crate) fn after(within: Duration) -> Self {
+        Deadline(now().checked_add(within))
+    }
+
+    pub(crate) fn left(&self) -> Duration {
+        self.0.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(now())
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! are waited for.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -13,13 +14,26 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 #[derive(Clone, Debug)]
 #[must_use = "the work counts as finished when this is dropped"]
 pub struct Work(
-    #[expect(dead_code, reason = "held, never sent on: its end is the message")] Sender<Infallible>,
+    #[expect(dead_code, reason = "held, never sent on: its end is the message")]
+    Arc<Sender<Infallible>>,
 );
+
+/// Where work may begin on behalf of somebody else than the program, for as long as the worker or
+/// some work is there: [`Workload::wait`] returns only when nothing can begin any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Weak<Sender<Infallible>>);
+
+impl Gate {
+    /// `None` if all work is finished for ever.
+    pub(crate) fn begin(&self) -> Option<Work> {
+        self.0.upgrade().map(Work)
+    }
+}
 
 /// All the work of a worker.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    begin: Sender<Infallible>,
+    begin: Arc<Sender<Infallible>>,
     /// Ends with the last piece.
     end: Receiver<Infallible>,
 }
@@ -27,11 +41,16 @@ pub(crate) struct Workload {
 impl Workload {
     pub(crate) fn none() -> Self {
         let (begin, end) = bounded(0);
+        let begin = Arc::new(begin);
         Workload { begin, end }
     }
 
     pub(crate) fn begin(&self) -> Work {
-        Work(self.begin.clone())
+        Work(Arc::clone(&self.begin))
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        Gate(Arc::downgrade(&self.begin))
     }
 
     /// Waits until all of it is finished, for ever or at most `within`; says whether it is.
@@ -51,6 +70,17 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn the_gate_closes_after_the_last_piece() {
+        let workload = Workload::none();
+        let gate = workload.gate();
+        let piece = gate.begin().unwrap();
+        assert!(!workload.wait(Some(Duration::from_millis(1))));
+        let other = gate.begin().unwrap();
+        drop((piece, other));
+        assert!(gate.begin().is_none());
+    }
 
     #[test]
     fn work_is_waited_for_to_the_last_piece() {

@@ -3,6 +3,7 @@
 //! A process that has a master never outlives it: [`Worker::connect`] trades the parent-death
 //! signal, with which it was started, for the watch of the control thread.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
@@ -14,11 +15,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::alarm::Alarm;
+use super::config::{Config, ConfigError, Shelf};
 use super::control::{self, Control, Farewell, Orphan, Reception};
 use super::draining::Draining;
+use super::elections::Elections;
 use super::event::{EVENTS, Event};
 use super::hook::{self, Hook, HookResult};
 use super::inherit;
+use super::job::{JobRun, Jobs, RegisterError};
 use super::listener::{ListenError, Listener};
 use super::messenger::{Loopback, Messenger, Peers, Post};
 use super::on_panic::{self, OnPanic};
@@ -34,6 +38,7 @@ use crate::address::Address;
 use crate::frame::{DeclaredListener, FromMaster, ListenOptions, MAX_BATCH, ToMaster, Welcome};
 use crate::handshake::{self, PROTOCOL};
 use crate::ids::{Generation, Role, Slot, WorkerId};
+use crate::job::JobSpec;
 use crate::scm::Wait;
 use crate::socket::{Inbox, ReceiveError, SendError, Violation, WorkerChannel};
 
@@ -52,8 +57,11 @@ pub struct Worker {
     alarm: Alarm,
     catches_panics: AtomicBool,
     workload: Workload,
+    jobs: Jobs,
     stop_hooks: Mutex<Vec<Hook>>,
     messenger: Messenger,
+    shelf: Arc<Shelf>,
+    elections: Arc<Elections>,
     membership: Membership,
 }
 
@@ -132,13 +140,21 @@ impl Worker {
         let (tell, events) = bounded(EVENTS);
         let max_message_bytes = welcome.limits.max_message_bytes;
         let post = Post::by_master(Uplink::over(Arc::clone(&channel)), max_message_bytes);
+        let shelf = Arc::new(Shelf::by_master(Uplink::over(Arc::clone(&channel))));
+        let uplink = Uplink::over(Arc::clone(&channel));
+        let elections = Arc::new(Elections::by_master(uplink, welcome.worker));
+        let workload = Workload::none();
+        let jobs = Jobs::new(workload.gate());
         let reception = Reception {
             sinks: Sinks {
                 post: Arc::clone(&post),
+                shelf: Arc::clone(&shelf),
+                elections: Arc::clone(&elections),
             },
             max_message_bytes,
             events: tell,
             draining: draining.clone(),
+            jobs: jobs.clone(),
             orphan,
         };
         let control = Arc::new(Control::start(channel, reception, scorekeeper)?);
@@ -154,12 +170,15 @@ impl Worker {
             },
             declared: welcome.listeners,
             messenger: Messenger::new(post, alarm.clone()),
+            shelf,
+            elections,
             alarm,
             draining,
             events,
             progress: Progress::default(),
             catches_panics: AtomicBool::new(false),
-            workload: Workload::none(),
+            workload,
+            jobs,
             stop_hooks: Mutex::new(Vec::new()),
             membership: Membership::Cluster(control),
         })
@@ -178,7 +197,10 @@ impl Worker {
         };
         let alarm = Alarm::for_nobody(tell.clone(), draining.clone());
         let post = Post::alone(Loopback::of(identity.clone()));
+        let workload = Workload::none();
         Ok(Worker {
+            shelf: Arc::new(Shelf::alone()),
+            elections: Arc::new(Elections::alone(identity.worker)),
             identity,
             declared: Vec::new(),
             messenger: Messenger::new(post, alarm.clone()),
@@ -187,7 +209,8 @@ impl Worker {
             events,
             progress: Progress::default(),
             catches_panics: AtomicBool::new(false),
-            workload: Workload::none(),
+            jobs: Jobs::new(workload.gate()),
+            workload,
             stop_hooks: Mutex::new(Vec::new()),
             membership: Membership::Alone(tell),
         })
@@ -259,7 +282,7 @@ impl Worker {
         match &self.membership {
             Membership::Cluster(control) => control.send(&ToMaster::Ready).map_err(io_error),
             Membership::Alone(tell) => {
-                // Room for it: there is at most one other event.
+                // Room for it, see `reopen_logs`.
                 _ = tell.try_send(Event::ClusterReady);
                 Ok(())
             }
@@ -273,6 +296,26 @@ impl Worker {
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         self.events.clone()
+    }
+
+    /// Log files were moved away: has every process of the cluster, this one included, open its own
+    /// again, and the master, too. Who is to gets [`Event::ReopenLogs`]; several calls that follow
+    /// each other closely may be one to the others. SIGUSR1 at the master does the same, and so does
+    /// `rr-ctl logs reopen`.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
+    pub fn reopen_logs(&self) -> io::Result<()> {
+        match &self.membership {
+            Membership::Cluster(control) => control.send(&ToMaster::ReopenLogs).map_err(io_error),
+            Membership::Alone(tell) => {
+                // Of so many at most two are something else: an order waits already.
+                if tell.len() < EVENTS / 2 {
+                    _ = tell.try_send(Event::ReopenLogs);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The switch that says when to finish.
@@ -294,6 +337,19 @@ impl Worker {
     #[must_use]
     pub fn messenger(&self) -> Messenger {
         self.messenger.clone()
+    }
+
+    /// What operators and files give the cluster under this key while it runs, as it changes. Waits
+    /// until the master has said what it is now. Without a master there is nothing.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn config(&self, key: &str) -> Result<Config, ConfigError> {
+        Config::of(&self.shelf, key, self.alarm.clone())
+    }
+
+    pub(crate) fn elections(&self) -> Arc<Elections> {
+        Arc::clone(&self.elections)
     }
 
     /// Who is in the cluster; see [`Messenger::peers`].
@@ -382,6 +438,68 @@ impl Worker {
     /// wait for.
     pub fn begin_work(&self) -> Work {
         self.workload.begin()
+    }
+
+    /// Runs of this job are done by this handler from now on, each on a thread of its own in which
+    /// every signal is blocked. Call it before [`ready`](Self::ready): to a process that is ready the
+    /// master may give a run at any time, and one that nobody does has failed.
+    ///
+    /// What it answers is told the master, for its log, its events and `rr-ctl job list`; a panic is an
+    /// error like any other, and no reason to [`retire`](Self::retire). A run that is under way when
+    /// draining begins is finished: [`leave`](Self::leave) waits for it.
+    ///
+    /// ```
+    /// # let (master, worker) = worker_proto::FakeMaster::new();
+    /// worker.on_job("sweep", |run| {
+    ///     for file in ["a", "b"] {
+    ///         if run.is_cancelled() {
+    ///             return Err(format!("did not get to {file}"));
+    ///         }
+    ///     }
+    ///     Ok("2 files".to_owned())
+    /// });
+    /// ```
+    pub fn on_job<E: fmt::Display>(
+        &self,
+        name: &str,
+        handler: impl Fn(JobRun) -> Result<String, E> + Send + Sync + 'static,
+    ) {
+        self.jobs.on(name, handler);
+    }
+
+    /// Has the master run a job from now on, here or in others, as one of its configuration would be.
+    /// Several processes may register the same job: it is one job. It ends when each of them has
+    /// [taken it back](Self::unregister_job) or is gone for good; the successor of one that dies may
+    /// register it again before it is [ready](Self::ready), and the clock of the job goes on meanwhile.
+    /// Where processes of a newer generation register it with something else, that counts.
+    ///
+    /// Without a master nothing is run, which is logged.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn register_job(&self, spec: JobSpec) -> Result<(), RegisterError> {
+        match &self.membership {
+            Membership::Cluster(control) => self.jobs.register(control, spec, REGISTER_WITHIN),
+            Membership::Alone(_) => {
+                log::warn!("job {:?} is not run: there is no master", spec.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes back a job that this process has registered. What runs of it goes on.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
+    pub fn unregister_job(&self, name: &str) -> io::Result<()> {
+        match &self.membership {
+            Membership::Cluster(control) => {
+                let name = name.to_owned();
+                let frame = ToMaster::UnregisterJob { name };
+                control.send(&frame).map_err(io_error)
+            }
+            Membership::Alone(_) => Ok(()),
+        }
     }
 
     /// Has this done when draining begins, at once if it has begun: take yourself off a list, wake
@@ -618,6 +736,7 @@ const ORPHANED_AGENT: u8 = 110;
 
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 const LISTEN_WITHIN: Duration = Duration::from_secs(30);
+const REGISTER_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the last hooks may take, each, if they do not say.
@@ -764,6 +883,47 @@ mod tests {
         master.drain(Duration::ZERO);
         assert!(worker.draining().wait(PATIENCE));
         assert_eq!(worker.events().len(), EVENTS);
+    }
+
+    #[test]
+    fn who_has_logs_reopened_is_told_as_well() {
+        let (master, worker) = FakeMaster::new();
+        worker.reopen_logs().unwrap();
+        assert_eq!(master.next_frame(), ToMaster::ReopenLogs);
+        assert_eq!(next(&worker.events()), Event::ReopenLogs);
+        master.die();
+        assert_eq!(next(&worker.events()), Event::MasterGone);
+        let err = worker.reopen_logs().unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn logs_reopened_again_and_again_leave_room_for_the_drain() {
+        let (master, worker) = FakeMaster::new();
+        for _ in 0..=EVENTS {
+            master.send(FromMaster::ReopenLogs);
+        }
+        master.drain(Duration::ZERO);
+        assert!(worker.draining().wait(PATIENCE));
+        let events = worker.events();
+        assert_eq!(next(&events), Event::ReopenLogs);
+        let within = Duration::ZERO;
+        assert_eq!(next(&events), Event::Drain { within });
+    }
+
+    #[test]
+    fn alone_logs_reopened_again_and_again_leave_room_for_the_drain() {
+        let worker = Worker::alone().unwrap();
+        for _ in 0..=EVENTS {
+            worker.reopen_logs().unwrap();
+        }
+        worker.ready().unwrap();
+        worker.retire("no reason");
+        let events: Vec<_> = worker.events().try_iter().collect();
+        assert_eq!(events.first(), Some(&Event::ReopenLogs));
+        assert!(events.contains(&Event::ClusterReady), "{events:?}");
+        let drain = events.last();
+        assert!(matches!(drain, Some(Event::Drain { .. })), "{events:?}");
     }
 
     #[test]

@@ -169,9 +169,8 @@ fn run(channel: &MasterChannel, errands: &Receiver<Errand>) {
         match errand {
             Errand::Carry(letter) => outbox.push_back(letter),
             Errand::Taken(bytes) => {
-                in_flight = in_flight
-                    .checked_sub(bytes)
-                    .expect("the worker takes what it was sent");
+                // A test may have sent it frames of its own.
+                in_flight = in_flight.saturating_sub(bytes);
             }
         }
         while let Some(letter) = outbox.front() {

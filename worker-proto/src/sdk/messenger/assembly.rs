@@ -120,3 +120,107 @@ impl Assembly {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::{ContentType, Kind, MessageId, Sender};
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_message_again(
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+            sizes in prop::collection::vec(1_usize..40, 200),
+        ) {
+            let mut assembly = Assembly::within(200);
+            for _ in 0..2 {
+                let mut rest = Bytes::from(payload.clone());
+                let mut sizes = sizes.iter().copied();
+                let mut next = || {
+                    let size = sizes.next().unwrap();
+                    rest.split_to(size.min(rest.len()))
+                };
+                let mut letter = assembly.begin(deliver(payload.len(), next())).unwrap();
+                for index in 1.. {
+                    let chunk = next();
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    prop_assert!(letter.is_none(), "complete before its end");
+                    letter = assembly.add(&More { index, chunk }).unwrap();
+                }
+                prop_assert_eq!(letter.unwrap().payload.bytes, payload.clone());
+            }
+        }
+
+        /// Whatever comes, no message is longer than it says, nor than is allowed.
+        #[test]
+        fn no_pieces_make_more_than_they_may(
+            frames in prop::collection::vec((any::<bool>(), 0_usize..40, 0_u32..5, 0_usize..20), 0..30),
+        ) {
+            let mut assembly = Assembly::within(30);
+            for (begins, len, index, size) in frames {
+                let chunk = Bytes::from(vec![0; size]);
+                let letter = match begins {
+                    true => assembly.begin(deliver(len, chunk)),
+                    false => assembly.add(&More { index, chunk }),
+                };
+                if let Ok(Some(letter)) = letter {
+                    prop_assert!(letter.payload.len() <= 30);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let begun = || {
+            let mut assembly = Assembly::within(10);
+            assert!(assembly.begin(deliver(10, piece(4))).unwrap().is_none());
+            assembly
+        };
+        let more = |index, len| More {
+            index,
+            chunk: piece(len),
+        };
+        let mut none = Assembly::within(10);
+        for (answer, nonsense) in [
+            (
+                none.begin(deliver(11, piece(1))),
+                Nonsense::TooLong { len: 11, max: 10 },
+            ),
+            (none.begin(deliver(2, piece(3))), Nonsense::TooMany),
+            (none.add(&more(1, 1)), Nonsense::Stray),
+            (begun().begin(deliver(1, piece(1))), Nonsense::Interrupted),
+            (
+                begun().add(&more(2, 1)),
+                Nonsense::OutOfOrder {
+                    expected: 1,
+                    found: 2,
+                },
+            ),
+            (begun().add(&more(1, 0)), Nonsense::Empty),
+            (begun().add(&more(1, 7)), Nonsense::TooMany),
+        ] {
+            assert_eq!(answer.unwrap_err(), nonsense);
+        }
+    }
+
+    fn deliver(len: usize, chunk: Bytes) -> Deliver {
+        Deliver {
+            from: Sender::Master,
+            message: MessageId(1),
+            kind: Kind::Message,
+            action: "a".to_owned(),
+            content_type: ContentType::BYTES,
+            len_bytes: len as u64,
+            chunk,
+        }
+    }
+
+    fn piece(len: usize) -> Bytes {
+        vec![0; len].into()
+    }
+}

@@ -71,7 +71,8 @@ impl Credit {
         }
     }
 
-    /// Reports what is worth a frame.
+    /// Reports what is worth a frame. Waits for a master that is busy, as the answer to a ping does:
+    /// it reads, whatever else it waits for.
     pub(crate) fn settle(&self) {
         let Credit::Reported { uplink, owed } = self else {
             return;

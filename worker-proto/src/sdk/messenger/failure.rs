@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::message::{MAX_ACTION_BYTES, RESERVED_ACTIONS, Receipt};
+use crate::message::{MAX_ACTION_BYTES, RESERVED_ACTIONS, Receipt, is_the_masters};
 use crate::socket::SendError;
 
 /// A message that was not sent.
@@ -115,7 +115,7 @@ impl BadAction {
         if len > MAX_ACTION_BYTES {
             return Err(BadAction::TooLong { len });
         }
-        if action.starts_with(RESERVED_ACTIONS) {
+        if is_the_masters(action) {
             let action = action.to_owned();
             return Err(BadAction::Reserved { action });
         }

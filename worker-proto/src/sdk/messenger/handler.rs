@@ -2,6 +2,7 @@
 //!
 //! A panic is the end of one message, not of the handler.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,7 @@ impl Handler {
                 let action = message.action.clone();
                 let handled = hook::attempt(|| {
                     handle(message);
-                    Ok(())
+                    Ok::<_, Infallible>(())
                 });
                 if let Err(failure) = handled {
                     let problem = format!("the handler of {action:?} {failure}");

@@ -203,7 +203,9 @@ impl Messenger {
         };
         match answer {
             Answer::Receipt(receipt) => Ok(receipt),
-            Answer::Reply(_) | Answer::PeerGone => Err(SendFailure::NoReceipt { within }),
+            Answer::Reply(_) | Answer::PeerGone | Answer::TimedOut(_) => {
+                Err(SendFailure::NoReceipt { within })
+            }
         }
     }
 
@@ -253,8 +255,8 @@ impl Messenger {
         match answer {
             Answer::Reply(letter) => Ok(Message::new(letter, &self.post)),
             Answer::PeerGone => Err(RequestFailure::PeerGone),
-            Answer::Receipt(Receipt::Expired) => {
-                let delivered = false;
+            Answer::TimedOut(progress) => {
+                let delivered = progress == Progress::Delivered;
                 Err(RequestFailure::TimedOut { within, delivered })
             }
             Answer::Receipt(receipt) => Err(RequestFailure::Undelivered(receipt)),

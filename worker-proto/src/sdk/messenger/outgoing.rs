@@ -153,3 +153,88 @@ impl Outgoing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::scm::Wait;
+    use crate::socket::{self, Inbox, MasterChannel, WorkerChannel};
+
+    /// The channel holds less than this message, and nobody reads.
+    #[test]
+    fn a_message_that_was_cut_short_is_finished_before_the_next() {
+        let (master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+        let channel = Arc::new(channel);
+        let waits = |patience| {
+            let socket = SockRef::from(&*channel);
+            socket.set_write_timeout(Some(patience)).unwrap();
+        };
+        let uplink = Uplink::over(Arc::clone(&channel));
+        let mut outgoing = Outgoing::new();
+        let long: Bytes = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+
+        waits(Duration::from_millis(10));
+        let failure = outgoing.send(&uplink, MessageId(1), draft(long.clone()));
+        assert!(matches!(failure, Err(SendFailure::TimedOut)), "{failure:?}");
+        let failure = outgoing.send(&uplink, MessageId(2), draft("unsent".into()));
+        assert!(matches!(failure, Err(SendFailure::TimedOut)), "{failure:?}");
+
+        waits(Duration::from_secs(5));
+        let reader = std::thread::spawn(move || messages(&master));
+        outgoing
+            .send(&uplink, MessageId(3), draft("next".into()))
+            .unwrap();
+        uplink.end();
+        let arrived = reader.join().unwrap();
+        assert_eq!(arrived, [(1, long), (3, "next".into())]);
+    }
+
+    #[test]
+    fn nothing_is_sent_after_leaving() {
+        let (_master, channel): (MasterChannel, WorkerChannel) = socket::pair().unwrap();
+        let mut outgoing = Outgoing::new();
+        assert_eq!(outgoing.number().unwrap(), MessageId(1));
+        outgoing.leave(&Uplink::over(Arc::new(channel)));
+        assert!(matches!(outgoing.number(), Err(SendFailure::Left)));
+    }
+
+    #[test]
+    fn no_time_is_a_millisecond_and_a_long_time_is_the_longest() {
+        let within = |within| draft(Bytes::new()).with_receipt(within).within_ms;
+        assert_eq!(within(Duration::ZERO), Some(1));
+        assert_eq!(within(Duration::from_micros(1_001)), Some(2));
+        assert_eq!(within(Duration::MAX), Some(u32::MAX));
+    }
+
+    /// Reads to the end; panics at a piece that belongs nowhere.
+    fn messages(master: &MasterChannel) -> Vec<(u64, Bytes)> {
+        let mut inbox = Inbox::new();
+        let mut messages: Vec<(u64, Vec<u8>, u64)> = Vec::new();
+        let mut next = 0;
+        while let Ok(received) = master.receive(&mut inbox, Wait::AsSet) {
+            if let ToMaster::SendMore(more) = received.frame {
+                assert_eq!(more.index, next);
+                next += 1;
+                messages.last_mut().unwrap().1.extend(more.chunk);
+            } else if let ToMaster::Send(send) = received.frame {
+                messages.push((send.message.0, send.chunk.to_vec(), send.len_bytes));
+                next = 1;
+            }
+        }
+        let messages = messages.into_iter();
+        messages
+            .map(|(number, bytes, len)| {
+                assert_eq!(bytes.len() as u64, len);
+                (number, bytes.into())
+            })
+            .collect()
+    }
+
+    fn draft(bytes: Bytes) -> Draft {
+        Draft::new(Recipient::Everyone, Kind::Message, "a", bytes.into())
+    }
+}

@@ -113,23 +113,41 @@ impl Payload {
         self.bytes
     }
 
-    pub(super) fn new(content_type: ContentType, bytes: impl Into<Bytes>) -> Self {
+    /// The bytes, not taken out.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(crate) fn new(content_type: ContentType, bytes: impl Into<Bytes>) -> Self {
         Payload {
             content_type,
             bytes: bytes.into(),
         }
     }
 
-    pub(super) fn read_text(&self) -> Result<&str, ContentError> {
+    /// The payload as text, whatever its content type.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn read_text(&self) -> Result<&str, ContentError> {
         Ok(std::str::from_utf8(&self.bytes)?)
     }
 
+    /// What the payload is the JSON of, whatever its content type.
+    ///
+    /// # Errors
+    /// When it is no JSON, or that of something else.
     #[cfg(feature = "json")]
-    pub(super) fn read_json<T: DeserializeOwned>(&self) -> Result<T, ContentError> {
+    pub fn read_json<T: DeserializeOwned>(&self) -> Result<T, ContentError> {
         Ok(serde_json::from_slice(&self.bytes)?)
     }
 
-    pub(super) fn read_bincode<T: DeserializeOwned>(&self) -> Result<T, ContentError> {
+    /// What the payload is the bincode of.
+    ///
+    /// # Errors
+    /// When its content type is another, or it is the bincode of something else.
+    pub fn read_bincode<T: DeserializeOwned>(&self) -> Result<T, ContentError> {
         match self.content_type {
             ContentType::BINCODE => Ok(codec::decode_payload(&self.bytes)?),
             found => Err(ContentError::NotBincode { found }),

@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Reply(Letter),
     /// The receiver had the request, and is gone.
     PeerGone,
+    /// The master's patience is over, and the request had come this far.
+    TimedOut(Progress),
 }
 
 /// How far a request had come that is waited for no more.
@@ -94,6 +96,7 @@ impl Requests {
                 one.progress = Progress::Delivered;
                 return;
             }
+            (Awaited::Reply, progress, Receipt::Expired) => Answer::TimedOut(progress),
             (Awaited::Reply, Progress::Delivered, _) => Answer::PeerGone,
             (Awaited::Reply, Progress::Sent, _) | (Awaited::Receipt, ..) => {
                 Answer::Receipt(receipt)

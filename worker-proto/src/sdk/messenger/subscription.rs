@@ -69,7 +69,12 @@ impl Subscription {
         self.id
     }
 
-    fn take(&self, queued: Queued) -> Message {
+    /// For a `select!`; what comes is to be [taken](Self::take).
+    pub(crate) fn channel(&self) -> &Receiver<Queued> {
+        &self.messages
+    }
+
+    pub(crate) fn take(&self, queued: Queued) -> Message {
         let Queued { letter, ticket } = queued;
         drop(ticket);
         Message::new(letter, &self.post)
