@@ -435,7 +435,7 @@ fn who_ends_right_after_it_has_spoken_was_heard() {
         let words = noise("last words", 7, len);
         let wanted = hash(&words.content.bytes());
         let stamp = speaker.sender();
-        let report = Order::SendMany(Recipient::Master, letter("report", ""), 1);
+        let report = Order::SendMany(Recipient::Master, letter("report", ""), 100);
         speaker.tell(&report);
         speaker.tell(&Order::Last(words, end));
         for puppet in company.all() {
@@ -448,7 +448,7 @@ fn who_ends_right_after_it_has_spoken_was_heard() {
         company.workers.push(successor);
 
         let id = speaker.who.worker.0;
-        for wanted in repeat_n("message", 1).chain(["disconnect", "exit"]) {
+        for wanted in repeat_n("message", 100).chain(["disconnect", "exit"]) {
             let told = follower.next_of(&["message", "disconnect", "exit"]);
             assert_eq!(
                 (&told["name"], &told["worker"]),

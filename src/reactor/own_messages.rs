@@ -1,11 +1,11 @@
 //! The master's own messages: what processes tell it becomes an event, what operators send goes out,
 //! and replies find whoever asked.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use worker_proto::message::{ContentType, Kind, MessageId, Receipt};
+use serde_json::json;
+use worker_proto::message::{ContentType, Kind, MessageId, Receipt, Sender};
 
 use super::waiting::Goal;
 use super::{Reactor, clock};
@@ -15,22 +15,39 @@ use crate::control::message::Message;
 use crate::control::outcome::{Outcome, Reply};
 use crate::control::protocol::When;
 use crate::relay::Envelope;
+use crate::supervisor::Who;
 
 impl Reactor {
-    /// Takes note of what processes have told the master, before anything that happens later.
+    /// Takes note of what processes have told the master, within a budget.
     pub(super) fn hear_own_messages(&mut self) {
-        while let Some(envelope) = self.relay.poll_own() {
+        for _ in 0..OWN_PER_TURN {
+            let Some(envelope) = self.relay.poll_own() else {
+                break;
+            };
             match envelope.kind {
                 Kind::Reply { to } => {
                     let reply = reply(&envelope);
                     self.resolve_reply(to, &Ok(Outcome::Answered { reply }));
                 }
-                Kind::Message | Kind::Request | Kind::Value { .. } => self.show(&envelope),
+                Kind::Message | Kind::Request | Kind::Value { .. } => self.publish(&envelope),
             }
         }
         while let Some((message, receipt)) = self.relay.poll_own_receipt() {
             self.resolve_reply(message, &Err(unanswered(receipt)));
         }
+    }
+
+    /// Takes note of all of it: nobody is told that a process is gone before its last words. It is
+    /// bounded, as the relay keeps only so much for the master.
+    pub(super) fn hear_out_own_messages(&mut self) {
+        while self.has_own_messages() {
+            self.hear_own_messages();
+        }
+    }
+
+    /// Whether more is to be heard.
+    pub(super) fn has_own_messages(&self) -> bool {
+        self.relay.has_own()
     }
 
     /// Sends what an operator wants sent.
@@ -70,14 +87,44 @@ impl Reactor {
         MessageId(self.messages_sent)
     }
 
-    fn show(&mut self, envelope: &Envelope) {
-        let Some(who) = envelope.who() else {
+    /// An event for those who follow; it is not remembered, so that processes that talk much do not
+    /// drive out what else has happened.
+    fn publish(&mut self, envelope: &Envelope) {
+        let Sender::Process {
+            worker,
+            slot,
+            generation,
+            role,
+            pid,
+        } = envelope.from
+        else {
             return;
         };
-        let content = (envelope.content_type, envelope.len_bytes);
-        let beginning = beginning(envelope);
-        let fact = Fact::message(who, &envelope.action, content, beginning.as_deref());
-        self.announce(clock::wall(), fact);
+        let who = Who {
+            worker,
+            slot,
+            generation,
+            role,
+            pid: Some(pid),
+        };
+        let Envelope {
+            action,
+            content_type,
+            len_bytes,
+            ..
+        } = envelope;
+        let text = format!("{who} sends {action:?}: {len_bytes} bytes of {content_type}");
+        let more = json!({
+            "action": action,
+            "content": content_type.to_string(),
+            "len_bytes": len_bytes,
+            "payload": payload(envelope),
+        });
+        let fact = Fact::of_process("message", who, text, more);
+        let event = self.chronicle.pass(clock::wall(), fact);
+        if let Some(server) = &mut self.server {
+            server.publish(&event);
+        }
     }
 
     fn resolve_reply(&mut self, to: MessageId, outcome: &Result<Outcome, Denied>) {
@@ -88,20 +135,10 @@ impl Reactor {
     }
 }
 
-/// How a text begins.
-fn beginning(envelope: &Envelope) -> Option<Cow<'_, str>> {
-    let first = envelope.pieces.first().map_or(&[][..], |piece| piece);
-    let shown = &first[..first.len().min(SHOWN_BYTES)];
-    is_text(envelope).then(|| String::from_utf8_lossy(shown))
-}
-
-fn is_text(envelope: &Envelope) -> bool {
-    [ContentType::TEXT, ContentType::JSON].contains(&envelope.content_type)
-}
-
 /// The payload of a short text, in full; of everything else it is left out.
 fn payload(envelope: &Envelope) -> Option<String> {
-    if !is_text(envelope) || envelope.len_bytes > LONGEST_SHOWN {
+    let is_text = [ContentType::TEXT, ContentType::JSON].contains(&envelope.content_type);
+    if !is_text || envelope.len_bytes > LONGEST_SHOWN {
         return None;
     }
     String::from_utf8(envelope.pieces.concat()).ok()
@@ -140,10 +177,10 @@ fn unanswered(why: Receipt) -> Denied {
     Denied::Failed(what.to_owned())
 }
 
-/// More than operators are shown of a text that nobody asked for.
-const SHOWN_BYTES: usize = 4 * 1024;
+/// How many messages are heard in one turn.
+const OWN_PER_TURN: usize = 16;
 
-/// The longest answer that is shown.
+/// What of a payload is worth showing.
 const LONGEST_SHOWN: u64 = 16 * 1024;
 
 /// How long an operator's question stays open.

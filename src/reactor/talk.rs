@@ -321,6 +321,7 @@ impl Reactor {
         self.retire(worker, now);
         self.leadership.forget(worker);
         self.forget_values(worker);
+        self.hear_out_own_messages();
         self.supervisor
             .handle(now, Event::Disconnected { worker, cause });
     }
