@@ -264,10 +264,12 @@ impl Relay {
                 return Err(Receipt::NoSuchPeer);
             }
         };
+        // Nobody waits for what is no request: it comes whenever its receivers take it.
+        let until = (envelope.kind == Kind::Request).then(|| now + within);
         let mut reached = 0;
         for worker in &receivers {
             self.await_reply(now, &envelope, *worker, Some(now + within));
-            reached += u32::from(self.push(*worker, Arc::clone(&envelope), None));
+            reached += u32::from(self.push(*worker, Arc::clone(&envelope), until));
         }
         self.release(envelope);
         match (reached, receivers.is_empty()) {
@@ -534,7 +536,10 @@ impl Relay {
         self.activate(worker);
         self.note_deadline(worker, None);
         for envelope in over {
-            self.miss(&envelope, Receipt::Expired);
+            // Of the master's own requests those that wait for a reply tell as much.
+            if envelope.sender().is_some() {
+                self.miss(&envelope, Receipt::Expired);
+            }
             self.release(envelope);
         }
     }
