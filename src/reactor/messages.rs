@@ -187,10 +187,10 @@ fn cost(len: usize) -> usize {
     1 + len / BYTES_PER_COST
 }
 
-const BYTES_PER_COST: usize = 8 * 1024;
+const BYTES_PER_COST: usize = 2 * 1024;
 
 /// What is read of all processes in one turn, and what is written: about 100 microseconds of each.
-pub(super) const COST_PER_TURN: usize = 32;
+pub(super) const COST_PER_TURN: usize = 16;
 
 /// What one process may take of that before the others have their turn.
-pub(super) const COST_PER_PROCESS: usize = 16;
+pub(super) const COST_PER_PROCESS: usize = 8;
