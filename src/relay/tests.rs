@@ -395,9 +395,9 @@ fn what_is_sent_in_part_is_sent_whole_however_long_that_takes() {
     let mut script = Script::ready(2);
     script.sent = 1;
     let send = Send {
-        len_bytes: 2,
+        len_bytes: MAX_CHUNK_BYTES as u64 + 1,
         within_ms: Some(10),
-        chunk: Bytes::from_static(b"a"),
+        chunk: vec![0; MAX_CHUNK_BYTES].into(),
         ..message(1, Recipient::Worker(w(3)), "")
     };
     script.relay.send(script.now, w(2), send).unwrap();
@@ -629,6 +629,35 @@ fn a_message_larger_than_the_window_comes_alone() {
         .relay
         .note_taken(w(3), large + MESSAGE_OVERHEAD_BYTES);
     assert_eq!(script.got(3), ["small"]);
+}
+
+/// What is counted of a message is what it costs, however it was cut.
+#[test]
+fn small_pieces_are_put_together() {
+    let mut script = Script::ready(2);
+    let len = 3 * MAX_CHUNK_BYTES;
+    let first = Send {
+        len_bytes: len as u64,
+        ..message(1, Recipient::Worker(w(3)), "0")
+    };
+    script.relay.send(script.now, w(2), first).unwrap();
+    for index in 1..u32::try_from(len).unwrap() {
+        let chunk = index.to_string().into_bytes().pop().into_iter().collect();
+        let more = More { index, chunk };
+        script.relay.send_more(script.now, w(2), more).unwrap();
+    }
+    let pieces: Vec<Bytes> = script
+        .frames(3)
+        .into_iter()
+        .map(|frame| match frame {
+            FromMaster::Deliver(deliver) => deliver.chunk,
+            FromMaster::DeliverMore(more) => more.chunk,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(pieces.len(), 3);
+    let payload: Vec<u8> = (b'0'..=b'9').cycle().take(len).collect();
+    assert!(pieces.concat() == payload);
 }
 
 #[test]
