@@ -626,8 +626,13 @@ impl Relay {
         };
         let peer = gone.map_or_else(|| member.peer(), |state| member.peer_in(state));
         for (watcher, member) in &mut self.members {
-            if member.note_peer(&peer) {
+            if !member.note_peer(&peer) {
+                continue;
+            }
+            if member.has_frame() {
                 self.active.insert(*watcher);
+            } else {
+                self.active.remove(watcher);
             }
         }
     }

@@ -760,6 +760,28 @@ fn many_peers_come_in_pages() {
     assert_eq!(pages, [256, 256, 89]);
 }
 
+/// However often the others are replaced meanwhile.
+#[test]
+fn who_reads_nothing_is_not_told_of_those_it_never_knew() {
+    let mut script = Script::ready(2);
+    script.relay.watch_peers(w(2));
+    script.frames(2);
+    for worker in 10..1000 {
+        script.joins(worker, 1);
+        script.is(worker, WorkerState::Serving);
+        script.parts(worker);
+    }
+    assert_eq!(script.frames(2), []);
+    script.parts(3);
+    script.joins(1000, 1);
+    let news = script.frames(2);
+    let [FromMaster::Peers(peers)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(peers.len(), 2);
+    assert_eq!(peers[0].state, PeerState::Gone);
+}
+
 #[test]
 fn the_master_hears_and_speaks() {
     let mut script = Script::ready(2);
