@@ -264,10 +264,12 @@ impl Relay {
                 return Err(Receipt::NoSuchPeer);
             }
         };
+        // Who asks does not wait any longer for the reply.
+        let until = (envelope.kind == Kind::Request).then_some(now + within);
         let mut reached = 0;
         for worker in &receivers {
-            self.await_reply(now, &envelope, *worker, Some(now + within));
-            reached += u32::from(self.push(*worker, Arc::clone(&envelope), None));
+            self.await_reply(now, &envelope, *worker, until);
+            reached += u32::from(self.push(*worker, Arc::clone(&envelope), until));
         }
         self.release(envelope);
         match (reached, receivers.is_empty()) {

@@ -843,6 +843,30 @@ fn the_master_asks() {
     assert_eq!(many, Err(Receipt::NoSuchPeer));
 }
 
+#[test]
+fn a_question_that_the_master_asks_no_more_reaches_nobody() {
+    let mut script = Script::ready(2);
+    let large = RECEIVE_WINDOW_BYTES + 1;
+    sends_large(&mut script, 2, 3, large);
+    script.frames(3);
+    let question = Envelope {
+        message: MessageId(1),
+        ..Envelope::of_the_master(
+            Kind::Request,
+            "how".to_owned(),
+            ContentType::TEXT,
+            Bytes::new(),
+        )
+    };
+    assert_eq!(post(&mut script, Recipient::Worker(w(3)), question), Ok(1));
+    script.passes(Duration::from_secs(61));
+    let lost = script.relay.poll_own_receipt();
+    assert_eq!(lost, Some((MessageId(1), Receipt::Expired)));
+    script.relay.note_taken(w(3), 2 * large);
+    assert_eq!(script.frames(3), []);
+    assert_eq!(script.relay.memory(), 0);
+}
+
 fn post(script: &mut Script, recipient: Recipient, envelope: Envelope) -> Result<u32, Receipt> {
     let within = Duration::from_secs(60);
     script.relay.post(script.now, &recipient, envelope, within)
