@@ -363,9 +363,16 @@ impl Relay {
         self.whole + self.partial
     }
 
-    /// How many messages wait for a process, and what they count for.
+    /// What the replies and values count for that wait for a process.
     #[must_use]
-    pub fn backlog(&self, worker: WorkerId) -> (usize, u64) {
+    pub fn awaited_bytes(&self, worker: WorkerId) -> u64 {
+        let member = self.members.get(&worker);
+        member.map_or(0, |member| member.outbox.awaited_bytes())
+    }
+
+    /// How many messages wait for a process, and what they count for.
+    #[cfg(test)]
+    fn backlog(&self, worker: WorkerId) -> (usize, u64) {
         let member = self.members.get(&worker);
         member.map_or((0, 0), |member| member.outbox.backlog())
     }

@@ -631,6 +631,46 @@ fn a_message_larger_than_the_window_comes_alone() {
     assert_eq!(script.got(3), ["small"]);
 }
 
+/// A program may well ask before it takes what it has subscribed to.
+#[test]
+fn a_reply_comes_whatever_its_receiver_has_not_taken() {
+    let mut script = Script::ready(3);
+    let payload = "x".repeat(30_000);
+    for _ in 0..60 {
+        script.sends(2, Recipient::Worker(w(3)), &payload);
+    }
+    script.got(3);
+    let (waiting, _) = script.relay.backlog(w(3));
+    assert!(waiting > 0);
+    let question = script.sends_as(Kind::Request, 3, Recipient::Worker(w(4)), "?");
+    assert_eq!(script.got(4), ["?"]);
+    let reply = Kind::Reply { to: question };
+    script.sends_as(reply, 4, Recipient::Worker(w(3)), "!");
+    script.sends(4, Recipient::Worker(w(3)), "after the reply");
+    assert_eq!(script.got(3), ["!"]);
+    // That, and what was sent after the reply.
+    assert_eq!(script.relay.backlog(w(3)).0, waiting + 1);
+}
+
+#[test]
+fn a_reply_comes_after_what_its_sender_has_sent_before() {
+    let mut script = Script::ready(2);
+    sends_large(&mut script, 2, 3, 1_000_000);
+    sends_large(&mut script, 2, 3, 1_000_000);
+    script.frames(3);
+    let question = script.sends_as(Kind::Request, 3, Recipient::Worker(w(2)), "?");
+    script.got(2);
+    let reply = Kind::Reply { to: question };
+    script.sends_as(reply, 2, Recipient::Worker(w(3)), "!");
+    assert_eq!(script.got(3), Vec::<String>::new());
+    script.relay.note_taken(w(3), 2_000_000);
+    let replies = script.frames(3).into_iter().map(|frame| match frame {
+        FromMaster::Deliver(deliver) => deliver.kind == reply,
+        _ => false,
+    });
+    assert_eq!(replies.collect::<Vec<_>>().last(), Some(&true));
+}
+
 /// What is counted of a message is what it costs, however it was cut.
 #[test]
 fn small_pieces_are_put_together() {
@@ -745,21 +785,6 @@ fn peers_are_told_as_they_come_and_go() {
     assert_eq!(news(&mut script), [(2, Gone), (4, Starting)]);
 }
 
-#[test]
-fn many_peers_come_in_pages() {
-    let mut script = Script::ready(600);
-    script.relay.watch_peers(w(2));
-    let pages: Vec<_> = script
-        .frames(2)
-        .into_iter()
-        .map(|frame| match frame {
-            FromMaster::Peers(peers) => peers.len(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(pages, [256, 256, 89]);
-}
-
 /// However often the others are replaced meanwhile.
 #[test]
 fn who_reads_nothing_is_not_told_of_those_it_never_knew() {
@@ -780,6 +805,21 @@ fn who_reads_nothing_is_not_told_of_those_it_never_knew() {
     };
     assert_eq!(peers.len(), 2);
     assert_eq!(peers[0].state, PeerState::Gone);
+}
+
+#[test]
+fn many_peers_come_in_pages() {
+    let mut script = Script::ready(600);
+    script.relay.watch_peers(w(2));
+    let pages: Vec<_> = script
+        .frames(2)
+        .into_iter()
+        .map(|frame| match frame {
+            FromMaster::Peers(peers) => peers.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(pages, [256, 256, 89]);
 }
 
 #[test]
