@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use worker_proto::{Connection, Identity, Messenger, Server, Worker};
+use worker_proto::{Connection, Identity, Messenger, SendFailure, Server, Worker};
 
 fn main() -> ExitCode {
     serve().unwrap_or_else(|err| {
@@ -74,6 +74,19 @@ fn converse(
     let Some(id) = room.enter(connection, &greeting)? else {
         return Ok(());
     };
+    let heard = pass_on(connection, &mut name, messenger);
+    // Whatever went wrong: nobody listens to it any more.
+    room.leave(id);
+    heard?;
+    messenger.broadcast(SAID, format!("* {name} left"))?;
+    Ok(())
+}
+
+fn pass_on(
+    connection: &Connection,
+    name: &mut String,
+    messenger: &Messenger,
+) -> Result<(), SendFailure> {
     messenger.broadcast(SAID, format!("* {name} joined"))?;
     let mut reader = BufReader::new(connection);
     // A connection that breaks is no more than a client that goes.
@@ -81,14 +94,12 @@ fn converse(
         match line.strip_prefix("/nick ") {
             Some(nick) => {
                 messenger.broadcast(SAID, format!("* {name} is now {nick}"))?;
-                name = nick.to_owned();
+                nick.clone_into(name);
             }
             None if line.is_empty() => {}
             None => messenger.broadcast(SAID, format!("{name}: {line}"))?,
         }
     }
-    room.leave(id);
-    messenger.broadcast(SAID, format!("* {name} left"))?;
     Ok(())
 }
 

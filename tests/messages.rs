@@ -485,6 +485,26 @@ fn a_request_is_replied_to_by_the_one_who_was_asked() {
     }
 }
 
+/// A program may ask while it takes nothing of what others send to it.
+#[test]
+fn a_reply_does_not_wait_for_messages_to_be_taken() {
+    let mut company = Company::start(1, 2, &["--message-hold", "60s"]);
+    let [asker, asked] = [0, 1].map(|which| company.workers[which].id());
+    let letters = noise("flood", 1, 30_000);
+    company.agents[0].does(&Order::SendMany(asker, letters, 200));
+    // What comes now waits with the master.
+    company.agents[0].sends(Way::Broadcast, "over");
+    company.workers[1].hears_until("over");
+    company.workers[0].tell(&Order::Request(asked, letter("ask", "?"), 15_000));
+    assert_eq!(company.workers[1].hears().action, "ask");
+    let reply = Content::Text("!".to_owned());
+    company.workers[1].does(&Order::Reply(reply));
+    let answer = company.workers[0].answer();
+    assert_eq!(answer.heard().and_then(|it| it.text).as_deref(), Some("!"));
+    let heard = company.workers[0].hears_until("over");
+    assert_eq!(heard, vec!["flood"; 200]);
+}
+
 #[test]
 fn who_asks_somebody_that_dies_does_not_wait() {
     let mut company = Company::start(0, 2, &[]);

@@ -150,8 +150,7 @@ impl Reactor {
             .collect();
         let mut any = false;
         for (worker, key) in due {
-            let (_, waiting_bytes) = self.relay.backlog(worker);
-            if waiting_bytes > RECEIVE_WINDOW_BYTES {
+            if self.relay.awaited_bytes(worker) > RECEIVE_WINDOW_BYTES {
                 continue;
             }
             let Some(Value { version, content }) = self.values.get(&key).cloned() else {

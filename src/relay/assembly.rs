@@ -2,7 +2,7 @@
 //!
 //! Nothing is believed of the length that it announces: what counts is what has come.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use worker_proto::message::{
     Kind, MAX_ACTION_BYTES, MAX_CHUNK_BYTES, MessageId, More, Receipt, Recipient, Send, Sender,
@@ -151,7 +151,7 @@ impl Assembly {
         let missing = open.missing.checked_sub(len as u64);
         open.missing = missing.ok_or(Nonsense::Excess)?;
         if open.whole.refused.is_none() {
-            open.whole.envelope.pieces.push(chunk);
+            append(&mut open.whole.envelope.pieces, chunk);
         }
         Ok(self.complete(room))
     }
@@ -167,6 +167,19 @@ impl Assembly {
             0 => self.open.take().map(|open| open.whole),
             _ => None,
         }
+    }
+}
+
+/// Adds a piece. Small ones are put together: each costs memory of its own, and nothing but their
+/// bytes is counted.
+fn append(pieces: &mut Vec<Bytes>, chunk: Bytes) {
+    match pieces.last_mut() {
+        Some(last) if last.len() + chunk.len() <= MAX_CHUNK_BYTES => {
+            let mut longer = BytesMut::from(std::mem::take(last));
+            longer.extend_from_slice(&chunk);
+            *last = longer.freeze();
+        }
+        Some(_) | None => pieces.push(chunk),
     }
 }
 

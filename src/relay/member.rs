@@ -1,6 +1,6 @@
 //! A member: one process as the relay knows it, from its `Hello` to the end of its channel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use worker_proto::frame::FromMaster;
@@ -41,6 +41,8 @@ pub(super) struct Member {
     news: Option<BTreeMap<WorkerId, Arc<Peer>>>,
     /// How many of those the next frame tells.
     told: usize,
+    /// Whom it has been told of, and not that they are gone.
+    known: BTreeSet<WorkerId>,
 }
 
 impl Member {
@@ -53,6 +55,7 @@ impl Member {
             receipts: VecDeque::new(),
             news: None,
             told: 0,
+            known: BTreeSet::new(),
         }
     }
 
@@ -76,12 +79,17 @@ impl Member {
         }
     }
 
-    /// Has it told, if it wants to know; answers whether it does.
+    /// Has it told, if it wants to know; answers whether it does. Of who came and went while it read
+    /// nothing it is not told at all: they may be ever so many.
     pub(super) fn note_peer(&mut self, peer: &Arc<Peer>) -> bool {
         let Some(news) = &mut self.news else {
             return false;
         };
-        news.insert(peer.worker, Arc::clone(peer));
+        if peer.state == PeerState::Gone && !self.known.contains(&peer.worker) {
+            news.remove(&peer.worker);
+        } else {
+            news.insert(peer.worker, Arc::clone(peer));
+        }
         true
     }
 
@@ -116,7 +124,15 @@ impl Member {
         }
         if let Some(news) = self.news.as_mut().filter(|news| !news.is_empty()) {
             for _ in 0..self.told {
-                news.pop_first();
+                match news.pop_first() {
+                    Some((worker, peer)) if peer.state == PeerState::Gone => {
+                        self.known.remove(&worker);
+                    }
+                    Some((worker, _)) => {
+                        self.known.insert(worker);
+                    }
+                    None => {}
+                }
             }
             return None;
         }

@@ -264,11 +264,11 @@ impl Relay {
                 return Err(Receipt::NoSuchPeer);
             }
         };
-        // Nobody waits for what is no request: it comes whenever its receivers take it.
-        let until = (envelope.kind == Kind::Request).then(|| now + within);
+        // Who asks does not wait any longer for the reply.
+        let until = (envelope.kind == Kind::Request).then_some(now + within);
         let mut reached = 0;
         for worker in &receivers {
-            self.await_reply(now, &envelope, *worker, Some(now + within));
+            self.await_reply(now, &envelope, *worker, until);
             reached += u32::from(self.push(*worker, Arc::clone(&envelope), until));
         }
         self.release(envelope);
@@ -363,9 +363,16 @@ impl Relay {
         self.whole + self.partial
     }
 
-    /// How many messages wait for a process, and what they count for.
+    /// What the replies and values count for that wait for a process.
     #[must_use]
-    pub fn backlog(&self, worker: WorkerId) -> (usize, u64) {
+    pub fn awaited_bytes(&self, worker: WorkerId) -> u64 {
+        let member = self.members.get(&worker);
+        member.map_or(0, |member| member.outbox.awaited_bytes())
+    }
+
+    /// How many messages wait for a process, and what they count for.
+    #[cfg(test)]
+    fn backlog(&self, worker: WorkerId) -> (usize, u64) {
         let member = self.members.get(&worker);
         member.map_or((0, 0), |member| member.outbox.backlog())
     }
@@ -631,8 +638,13 @@ impl Relay {
         };
         let peer = gone.map_or_else(|| member.peer(), |state| member.peer_in(state));
         for (watcher, member) in &mut self.members {
-            if member.note_peer(&peer) {
+            if !member.note_peer(&peer) {
+                continue;
+            }
+            if member.has_frame() {
                 self.active.insert(*watcher);
+            } else {
+                self.active.remove(watcher);
             }
         }
     }

@@ -395,9 +395,9 @@ fn what_is_sent_in_part_is_sent_whole_however_long_that_takes() {
     let mut script = Script::ready(2);
     script.sent = 1;
     let send = Send {
-        len_bytes: 2,
+        len_bytes: MAX_CHUNK_BYTES as u64 + 1,
         within_ms: Some(10),
-        chunk: Bytes::from_static(b"a"),
+        chunk: vec![0; MAX_CHUNK_BYTES].into(),
         ..message(1, Recipient::Worker(w(3)), "")
     };
     script.relay.send(script.now, w(2), send).unwrap();
@@ -631,6 +631,75 @@ fn a_message_larger_than_the_window_comes_alone() {
     assert_eq!(script.got(3), ["small"]);
 }
 
+/// A program may well ask before it takes what it has subscribed to.
+#[test]
+fn a_reply_comes_whatever_its_receiver_has_not_taken() {
+    let mut script = Script::ready(3);
+    let payload = "x".repeat(30_000);
+    for _ in 0..60 {
+        script.sends(2, Recipient::Worker(w(3)), &payload);
+    }
+    script.got(3);
+    let (waiting, _) = script.relay.backlog(w(3));
+    assert!(waiting > 0);
+    let question = script.sends_as(Kind::Request, 3, Recipient::Worker(w(4)), "?");
+    assert_eq!(script.got(4), ["?"]);
+    let reply = Kind::Reply { to: question };
+    script.sends_as(reply, 4, Recipient::Worker(w(3)), "!");
+    script.sends(4, Recipient::Worker(w(3)), "after the reply");
+    assert_eq!(script.got(3), ["!"]);
+    // That, and what was sent after the reply.
+    assert_eq!(script.relay.backlog(w(3)).0, waiting + 1);
+}
+
+#[test]
+fn a_reply_comes_after_what_its_sender_has_sent_before() {
+    let mut script = Script::ready(2);
+    sends_large(&mut script, 2, 3, 1_000_000);
+    sends_large(&mut script, 2, 3, 1_000_000);
+    script.frames(3);
+    let question = script.sends_as(Kind::Request, 3, Recipient::Worker(w(2)), "?");
+    script.got(2);
+    let reply = Kind::Reply { to: question };
+    script.sends_as(reply, 2, Recipient::Worker(w(3)), "!");
+    assert_eq!(script.got(3), Vec::<String>::new());
+    script.relay.note_taken(w(3), 2_000_000);
+    let replies = script.frames(3).into_iter().map(|frame| match frame {
+        FromMaster::Deliver(deliver) => deliver.kind == reply,
+        _ => false,
+    });
+    assert_eq!(replies.collect::<Vec<_>>().last(), Some(&true));
+}
+
+/// What is counted of a message is what it costs, however it was cut.
+#[test]
+fn small_pieces_are_put_together() {
+    let mut script = Script::ready(2);
+    let len = 3 * MAX_CHUNK_BYTES;
+    let first = Send {
+        len_bytes: len as u64,
+        ..message(1, Recipient::Worker(w(3)), "0")
+    };
+    script.relay.send(script.now, w(2), first).unwrap();
+    for index in 1..u32::try_from(len).unwrap() {
+        let chunk = index.to_string().into_bytes().pop().into_iter().collect();
+        let more = More { index, chunk };
+        script.relay.send_more(script.now, w(2), more).unwrap();
+    }
+    let pieces: Vec<Bytes> = script
+        .frames(3)
+        .into_iter()
+        .map(|frame| match frame {
+            FromMaster::Deliver(deliver) => deliver.chunk,
+            FromMaster::DeliverMore(more) => more.chunk,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(pieces.len(), 3);
+    let payload: Vec<u8> = (b'0'..=b'9').cycle().take(len).collect();
+    assert!(pieces.concat() == payload);
+}
+
 #[test]
 fn all_messages_together_have_a_bound() {
     let mut script = Script::ready(8);
@@ -716,6 +785,28 @@ fn peers_are_told_as_they_come_and_go() {
     assert_eq!(news(&mut script), [(2, Gone), (4, Starting)]);
 }
 
+/// However often the others are replaced meanwhile.
+#[test]
+fn who_reads_nothing_is_not_told_of_those_it_never_knew() {
+    let mut script = Script::ready(2);
+    script.relay.watch_peers(w(2));
+    script.frames(2);
+    for worker in 10..1000 {
+        script.joins(worker, 1);
+        script.is(worker, WorkerState::Serving);
+        script.parts(worker);
+    }
+    assert_eq!(script.frames(2), []);
+    script.parts(3);
+    script.joins(1000, 1);
+    let news = script.frames(2);
+    let [FromMaster::Peers(peers)] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(peers.len(), 2);
+    assert_eq!(peers[0].state, PeerState::Gone);
+}
+
 #[test]
 fn many_peers_come_in_pages() {
     let mut script = Script::ready(600);
@@ -790,6 +881,30 @@ fn the_master_asks() {
     assert_eq!(lost[1].0, MessageId(3));
     let many = post(&mut script, Recipient::Workers, question(4));
     assert_eq!(many, Err(Receipt::NoSuchPeer));
+}
+
+#[test]
+fn a_question_that_the_master_asks_no_more_reaches_nobody() {
+    let mut script = Script::ready(2);
+    let large = RECEIVE_WINDOW_BYTES + 1;
+    sends_large(&mut script, 2, 3, large);
+    script.frames(3);
+    let question = Envelope {
+        message: MessageId(1),
+        ..Envelope::of_the_master(
+            Kind::Request,
+            "how".to_owned(),
+            ContentType::TEXT,
+            Bytes::new(),
+        )
+    };
+    assert_eq!(post(&mut script, Recipient::Worker(w(3)), question), Ok(1));
+    script.passes(Duration::from_secs(61));
+    let lost = script.relay.poll_own_receipt();
+    assert_eq!(lost, Some((MessageId(1), Receipt::Expired)));
+    script.relay.note_taken(w(3), 2 * large);
+    assert_eq!(script.frames(3), []);
+    assert_eq!(script.relay.memory(), 0);
 }
 
 fn post(script: &mut Script, recipient: Recipient, envelope: Envelope) -> Result<u32, Receipt> {

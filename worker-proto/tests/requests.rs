@@ -204,6 +204,32 @@ fn who_asks_learns_how_far_the_request_came() {
 }
 
 #[test]
+fn a_request_is_for_one() {
+    let (_master, managed) = FakeMaster::new();
+    let alone = Worker::connect().unwrap();
+    assert!(alone.is_alone());
+    for worker in [managed, alone] {
+        let messenger = worker.messenger();
+        let _inbox = messenger.subscribe("a");
+        for recipient in [
+            Recipient::Workers,
+            Recipient::Everyone,
+            Recipient::Others,
+            Recipient::Master,
+        ] {
+            let failure = messenger.request(recipient, "a", "?", Duration::from_secs(5));
+            assert!(
+                matches!(
+                    failure,
+                    Err(RequestFailure::Undelivered(Receipt::NoSuchPeer))
+                ),
+                "{failure:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_request_ends_with_the_master() {
     let (master, worker) = FakeMaster::new();
     let messenger = worker.messenger();

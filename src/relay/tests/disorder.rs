@@ -42,6 +42,8 @@ struct Process {
     untaken: u64,
     /// Pieces that are to come, and of how much.
     missing: u64,
+    /// The requests that it has not answered.
+    owed: Vec<(WorkerId, MessageId)>,
 }
 
 impl World {
@@ -173,9 +175,11 @@ impl World {
             10 => Recipient::AnyWorker,
             _ => Recipient::Pid(u32::try_from(to.0).unwrap() + 1000),
         };
-        let kind = match self.dice.u32(..4) {
-            0 => Kind::Request,
-            _ => Kind::Message,
+        let owed = &mut self.present.get_mut(&from).unwrap().owed;
+        let (recipient, kind) = match (self.dice.u32(..4), owed.pop()) {
+            (0, _) => (recipient, Kind::Request),
+            (1, Some((asker, to))) => (Recipient::Worker(asker), Kind::Reply { to }),
+            _ => (recipient, Kind::Message),
         };
         let mut missing = match self.dice.u32(..6) {
             0 => self.dice.u64(..1_200_000),
@@ -236,6 +240,9 @@ impl World {
                     self.seed,
                     first.message
                 );
+                if first.kind == Kind::Request {
+                    process.owed.push((from, first.message));
+                }
                 process.missing = first.len_bytes - first.chunk.len() as u64;
                 process.untaken += first.len_bytes + MESSAGE_OVERHEAD_BYTES;
             }

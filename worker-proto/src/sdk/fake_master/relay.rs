@@ -132,11 +132,12 @@ impl Relay {
         } = self.begun.take()?;
         let message = letter.message;
         let is_request = letter.kind == Kind::Request;
-        let receivers = if self.own.is_for_us(&recipient) {
+        let receivers = if self.own.is_for_us(&recipient, letter.kind) {
             self.carry(letter, channel);
             1
         } else {
-            u32::from(recipient == Recipient::Master)
+            // The master has no answers.
+            u32::from(recipient == Recipient::Master && !is_request)
         };
         let receipt = match receivers {
             0 => Receipt::NoSuchPeer,

@@ -5,7 +5,7 @@
 use std::process;
 
 use crate::ids::Role;
-use crate::message::{Peer, PeerState, Recipient, Sender};
+use crate::message::{Kind, Peer, PeerState, Recipient, Sender};
 use crate::sdk::Identity;
 
 /// The one process there is.
@@ -34,10 +34,11 @@ impl Loopback {
         process::id() == self.0.pid
     }
 
-    /// Whether a message is for this process.
-    pub(crate) fn is_for_us(&self, recipient: &Recipient) -> bool {
+    /// Whether a message is for this process. A request is for one in particular.
+    pub(crate) fn is_for_us(&self, recipient: &Recipient, kind: Kind) -> bool {
         let Loopback(own) = self;
         match recipient {
+            Recipient::Workers | Recipient::Everyone if kind == Kind::Request => false,
             Recipient::Worker(worker) => *worker == own.worker,
             Recipient::Slot { role, slot } => (*role, *slot) == (own.role, own.slot),
             Recipient::Pid(pid) => *pid == own.pid,

@@ -209,8 +209,9 @@ impl Messenger {
         }
     }
 
-    /// Sends a request and waits for the reply to it. Any number of threads may do so at once. Of a
-    /// request to several the first reply is the answer.
+    /// Sends a request and waits for the reply to it. Any number of threads may do so at once. A
+    /// request is for one process: [`Recipient::Workers`], `Everyone` and `Others` are nobody to ask,
+    /// and neither is the master.
     ///
     /// ```
     /// # use std::time::Duration;

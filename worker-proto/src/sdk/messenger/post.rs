@@ -115,7 +115,7 @@ impl Post {
     /// Does what a master does.
     fn loop_back(&self, loopback: &Loopback, message: MessageId, draft: Draft) {
         let len = draft.payload.len();
-        let receipt = if !loopback.is_for_us(&draft.recipient) {
+        let receipt = if !loopback.is_for_us(&draft.recipient, draft.kind) {
             Receipt::NoSuchPeer
         } else if !self.credit.has_room_for(len) {
             Receipt::Full

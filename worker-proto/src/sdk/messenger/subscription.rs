@@ -15,8 +15,8 @@ use super::post::Post;
 ///
 /// Several threads may receive from one subscription; each message reaches one of them. Take what
 /// comes, or drop the subscription: while [1 MiB](crate::message::RECEIVE_WINDOW_BYTES) waits in the
-/// subscriptions of a process the master sends it nothing more, for no subscription, not even a
-/// reply. Dropping it unsubscribes; what was waiting in it is dropped.
+/// subscriptions of a process the master sends it no more messages, for no subscription. Replies
+/// still come, unless their sender has sent messages that wait. Dropping it unsubscribes; what was waiting in it is dropped.
 #[derive(Debug)]
 pub struct Subscription {
     messages: Receiver<Queued>,
