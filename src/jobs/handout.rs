@@ -7,7 +7,7 @@ use worker_proto::job::{JobRun, JobTarget};
 
 use super::job::Source;
 use super::roster::Roster;
-use super::run::{self, Doers, State};
+use super::run::{self, Doers, Run, State};
 use super::{Action, Errand, Jobs, Member, Notice, Now, Stage};
 
 impl Jobs {
@@ -20,6 +20,10 @@ impl Jobs {
             return;
         }
         let width = job.width();
+        // They were given out when more might go on at a time.
+        if job.runs.iter().skip(width).any(Run::is_in_hand) {
+            return;
+        }
         for run in job.runs.iter_mut().take(width) {
             if run.errands.iter().any(|it| it.for_whom == Doers::Everybody) {
                 let able = self
