@@ -266,9 +266,13 @@ impl Jobs {
         }
     }
 
-    /// Nobody will be in the seat: what waits for somebody there after a loss waits in vain.
+    /// Nobody else will be in the seat: what waits for somebody there after a loss waits in vain.
     fn vacant(&mut self, role: Role, slot: Slot) {
         self.settle_seat(role, slot);
+        // The one who has gone may have been replaced before.
+        if self.roster.in_seat(role, slot).is_some() {
+            return;
+        }
         for name in self.names() {
             self.give_up_waiting(&name, |doers| doers == Doers::Seat(role, slot));
         }
