@@ -49,10 +49,14 @@ impl Jobs {
             Some(job) => {
                 let is_same =
                     (&job.spec.schedule, job.spec.jitter) == (&spec.schedule, spec.jitter);
+                let is_for_others = job.spec.target != spec.target;
                 (job.spec, job.timetable, job.source) = (spec, timetable, source);
                 if !is_same && job.clock.is_some() {
                     let (timetable, jitter) = (job.timetable.clone(), job.spec.jitter);
                     job.clock = Some(Clock::start(timetable, jitter, now, &mut self.chance));
+                }
+                if is_for_others {
+                    self.redirect(&name);
                 }
             }
             None => {

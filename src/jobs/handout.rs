@@ -8,7 +8,7 @@ use worker_proto::job::{JobRun, JobTarget};
 use super::job::Source;
 use super::roster::Roster;
 use super::run::{self, Doers, Run, State};
-use super::{Action, Errand, Jobs, Member, Notice, Now, Stage};
+use super::{Action, Errand, Jobs, Member, Notice, Now, Skip, Stage};
 
 impl Jobs {
     /// Gives what waits to those who can do it.
@@ -82,6 +82,19 @@ impl Jobs {
                     by,
                 });
                 self.actions.push_back(Action::Notify(started));
+            }
+        }
+    }
+
+    /// Somebody else is to do the job: also what has not begun of it.
+    pub(super) fn redirect(&mut self, name: &str) {
+        let target = self.jobs.get(name).map(|job| job.spec.target.clone());
+        let Some(doers) = target.and_then(|target| self.doers(&target)) else {
+            return self.drop_unbegun(name, Skip::NoAgent);
+        };
+        if let Some(job) = self.jobs.get_mut(name) {
+            for run in job.runs.iter_mut().filter(|run| !run.has_begun()) {
+                run.errands = vec![run::Errand::new(doers)];
             }
         }
     }

@@ -104,6 +104,25 @@ fn a_slot_that_is_given_up_keeps_nobody_waiting() {
     assert_eq!(script.heard(), [concluded(1, Verdict::Failed(lost))]);
 }
 
+/// Or it would wait for ever, and all that come after it are left out.
+#[test]
+fn a_run_that_waits_for_somebody_goes_to_whom_the_job_is_for_by_now() {
+    let mut script = Script::new(1, for_whom(JobTarget::Slot(Slot(3))));
+    script.advance(secs(10));
+    assert_eq!(script.heard(), []);
+    script.adopt(for_whom(JobTarget::One));
+    assert_eq!(script.heard(), [run(1, 1)]);
+    script.does(1, 1);
+    let agents = for_whom(JobTarget::Agent(None));
+    script.leaves(1);
+    script.advance(secs(10));
+    script.adopt(agents);
+    script.heard();
+    script.joins(2);
+    script.joins_as(7, Role::Agent, 0);
+    assert_eq!(script.heard(), [run(7, 2)]);
+}
+
 /// Who takes over is there before the other one goes.
 #[test]
 fn what_is_lost_in_a_slot_is_run_again_by_who_has_taken_it_over() {
