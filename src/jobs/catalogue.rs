@@ -103,7 +103,8 @@ impl Jobs {
         if self.refused.get(&by.worker).copied().unwrap_or(0) >= MOST_REFUSED {
             return Err("this process has registered too much that was refused".to_owned());
         }
-        let other = self.jobs.values().filter(|job| !job.is_withdrawn()).count();
+        // Also those that are gone and still run: or there would be no end to them.
+        let others = self.jobs.len();
         let name = spec.name.clone();
         let mut spec = Arc::new(spec);
         match self.jobs.get_mut(&name) {
@@ -130,7 +131,7 @@ impl Jobs {
                     Source::Withdrawn => {}
                 }
             }
-            None if other >= MOST_JOBS => {
+            None if others >= MOST_JOBS => {
                 return Err(format!("there are {MOST_JOBS} jobs already"));
             }
             None => {}

@@ -198,3 +198,27 @@ fn a_job_that_comes_back_waits_for_what_runs_of_it() {
     script.advance(secs(10));
     assert_eq!(script.begun(), [(2, 2)]);
 }
+
+/// Each of them keeps the master from forgetting something.
+#[test]
+fn jobs_that_are_gone_count_while_they_run() {
+    let mut script = Script::new(1, vec![]);
+    for number in 0..300 {
+        let name = format!("job {number}");
+        let spec = JobSpec {
+            name: name.clone(),
+            immediate: true,
+            ..every(10)
+        };
+        script.registers(1, 1, spec);
+        script.tell(unregister(1, &name));
+    }
+    assert_eq!(count(&script), 256);
+}
+
+fn unregister(worker: u64, name: &str) -> Event {
+    Event::Unregister {
+        worker: WorkerId(worker),
+        name: name.to_owned(),
+    }
+}
