@@ -124,7 +124,7 @@ fn is_able<'a>(source: &'a Source, roster: &Roster) -> impl Fn(&Member) -> bool 
             let mut workers = roster.workers();
             workers.any(|it| offers.has(it.worker)).then_some(offers)
         }
-        Source::Configured(_) | Source::Withdrawn => None,
+        Source::Configured(..) | Source::Withdrawn => None,
     };
     move |member| offers.is_none_or(|offers| offers.has(member.worker))
 }

@@ -30,7 +30,7 @@ pub use self::unfit::{Unfit, check};
 pub use self::view::{Counts, JobView, Last, Origin};
 
 use self::chance::Chance;
-use self::job::{Job, Source};
+use self::job::Job;
 use self::roster::Roster;
 use self::run::{Doers, Run};
 
@@ -258,7 +258,7 @@ impl Jobs {
             let Some(job) = self.jobs.get_mut(&name) else {
                 continue;
             };
-            if let Source::Registered(offers) = &mut job.source {
+            if let Some(offers) = job.source.offers() {
                 offers.lose(worker);
             }
             self.lose_errands(now, &name, worker);
