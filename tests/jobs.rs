@@ -283,6 +283,18 @@ fn an_operator_has_a_job_run_and_sees_what_came_of_it() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// Or a handler could make the log look like something else.
+#[test]
+fn what_a_handler_says_is_one_line_of_the_log() {
+    let place = Place::new();
+    let (mut cluster, control) = place.start(1, &[r#"name="odd""#], &[]);
+    let said = done(&control, &["job", "run", "odd", "--wait"]);
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    let line = cluster.find_text("job odd run 1: ");
+    assert!(line.ends_with("run 1: one [31mtwo three"), "{line:?}");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 #[test]
 fn a_worker_that_is_replaced_finishes_its_run_first() {
     let place = Place::new();

@@ -29,6 +29,9 @@ pub(crate) fn live(args: &[&str]) -> ExitCode {
             run.attempt()
         ))
     });
+    worker.on_job("odd", |_| {
+        Ok::<_, String>("one\n\u{1b}[31mtwo\rthree".to_owned())
+    });
     worker.on_job("fail", |_| Err::<String, _>("no such luck"));
     worker.on_job("panic", |_| -> Result<String, String> { panic!("oh no") });
     worker.on_job("die", |_| -> Result<String, String> { process::abort() });
