@@ -473,6 +473,23 @@ fn workers_register_a_job_and_a_bad_one_is_an_error_of_theirs() {
 }
 
 #[test]
+fn a_worker_that_registers_all_the_time_fills_no_log() {
+    let place = Place::new();
+    let (mut cluster, control) = place.start_with(1, &[], &[], &["flip"]);
+    cluster.find_text("flipped");
+    let told = events(&control);
+    let told = [
+        named(&told, "job-registered"),
+        named(&told, "job-withdrawn"),
+    ]
+    .concat();
+    assert_eq!(told.len(), 100);
+    let ended = cluster.stop();
+    assert_eq!(ended.log.matches("job flip registered").count(), 50);
+    assert_eq!(ended.code(), 0);
+}
+
+#[test]
 fn a_reload_changes_the_jobs() {
     let place = Place::new();
     let file = place.path("app.toml");

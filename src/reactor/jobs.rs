@@ -132,13 +132,18 @@ impl Reactor {
                     let registered = FromMaster::JobRegistered { name, problem };
                     self.tell(worker, registered, None, now);
                 }
-                Action::Notify(notice) => self.note_job(&notice),
+                Action::Notify(notice) => self.note_job(&notice, now),
                 Action::Conclude { job, run, verdict } => self.note_job_end(&job, run, &verdict),
             }
         }
     }
 
-    fn note_job(&mut self, notice: &Notice) {
+    fn note_job(&mut self, notice: &Notice, now: Instant) {
+        if matches!(notice, Notice::Registered { .. } | Notice::Withdrawn { .. })
+            && !self.registrations.may_be_told(now)
+        {
+            return log::debug!("{}", one_line(&notice.to_string()));
+        }
         log::log!(notice.level(), "{}", one_line(&notice.to_string()));
         for fact in job::facts(notice) {
             self.announce(clock::wall(), fact);
