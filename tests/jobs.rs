@@ -10,6 +10,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use common::operator::{ctl, done, events};
 use common::processes::{of_master, pid_in};
-use common::{Cluster, DEADLINE, await_condition, run_to_end, test_worker};
+use common::{Cluster, DEADLINE, await_condition, rr_master, run_to_end, test_worker};
 
 /// A run of `tick` that was begun, and how often it came to its end.
 #[derive(Debug, Default)]
@@ -542,6 +543,32 @@ fn a_job_that_cannot_be_is_refused_at_the_start() {
         for says in [&["key \"job\""], says].concat() {
             assert!(ended.log.contains(says), "{job}: {}", ended.log);
         }
+    }
+}
+
+/// Or jobs would run at another hour, and nobody knew why.
+#[test]
+fn a_time_zone_that_is_none_is_told() {
+    let cron = r#"name="hello", cron="@daily""#;
+    let zoned = r#"name="hello", cron="@daily", time-zone="Europe/Berlin""#;
+    for (zone, job, is_told) in [
+        ("Mars/Phobos", cron, true),
+        ("Europe/Berlin", cron, false),
+        ("Mars/Phobos", zoned, false),
+    ] {
+        let mut command = Command::new(rr_master());
+        command.args(["-w", "1", "--job", job]).env("TZ", zone);
+        command.arg(test_worker()).args(["jobs", "."]);
+        let mut cluster = Cluster::from_command(command);
+        cluster.await_ready();
+        let ended = cluster.stop();
+        assert_eq!(
+            ended.log.contains("cron lines without one mean UTC"),
+            is_told,
+            "{zone} {job}: {}",
+            ended.log
+        );
+        assert_eq!(ended.code(), 0);
     }
 }
 
