@@ -10,6 +10,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use common::operator::{ctl, done, events};
 use common::processes::{of_master, pid_in};
-use common::{Cluster, DEADLINE, await_condition, run_to_end, test_worker};
+use common::{Cluster, DEADLINE, await_condition, rr_master, run_to_end, test_worker};
 
 /// A run of `tick` that was begun, and how often it came to its end.
 #[derive(Debug, Default)]
@@ -283,6 +284,18 @@ fn an_operator_has_a_job_run_and_sees_what_came_of_it() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
+/// Or a handler could make the log look like something else.
+#[test]
+fn what_a_handler_says_is_one_line_of_the_log() {
+    let place = Place::new();
+    let (mut cluster, control) = place.start(1, &[r#"name="odd""#], &[]);
+    let said = done(&control, &["job", "run", "odd", "--wait"]);
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    let line = cluster.find_text("job odd run 1: ");
+    assert!(line.ends_with("run 1: one [31mtwo three"), "{line:?}");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 #[test]
 fn a_worker_that_is_replaced_finishes_its_run_first() {
     let place = Place::new();
@@ -461,6 +474,23 @@ fn workers_register_a_job_and_a_bad_one_is_an_error_of_theirs() {
 }
 
 #[test]
+fn a_worker_that_registers_all_the_time_fills_no_log() {
+    let place = Place::new();
+    let (mut cluster, control) = place.start_with(1, &[], &[], &["flip"]);
+    cluster.find_text("flipped");
+    let told = events(&control);
+    let told = [
+        named(&told, "job-registered"),
+        named(&told, "job-withdrawn"),
+    ]
+    .concat();
+    assert_eq!(told.len(), 100);
+    let ended = cluster.stop();
+    assert_eq!(ended.log.matches("job flip registered").count(), 50);
+    assert_eq!(ended.code(), 0);
+}
+
+#[test]
 fn a_reload_changes_the_jobs() {
     let place = Place::new();
     let file = place.path("app.toml");
@@ -513,6 +543,32 @@ fn a_job_that_cannot_be_is_refused_at_the_start() {
         for says in [&["key \"job\""], says].concat() {
             assert!(ended.log.contains(says), "{job}: {}", ended.log);
         }
+    }
+}
+
+/// Or jobs would run at another hour, and nobody knew why.
+#[test]
+fn a_time_zone_that_is_none_is_told() {
+    let cron = r#"name="hello", cron="@daily""#;
+    let zoned = r#"name="hello", cron="@daily", time-zone="Europe/Berlin""#;
+    for (zone, job, is_told) in [
+        ("Mars/Phobos", cron, true),
+        ("Europe/Berlin", cron, false),
+        ("Mars/Phobos", zoned, false),
+    ] {
+        let mut command = Command::new(rr_master());
+        command.args(["-w", "1", "--job", job]).env("TZ", zone);
+        command.arg(test_worker()).args(["jobs", "."]);
+        let mut cluster = Cluster::from_command(command);
+        cluster.await_ready();
+        let ended = cluster.stop();
+        assert_eq!(
+            ended.log.contains("cron lines without one mean UTC"),
+            is_told,
+            "{zone} {job}: {}",
+            ended.log
+        );
+        assert_eq!(ended.code(), 0);
     }
 }
 

@@ -18,21 +18,37 @@ impl Jobs {
     pub(super) fn adopt(&mut self, now: &Now, Plan { jobs, agents }: Plan) {
         self.agents = agents;
         let is_planned = |name: &str| jobs.iter().any(|planned| planned.spec.name == name);
-        let configured = self
-            .jobs
-            .iter()
-            .filter(|(name, job)| matches!(job.source, Source::Configured(_)) && !is_planned(name));
+        let configured = self.jobs.iter().filter(|(name, job)| {
+            matches!(job.source, Source::Configured(..)) && !is_planned(name)
+        });
         let obsolete: Vec<String> = configured.map(|(name, _)| name.clone()).collect();
         for name in obsolete {
-            self.withdraw(&name);
+            self.leave_to_registrants(now, &name);
         }
         for Planned { spec, standing } in jobs {
             let spec = Arc::new(spec);
             // Each was checked before: what is no job is none.
             if let Ok(timetable) = unfit::timetable(&spec, &self.home) {
-                self.install(now, spec, timetable, Source::Configured(standing));
+                let job = self.jobs.get_mut(&spec.name);
+                let offers = job.map(|job| job.source.take_offers()).unwrap_or_default();
+                let source = Source::Configured(standing, offers);
+                self.install(now, spec, timetable, source);
             }
         }
+    }
+
+    /// The configuration has it no more; whoever has registered it may want it still.
+    fn leave_to_registrants(&mut self, now: &Now, name: &str) {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        let offers = job.source.take_offers();
+        if offers.is_over() {
+            return self.withdraw(name);
+        }
+        job.source = Source::Registered(offers);
+        self.heed_offers(now, name);
+        self.wind(now, name);
     }
 
     /// From now on the job is this one. Its runs go on, and so does its clock if that is to tell the
@@ -49,10 +65,14 @@ impl Jobs {
             Some(job) => {
                 let is_same =
                     (&job.spec.schedule, job.spec.jitter) == (&spec.schedule, spec.jitter);
+                let is_for_others = job.spec.target != spec.target;
                 (job.spec, job.timetable, job.source) = (spec, timetable, source);
                 if !is_same && job.clock.is_some() {
                     let (timetable, jitter) = (job.timetable.clone(), job.spec.jitter);
                     job.clock = Some(Clock::start(timetable, jitter, now, &mut self.chance));
+                }
+                if is_for_others {
+                    self.redirect(&name);
                 }
             }
             None => {
@@ -99,7 +119,8 @@ impl Jobs {
         if self.refused.get(&by.worker).copied().unwrap_or(0) >= MOST_REFUSED {
             return Err("this process has registered too much that was refused".to_owned());
         }
-        let other = self.jobs.values().filter(|job| !job.is_withdrawn()).count();
+        // Also those that are gone and still run: or there would be no end to them.
+        let others = self.jobs.len();
         let name = spec.name.clone();
         let mut spec = Arc::new(spec);
         match self.jobs.get_mut(&name) {
@@ -108,8 +129,11 @@ impl Jobs {
                     spec = Arc::clone(&job.spec);
                 }
                 match &mut job.source {
-                    Source::Configured(_) if job.spec == spec => return Ok(()),
-                    Source::Configured(_) => {
+                    Source::Configured(_, offers) if job.spec == spec => {
+                        offers.add(by, spec);
+                        return Ok(());
+                    }
+                    Source::Configured(..) => {
                         return Err("the configuration has another job of that name".to_owned());
                     }
                     Source::Registered(offers) if offers.contradict(by, &spec) => {
@@ -126,7 +150,7 @@ impl Jobs {
                     Source::Withdrawn => {}
                 }
             }
-            None if other >= MOST_JOBS => {
+            None if others >= MOST_JOBS => {
                 return Err(format!("there are {MOST_JOBS} jobs already"));
             }
             None => {}
@@ -144,12 +168,19 @@ impl Jobs {
 
     pub(super) fn unregister(&mut self, worker: WorkerId, name: &str) {
         if let Some(job) = self.jobs.get_mut(name)
-            && let Source::Registered(offers) = &mut job.source
+            && let Some(offers) = job.source.offers()
         {
             offers.withdraw(worker);
-            if offers.is_over() {
-                self.withdraw(name);
-            }
+            self.withdraw_unwanted(name);
+        }
+    }
+
+    fn withdraw_unwanted(&mut self, name: &str) {
+        if let Some(job) = self.jobs.get(name)
+            && let Source::Registered(offers) = &job.source
+            && offers.is_over()
+        {
+            self.withdraw(name);
         }
     }
 
@@ -174,12 +205,10 @@ impl Jobs {
     pub(super) fn settle_seat(&mut self, role: Role, slot: Slot) {
         for name in self.names() {
             if let Some(job) = self.jobs.get_mut(&name)
-                && let Source::Registered(offers) = &mut job.source
+                && let Some(offers) = job.source.offers()
             {
                 offers.settle(role, slot);
-                if offers.is_over() {
-                    self.withdraw(&name);
-                }
+                self.withdraw_unwanted(&name);
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct Clock {
 
 #[derive(Debug)]
 enum Hand {
-    /// Never, or never again.
+    /// Never.
     Still,
     Interval {
         every: Duration,
@@ -30,7 +30,8 @@ enum Hand {
     },
     Calendar {
         calendar: Box<Calendar>,
-        due: Timestamp,
+        /// `None` if it is over, as far as the wall clock is right.
+        due: Option<Timestamp>,
         /// The last moment that was due.
         latest: Option<Timestamp>,
     },
@@ -66,14 +67,15 @@ impl Clock {
                 (at <= now.monotonic).then(|| now.wall_at(*due))?
             }
             Hand::Calendar { due, .. } => {
+                let due = (*due)?;
                 let at = due.checked_add(self.delay).ok()?;
-                (at <= now.wall).then_some(*due)?
+                (at <= now.wall).then_some(due)?
             }
         };
         self.hand = match std::mem::replace(&mut self.hand, Hand::Still) {
             Hand::Still => Hand::Still,
             Hand::Interval { every, due } => Hand::next_interval(every, due, now),
-            Hand::Calendar { calendar, due, .. } => {
+            Hand::Calendar { calendar, .. } => {
                 Hand::next_moment(calendar, Some(due), due.max(now.wall))
             }
         };
@@ -100,7 +102,7 @@ impl Clock {
         match &self.hand {
             Hand::Still => None,
             Hand::Interval { due, .. } => Some(now.wall_at(*due)),
-            Hand::Calendar { due, .. } => Some(*due),
+            Hand::Calendar { due, .. } => *due,
         }
     }
 
@@ -110,9 +112,11 @@ impl Clock {
             Hand::Still => None,
             Hand::Interval { due, .. } => due.checked_add(self.delay),
             Hand::Calendar { due, .. } => {
-                let at = due.checked_add(self.delay).ok()?;
-                let left = at.duration_since(now.wall).try_into();
-                let left = left.unwrap_or(Duration::ZERO);
+                let at = due.and_then(|due| due.checked_add(self.delay).ok());
+                let left = at.map_or(LOOK_AGAIN_AFTER, |at| {
+                    let left = at.duration_since(now.wall).try_into();
+                    left.unwrap_or(Duration::ZERO)
+                });
                 Some(now.monotonic + left.min(LOOK_AGAIN_AFTER))
             }
         }
@@ -133,13 +137,11 @@ impl Hand {
     }
 
     fn next_moment(calendar: Box<Calendar>, latest: Option<Timestamp>, after: Timestamp) -> Hand {
-        match calendar.after(after) {
-            Some(due) => Hand::Calendar {
-                calendar,
-                due,
-                latest,
-            },
-            None => Hand::Still,
+        let due = calendar.after(after);
+        Hand::Calendar {
+            calendar,
+            due,
+            latest,
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
-    /// Nobody will take the seat.
+    /// Nobody will take the seat, but for who has it.
     Vacant {
         /// Of which role.
         role: Role,

@@ -7,8 +7,8 @@ use worker_proto::job::{JobRun, JobTarget};
 
 use super::job::Source;
 use super::roster::Roster;
-use super::run::{self, Doers, State};
-use super::{Action, Errand, Jobs, Member, Notice, Now, Stage};
+use super::run::{self, Doers, Run, State};
+use super::{Action, Errand, Jobs, Member, Notice, Now, Skip, Stage};
 
 impl Jobs {
     /// Gives what waits to those who can do it.
@@ -20,6 +20,10 @@ impl Jobs {
             return;
         }
         let width = job.width();
+        // They were given out when more might go on at a time.
+        if job.runs.iter().skip(width).any(Run::is_in_hand) {
+            return;
+        }
         for run in job.runs.iter_mut().take(width) {
             if run.errands.iter().any(|it| it.for_whom == Doers::Everybody) {
                 let able = self
@@ -82,6 +86,19 @@ impl Jobs {
         }
     }
 
+    /// Somebody else is to do the job: also what has not begun of it.
+    pub(super) fn redirect(&mut self, name: &str) {
+        let target = self.jobs.get(name).map(|job| job.spec.target.clone());
+        let Some(doers) = target.and_then(|target| self.doers(&target)) else {
+            return self.drop_unbegun(name, Skip::NoAgent);
+        };
+        if let Some(job) = self.jobs.get_mut(name) {
+            for run in job.runs.iter_mut().filter(|run| !run.has_begun()) {
+                run.errands = vec![run::Errand::new(doers)];
+            }
+        }
+    }
+
     /// Whose errand a job is; `None` if there is no such agent.
     pub(super) fn doers(&self, target: &JobTarget) -> Option<Doers> {
         Some(match target {
@@ -107,7 +124,7 @@ fn is_able<'a>(source: &'a Source, roster: &Roster) -> impl Fn(&Member) -> bool 
             let mut workers = roster.workers();
             workers.any(|it| offers.has(it.worker)).then_some(offers)
         }
-        Source::Configured(_) | Source::Withdrawn => None,
+        Source::Configured(..) | Source::Withdrawn => None,
     };
     move |member| offers.is_none_or(|offers| offers.has(member.worker))
 }

@@ -34,11 +34,26 @@ pub(super) struct Job {
 /// Who wants it.
 #[derive(Debug)]
 pub(super) enum Source {
-    Configured(Standing),
+    /// The configuration; processes may have registered it, too.
+    Configured(Standing, Offers),
     Registered(Offers),
     /// Nobody any more: it stays until its runs have ended, so that one of the same name does not run
     /// beside them.
     Withdrawn,
+}
+
+impl Source {
+    /// Who has registered it.
+    pub(super) fn offers(&mut self) -> Option<&mut Offers> {
+        match self {
+            Source::Configured(_, offers) | Source::Registered(offers) => Some(offers),
+            Source::Withdrawn => None,
+        }
+    }
+
+    pub(super) fn take_offers(&mut self) -> Offers {
+        self.offers().map(std::mem::take).unwrap_or_default()
+    }
 }
 
 impl Job {
@@ -60,8 +75,8 @@ impl Job {
     /// Whether it runs by itself.
     pub(super) fn is_enabled(&self) -> bool {
         match &self.source {
-            Source::Configured(Standing::Enabled) | Source::Registered(_) => true,
-            Source::Configured(Standing::Disabled) | Source::Withdrawn => false,
+            Source::Configured(Standing::Enabled, _) | Source::Registered(_) => true,
+            Source::Configured(Standing::Disabled, _) | Source::Withdrawn => false,
         }
     }
 
@@ -97,8 +112,8 @@ impl Job {
         JobView {
             spec: &self.spec,
             origin: match &self.source {
-                Source::Configured(Standing::Enabled) => Origin::Configured,
-                Source::Configured(Standing::Disabled) => Origin::Disabled,
+                Source::Configured(Standing::Enabled, _) => Origin::Configured,
+                Source::Configured(Standing::Disabled, _) => Origin::Disabled,
                 Source::Registered(offers) => Origin::Registered(offers.len()),
                 Source::Withdrawn => Origin::Withdrawn,
             },

@@ -30,7 +30,7 @@ pub use self::unfit::{Unfit, check};
 pub use self::view::{Counts, JobView, Last, Origin};
 
 use self::chance::Chance;
-use self::job::{Job, Source};
+use self::job::Job;
 use self::roster::Roster;
 use self::run::{Doers, Run};
 
@@ -258,7 +258,7 @@ impl Jobs {
             let Some(job) = self.jobs.get_mut(&name) else {
                 continue;
             };
-            if let Source::Registered(offers) = &mut job.source {
+            if let Some(offers) = job.source.offers() {
                 offers.lose(worker);
             }
             self.lose_errands(now, &name, worker);
@@ -266,9 +266,13 @@ impl Jobs {
         }
     }
 
-    /// Nobody will be in the seat: what waits for somebody there after a loss waits in vain.
+    /// Nobody else will be in the seat: what waits for somebody there after a loss waits in vain.
     fn vacant(&mut self, role: Role, slot: Slot) {
         self.settle_seat(role, slot);
+        // The one who has gone may have been replaced before.
+        if self.roster.in_seat(role, slot).is_some() {
+            return;
+        }
         for name in self.names() {
             self.give_up_waiting(&name, |doers| doers == Doers::Seat(role, slot));
         }

@@ -113,7 +113,7 @@ pub enum Skip {
     #[error("the run before has not ended")]
     Runs,
     /// There is one that has not begun.
-    #[error("the run before waits for somebody who can do it")]
+    #[error("the run before has not begun")]
     Waits,
     /// Too many of them run side by side.
     #[error("too many runs have not ended")]

@@ -24,7 +24,7 @@ pub struct Registrant {
 }
 
 /// Everybody who has registered a job.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Offers {
     offers: BTreeMap<WorkerId, Offer>,
     /// Seats of registrants that are gone, and may be taken by others who register it.
@@ -40,10 +40,7 @@ struct Offer {
 
 impl Offers {
     pub(super) fn of(by: Registrant, spec: Arc<JobSpec>) -> Self {
-        let mut offers = Offers {
-            offers: BTreeMap::new(),
-            awaited: BTreeSet::new(),
-        };
+        let mut offers = Offers::default();
         offers.add(by, spec);
         offers
     }

@@ -90,6 +90,11 @@ impl Run {
         self.since.is_some()
     }
 
+    /// Whether somebody has something of it.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.errands.iter().any(|it| it.worker().is_some())
+    }
+
     /// Whether nobody has anything of it any more.
     pub(super) fn is_over(&self) -> bool {
         self.errands.iter().all(Errand::is_over)

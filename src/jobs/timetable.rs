@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use jiff::Timestamp;
+use croner::{Cron, CronPattern, Weekday};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use worker_proto::job::Schedule;
 
 use super::unfit::Unfit;
@@ -89,21 +90,30 @@ fn parser() -> CronParser {
 }
 
 /// Whether it means the 30th of February and the like, which the crate would look for through three
-/// thousand years.
+/// thousand years: a second and more, in which the master does nothing else.
 fn is_on_no_day(cron: &Cron) -> bool {
-    let pattern = &cron.pattern;
-    let is_day_of_month = pattern.is_dow_wildcard() || pattern.matches_dom_and_dow();
-    if !is_day_of_month || pattern.days.has_modifiers() {
-        return false;
-    }
-    let months = pattern.months.values();
-    let longest = months.into_iter().map(|month| match month {
-        2 => 29,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    });
-    let first = pattern.days.values().into_iter().min();
-    first > longest.max()
+    !every_kind_of_day().any(|day| is_on(&cron.pattern, day))
+}
+
+/// Every date there can be, on every weekday that it can be.
+fn every_kind_of_day() -> impl Iterator<Item = Date> {
+    // Without a century in between years repeat after 28.
+    let first = jiff::civil::date(2001, 1, 1);
+    first.series(1.day()).take(28 * 365 + 7)
+}
+
+/// What is no day of the crate's is no day.
+fn is_on(pattern: &CronPattern, day: Date) -> bool {
+    let [month, day_of_month] = [day.month(), day.day()]
+        .map(i8::unsigned_abs)
+        .map(u32::from);
+    let weekday = u32::from(day.weekday().to_sunday_zero_offset().unsigned_abs());
+    let weekday = Weekday::from_days_from_sunday(weekday);
+    let year = i32::from(day.year());
+    pattern.month_match(month).unwrap_or(false)
+        && pattern
+            .day_match(year, month, day_of_month, weekday)
+            .unwrap_or(false)
 }
 
 /// What is wrong with which field: the crate tells what, and each field by itself tells which.
@@ -185,6 +195,9 @@ mod tests {
             ("@reboot", "@hourly"),
             ("0 0 30 2 *", "no such day"),
             ("0 0 31 4,6,9,11 +MON", "no such day"),
+            ("0 0 31W 2 *", "no such day"),
+            ("0 0 20 * +MON#1", "no such day"),
+            ("0 0 31 12 +L", "no such day"),
         ] {
             let said = refusal(line);
             assert!(said.contains(says), "{line}: {said}");
@@ -202,6 +215,9 @@ mod tests {
             "0 0 31 * *",
             "0 0 30 2 MON",
             "0 0 L 2 *",
+            "0 0 29 2 +MON#5",
+            "0 0 29W 2 *",
+            "0 0 LW 2 *",
             "@hourly",
         ] {
             assert!(parse(line).is_ok(), "{line}");

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use worker_proto::frame::FromMaster;
 use worker_proto::ids::{Role, WorkerId};
-use worker_proto::job::JobSpec;
+use worker_proto::job::{JobSpec, Schedule};
 
 use super::Reactor;
 use super::clock;
@@ -20,7 +20,7 @@ use crate::config::program::Program;
 use crate::control::denied::Denied;
 use crate::control::job::{self, Job};
 use crate::control::outcome::Outcome;
-use crate::jobs::{Action, Event, Jobs, Member, Notice, Now, Plan, Registrant, Verdict};
+use crate::jobs::{Action, Event, Jobs, Member, Notice, Now, Plan, Planned, Registrant, Verdict};
 use crate::supervisor::{WorkerState, WorkerView};
 
 impl Reactor {
@@ -28,7 +28,7 @@ impl Reactor {
     pub(super) fn jobs_of(config: &Config) -> Jobs {
         let now = both();
         let seed = u64::try_from(now.wall.as_nanosecond()).unwrap_or_default();
-        let mut jobs = Jobs::new(TimeZone::system(), seed ^ u64::from(std::process::id()));
+        let mut jobs = Jobs::new(home(config), seed ^ u64::from(std::process::id()));
         jobs.handle(now, Event::Adopt(plan(config)));
         jobs
     }
@@ -132,13 +132,18 @@ impl Reactor {
                     let registered = FromMaster::JobRegistered { name, problem };
                     self.tell(worker, registered, None, now);
                 }
-                Action::Notify(notice) => self.note_job(&notice),
+                Action::Notify(notice) => self.note_job(&notice, now),
                 Action::Conclude { job, run, verdict } => self.note_job_end(&job, run, &verdict),
             }
         }
     }
 
-    fn note_job(&mut self, notice: &Notice) {
+    fn note_job(&mut self, notice: &Notice, now: Instant) {
+        if matches!(notice, Notice::Registered { .. } | Notice::Withdrawn { .. })
+            && !self.registrations.may_be_told(now)
+        {
+            return log::debug!("{}", one_line(&notice.to_string()));
+        }
         log::log!(notice.level(), "{}", one_line(&notice.to_string()));
         for fact in job::facts(notice) {
             self.announce(clock::wall(), fact);
@@ -177,6 +182,21 @@ fn plan(config: &Config) -> Plan {
         jobs: config.jobs.clone(),
         agents: config.agents.iter().map(Program::name).collect(),
     }
+}
+
+/// The zone of cron lines that name none. Who wrote one has to know if it is not the one they meant.
+fn home(config: &Config) -> TimeZone {
+    TimeZone::try_system().unwrap_or_else(|err| {
+        let means_it = |job: &Planned| {
+            matches!(&job.spec.schedule, Schedule::Cron { time_zone, .. } if time_zone.is_none())
+        };
+        let level = match config.jobs.iter().any(means_it) {
+            true => log::Level::Warn,
+            false => log::Level::Debug,
+        };
+        log::log!(level, "time zone: {err}: cron lines without one mean UTC");
+        TimeZone::UTC
+    })
 }
 
 /// Both clocks at the same moment: a turn may be long, and the one that is set by nobody shows

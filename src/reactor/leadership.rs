@@ -1,6 +1,6 @@
 //! Who leads, asked and told: frames to the leadership and back, and what operators hear of it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use worker_proto::ids::WorkerId;
@@ -69,52 +69,10 @@ impl Reactor {
     }
 }
 
-/// How often operators were told of late: a process that offers and resigns all the time fills no log.
-#[derive(Debug, Default)]
-pub(super) struct Elections {
-    began: Option<Instant>,
-    told: u32,
-}
-
-impl Elections {
-    fn may_be_told(&mut self, now: Instant) -> bool {
-        let is_over = |began: Instant| now.saturating_duration_since(began) >= SPELL;
-        if self.began.is_none_or(is_over) {
-            (self.began, self.told) = (Some(now), 0);
-        }
-        self.told += 1;
-        self.told <= TOLD_PER_SPELL
-    }
-}
-
 /// In a cluster with agents only they lead.
 pub(super) fn electorate(agents: usize) -> Electorate {
     match agents {
         0 => Electorate::Workers,
         _ => Electorate::Agents,
-    }
-}
-
-/// For how long they are counted.
-const SPELL: Duration = Duration::from_secs(10);
-
-/// How many changes operators are told of within that.
-const TOLD_PER_SPELL: u32 = 100;
-
-#[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "any moment will do as the beginning"
-)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operators_are_told_of_so_many_changes_in_a_while() {
-        let (mut elections, beginning) = (Elections::default(), Instant::now());
-        let mut told = |seconds| elections.may_be_told(beginning + Duration::from_secs(seconds));
-        assert_eq!((0..1000).filter(|_| told(1)).count(), 100);
-        assert!(!told(9));
-        assert!(told(11));
     }
 }

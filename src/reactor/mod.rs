@@ -27,6 +27,7 @@ mod own_messages;
 mod problems;
 mod process;
 mod queue;
+mod ration;
 pub(crate) mod reload;
 mod reopening;
 mod report;
@@ -64,13 +65,13 @@ use self::delay::Wakeup;
 use self::face::Face;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
-use self::leadership::Elections;
 use self::lines::{Lines, Pipes};
 use self::load::Loads;
 use self::messages::Mail;
 use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
+use self::ration::Ration;
 use self::reload::{ReloadOutcome, Reloads};
 use self::reopening::Reopening;
 use self::serving::{Finding, Rules};
@@ -149,7 +150,8 @@ pub(crate) struct Reactor {
     uploads: Uploads,
     data_files: DataFiles,
     leadership: Leadership,
-    elections: Elections,
+    elections: Ration,
+    registrations: Ration,
     spawner: Spawner,
     closer: Closer,
     /// What processes say, where the master is to read it.
@@ -263,7 +265,8 @@ impl Reactor {
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
             data_files,
-            elections: Elections::default(),
+            elections: Ration::default(),
+            registrations: Ration::default(),
             commands,
             expectant: Vec::new(),
             face: Face::new(host.service, host.title),

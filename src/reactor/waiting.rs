@@ -9,6 +9,7 @@ use worker_proto::message::MessageId;
 use super::Reactor;
 use super::change::reloaded;
 use super::command::{Answer, Origin};
+use super::problems::one_line;
 use super::reload::{Checked, ReloadOutcome};
 use crate::control::denied::Denied;
 use crate::control::event::ClusterEvent;
@@ -331,8 +332,14 @@ impl Reactor {
                         Ok(Outcome::Reloading) => {}
                         // What they say to each other is no concern of the log.
                         Ok(Outcome::Answered { .. }) => log::info!("{}: answered", waiting.what),
-                        Ok(outcome) => log::info!("{}: {outcome}", waiting.what),
-                        Err(denied) => log::info!("{}: failed: {denied}", waiting.what),
+                        // What a job's handler says may be part of it.
+                        Ok(outcome) => {
+                            log::info!("{}: {}", waiting.what, one_line(&outcome.to_string()));
+                        }
+                        Err(denied) => {
+                            let why = one_line(&denied.to_string());
+                            log::info!("{}: failed: {why}", waiting.what);
+                        }
                     }
                     self.answer(waiting.answer, outcome);
                 }

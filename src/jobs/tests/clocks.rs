@@ -201,3 +201,16 @@ fn a_reload_changes_what_differs_and_keeps_the_beat_of_what_does_not() {
     script.does(1, 2);
     assert_eq!(script.jobs.views(&script.now).count(), 0);
 }
+
+/// As one is that has lost its battery: what it showed says nothing about what is to come.
+#[test]
+fn a_calendar_that_seemed_to_be_over_goes_on_when_the_clock_is_right() {
+    let mut script = Script::new(1, vec![cron("0 0 12 1 2 * 2026")]);
+    script.set_clock("2038-01-01T00:00:00Z");
+    script.does(1, 1);
+    assert_eq!(script.next(), None);
+    script.heard();
+    script.set_clock("2026-01-31T12:00:00Z");
+    script.advance(secs(24 * 3600));
+    assert_eq!(script.heard(), [run(1, 2)]);
+}

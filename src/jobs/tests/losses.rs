@@ -148,3 +148,17 @@ fn what_nobody_asked_for_changes_nothing() {
     script.does(1, 1);
     assert_eq!(script.heard(), [done(1)]);
 }
+
+/// Somebody could do it: it is the job that rests.
+#[test]
+fn what_waits_for_the_end_of_a_rest_does_not_wait_for_somebody() {
+    let mut script = Script::new(3, vec![every(3600)]);
+    for worker in [1, 2] {
+        script.run("sweep").unwrap();
+        script.is_gone(worker);
+    }
+    assert_eq!(script.run("sweep"), Ok(3));
+    let again = script.run("sweep").unwrap_err();
+    let expected = "job sweep: the run before has not begun";
+    assert_eq!(again.to_string(), expected);
+}

@@ -1,6 +1,6 @@
 //! One run and the next.
 
-use worker_proto::job::{JobSpec, Overlap};
+use worker_proto::job::{JobSpec, OnLost, Overlap};
 
 use super::script::{Heard, Script, concluded, done, every, run, secs};
 use crate::jobs::{Skip, Verdict};
@@ -92,4 +92,21 @@ fn who_has_fewer_runs_is_next_and_then_whose_turn_is_longest_ago() {
         script.advance(secs(5));
         assert_eq!(script.begun(), [(worker, number + 1)]);
     }
+}
+
+#[test]
+fn runs_that_went_side_by_side_do_so_no_more_once_they_may_not() {
+    let spec = |overlap| JobSpec {
+        overlap,
+        on_lost: OnLost::Retry,
+        ..every(10)
+    };
+    let mut script = Script::new(3, vec![spec(Overlap::Allow)]);
+    script.advance(secs(20));
+    assert_eq!(script.begun(), [(1, 1), (2, 2)]);
+    script.adopt(vec![spec(Overlap::Skip)]);
+    script.is_gone(1);
+    assert_eq!(script.begun(), [], "the other one goes on");
+    script.does(2, 2);
+    assert_eq!(script.begun(), [(3, 1)]);
 }

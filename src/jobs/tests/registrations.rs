@@ -201,3 +201,48 @@ fn a_job_that_comes_back_waits_for_what_runs_of_it() {
     script.advance(secs(10));
     assert_eq!(script.begun(), [(2, 2)]);
 }
+
+/// Whoever was told that its job is registered has it registered, also after a reload that failed.
+#[test]
+fn what_is_registered_is_so_again_when_the_configuration_has_it_no_more() {
+    let mut script = Script::new(2, vec![]);
+    script.registers(1, 1, every(10));
+    script.adopt(vec![every(20)]);
+    script.registers(2, 1, every(20));
+    assert_eq!(script.heard(), [answer(1), answer(2)]);
+    script.advance(secs(10));
+    assert_eq!(script.heard(), [], "the configuration comes first");
+    script.tell(unregister(2, "sweep"));
+    script.adopt(vec![]);
+    script.advance(secs(10));
+    assert_eq!(script.begun(), [(1, 1)]);
+    script.does(1, 1);
+    script.adopt(vec![every(20)]);
+    script.tell(unregister(1, "sweep"));
+    script.adopt(vec![]);
+    assert_eq!(count(&script), 0);
+}
+
+/// Each of them keeps the master from forgetting something.
+#[test]
+fn jobs_that_are_gone_count_while_they_run() {
+    let mut script = Script::new(1, vec![]);
+    for number in 0..300 {
+        let name = format!("job {number}");
+        let spec = JobSpec {
+            name: name.clone(),
+            immediate: true,
+            ..every(10)
+        };
+        script.registers(1, 1, spec);
+        script.tell(unregister(1, &name));
+    }
+    assert_eq!(count(&script), 256);
+}
+
+fn unregister(worker: u64, name: &str) -> Event {
+    Event::Unregister {
+        worker: WorkerId(worker),
+        name: name.to_owned(),
+    }
+}

@@ -3,7 +3,7 @@
 use worker_proto::ids::{Role, Slot};
 use worker_proto::job::{JobSpec, JobTarget, OnLost};
 
-use super::script::{Heard, Script, concluded, done, every, run, secs};
+use super::script::{Heard, Script, attempt, concluded, done, every, run, secs};
 use crate::jobs::{Event, Skip, Verdict};
 
 fn for_whom(target: JobTarget) -> Vec<JobSpec> {
@@ -102,4 +102,47 @@ fn a_slot_that_is_given_up_keeps_nobody_waiting() {
     });
     let lost = "1 of 2 failed, one of them: its process died".to_owned();
     assert_eq!(script.heard(), [concluded(1, Verdict::Failed(lost))]);
+}
+
+/// Or it would wait for ever, and all that come after it are left out.
+#[test]
+fn a_run_that_waits_for_somebody_goes_to_whom_the_job_is_for_by_now() {
+    let mut script = Script::new(1, for_whom(JobTarget::Slot(Slot(3))));
+    script.advance(secs(10));
+    assert_eq!(script.heard(), []);
+    script.adopt(for_whom(JobTarget::One));
+    assert_eq!(script.heard(), [run(1, 1)]);
+    script.does(1, 1);
+    let agents = for_whom(JobTarget::Agent(None));
+    script.leaves(1);
+    script.advance(secs(10));
+    script.adopt(agents);
+    script.heard();
+    script.joins(2);
+    script.joins_as(7, Role::Agent, 0);
+    assert_eq!(script.heard(), [run(7, 2)]);
+}
+
+/// Who takes over is there before the other one goes.
+#[test]
+fn what_is_lost_in_a_slot_is_run_again_by_who_has_taken_it_over() {
+    let spec = JobSpec {
+        target: JobTarget::Slot(Slot(0)),
+        on_lost: OnLost::Retry,
+        ..every(10)
+    };
+    let mut script = Script::new(1, vec![spec]);
+    script.advance(secs(10));
+    script.is_gone(1);
+    script.joins_slot(2, 0);
+    assert_eq!(script.heard(), [run(1, 1), attempt(2, 1, 2)]);
+    script.joins_slot(3, 0);
+    script.leaves(2);
+    script.is_gone(2);
+    script.tell(Event::Vacant {
+        role: Role::Worker,
+        slot: Slot(0),
+    });
+    script.advance(secs(1));
+    assert_eq!(script.heard(), [attempt(3, 1, 3)], "after a rest");
 }

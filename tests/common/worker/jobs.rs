@@ -1,7 +1,7 @@
 //! A worker that does jobs, and writes down what it does, a line at a time, into one file for all.
 //!
 //! `test_worker jobs DIR`, with more words: `register NAME=SCHEDULE` has the master run a job, too,
-//! and logs what it answers. While a run of `tick` goes on it holds a lock on `DIR/lock`, which the
+//! and logs what it answers; `flip` registers and unregisters one all the time for a while. While a run of `tick` goes on it holds a lock on `DIR/lock`, which the
 //! kernel takes away at the end of the process: two at a time cannot be missed.
 
 use std::fmt::Display;
@@ -29,6 +29,9 @@ pub(crate) fn live(args: &[&str]) -> ExitCode {
             run.attempt()
         ))
     });
+    worker.on_job("odd", |_| {
+        Ok::<_, String>("one\n\u{1b}[31mtwo\rthree".to_owned())
+    });
     worker.on_job("fail", |_| Err::<String, _>("no such luck"));
     worker.on_job("panic", |_| -> Result<String, String> { panic!("oh no") });
     worker.on_job("die", |_| -> Result<String, String> { process::abort() });
@@ -42,6 +45,14 @@ pub(crate) fn live(args: &[&str]) -> ExitCode {
         let (name, schedule) = word.split_once('=').expect("NAME=SCHEDULE");
         let registered = worker.register_job(spec(name, schedule));
         eprintln!("register {name}: {registered:?}");
+    }
+    if args.contains(&"flip") {
+        for _ in 0..300 {
+            let registered = worker.register_job(spec("flip", "1000ms"));
+            registered.expect("register");
+            worker.unregister_job("flip").expect("unregister");
+        }
+        eprintln!("flipped");
     }
     worker.ready().expect("ready");
     let events = worker.events();
