@@ -108,8 +108,8 @@ impl Log {
         }
     }
 
-    /// Moves everything one number up, the oldest first: nothing is ever overwritten, and if this is
-    /// interrupted, what is left is a number that nobody has.
+    /// Moves everything before the first number that nobody has one up, the oldest first: nothing is ever
+    /// overwritten, and if this is interrupted, what is left is another such number, filled the next time.
     fn rotate_if_due(&mut self, args: &Args, today: Date) -> io::Result<bool> {
         let length = match fs::metadata(&self.path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -122,7 +122,7 @@ impl Log {
         if length == 0 || !(is_full || is_old) {
             return Ok(false);
         }
-        for number in self.numbers()?.into_iter().rev() {
+        for number in (1..=self.kept()).rev() {
             fs::rename(self.old(number), self.old(number + 1))?;
         }
         fs::rename(&self.path, self.old(1))?;
@@ -132,7 +132,7 @@ impl Log {
 
     /// Removes the old files beyond those to keep, unless somebody still writes to them. Rotates nothing.
     fn prune(&self, keep: u64) -> io::Result<bool> {
-        for number in self.numbers()?.into_iter().filter(|&it| it > keep) {
+        for number in keep + 1..=self.kept() {
             let old = self.old(number);
             if !is_written_to(&old)? {
                 fs::remove_file(old)?;
@@ -147,28 +147,11 @@ impl Log {
         name.into()
     }
 
-    /// The numbers of the old files that there are, in order.
-    fn numbers(&self) -> io::Result<Vec<u64>> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let name = entry?.file_name();
-            let number = name
-                .to_str()
-                .and_then(|name| name.rsplit_once('.'))
-                .and_then(|(_, number)| number.parse().ok());
-            // `.01` is none of ours.
-            if let Some(number) = number
-                && self.old(number).file_name() == Some(&name)
-            {
-                numbers.push(number);
-            }
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
+    /// How many old files there are, up to the first number that nobody has. What is behind that is
+    /// none of ours, such as `app.log.20260101`, or was left by one that was interrupted.
+    fn kept(&self) -> u64 {
+        let is_there = |number: &u64| fs::symlink_metadata(self.old(*number)).is_ok();
+        (1..).take_while(is_there).count() as u64
     }
 
     /// What goes wrong is told once, not every second, until the log was rotated.

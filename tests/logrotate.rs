@@ -147,6 +147,31 @@ fn what_is_no_log_is_left_alone_and_reported_once() {
     assert!(path.is_dir());
 }
 
+/// A date looks like a number, and the largest number has none after it.
+#[test]
+fn files_that_it_has_not_made_stay_as_they_are() {
+    let (_directory, path) = place();
+    let others =
+        ["20260101", "18446744073709551615"].map(|end| path.with_extension(format!("log.{end}")));
+    for other in &others {
+        fs::write(other, other.to_str().unwrap()).unwrap();
+    }
+    let agent = agent(&["--size", "1KiB", "--every", "5ms", "--keep", "1"], &path);
+    let cluster = scribes(1, &agent, &path);
+    let first = path.with_extension("log.1");
+    await_condition("an old file", || first.exists());
+    let before = inode(&first);
+    await_condition("another", || {
+        inode(&first).is_some_and(|it| Some(it) != before)
+    });
+    cluster.signal(Signal::SIGTERM);
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    for other in &others {
+        assert_eq!(fs::read_to_string(other).unwrap(), other.to_str().unwrap());
+    }
+}
+
 #[test]
 fn flags_that_make_no_sense_are_refused() {
     for (flags, says) in [

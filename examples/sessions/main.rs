@@ -32,7 +32,8 @@ use store::{RedisStore, SessionId, Store, Unavailable};
 #[derive(Parser)]
 struct Args {
     /// Where Redis is: HOST:PORT, or a URL such as redis://:PASSWORD@HOST/0 or unix:///run/redis.sock;
-    /// REDIS_URL if not given. Without either the agent called `sessions` keeps the sessions
+    /// REDIS_URL if not given, which is the place for a password: everybody sees a command line.
+    /// Without either the agent called `sessions` keeps the sessions
     #[arg(long, value_name = "REDIS")]
     redis: Option<String>,
 

@@ -17,6 +17,9 @@ pub struct Leadership {
     processes: BTreeMap<WorkerId, Standing>,
     news: VecDeque<(WorkerId, FromMaster)>,
     changes: VecDeque<Change>,
+    /// The highest term of all names that nobody has to do with any more. The next ones begin after
+    /// it, so that no name ever has a term twice.
+    spent: u64,
     /// The cluster stops: who leads does so to its end, and nobody comes after it.
     is_closing: bool,
 }
@@ -35,7 +38,7 @@ pub enum Electorate {
 pub struct Change {
     /// What is led.
     pub name: String,
-    /// Counted from 1.
+    /// Higher than each before it of this name.
     pub term: u64,
     /// By whom, if by anybody.
     pub leader: Option<WorkerId>,
@@ -93,6 +96,7 @@ impl Leadership {
             processes: BTreeMap::new(),
             news: VecDeque::new(),
             changes: VecDeque::new(),
+            spent: 0,
             is_closing: false,
         }
     }
@@ -147,7 +151,7 @@ impl Leadership {
             self.vacate(name);
         }
         self.release(worker, name);
-        self.names.retain(|_, seat| seat.is_of_interest());
+        self.drop_idle_names();
     }
 
     /// The process can serve.
@@ -184,7 +188,7 @@ impl Leadership {
         for name in self.led_by(worker) {
             self.vacate(&name);
         }
-        self.names.retain(|_, seat| seat.is_of_interest());
+        self.drop_idle_names();
     }
 
     /// The next one to be told something.
@@ -243,9 +247,24 @@ impl Leadership {
         }
     }
 
+    /// Forgets the names that nobody has to do with any more, but for the terms that they had.
+    fn drop_idle_names(&mut self) {
+        self.names.retain(|_, seat| {
+            let stays = seat.is_of_interest();
+            if !stays {
+                self.spent = self.spent.max(seat.term);
+            }
+            stays
+        });
+    }
+
     fn seat(&mut self, name: &str) -> &mut Seat {
         if !self.names.contains_key(name) {
-            self.names.insert(name.to_owned(), Seat::default());
+            let seat = Seat {
+                term: self.spent,
+                ..Seat::default()
+            };
+            self.names.insert(name.to_owned(), seat);
         }
         self.names.get_mut(name).expect("it was just put there")
     }
@@ -437,6 +456,19 @@ mod tests {
             changes,
             [(1, Some(2)), (2, Some(1)), (3, None), (4, Some(4))]
         );
+    }
+
+    /// A program that stamps what it writes with its term must not find a successor below itself.
+    #[test]
+    fn a_name_that_was_forgotten_goes_on_after_its_last_term() {
+        let mut leadership = ready(&[worker(1)]);
+        leadership.forget(WorkerId(1));
+        leadership.offer(worker(2), CACHE);
+        assert_eq!(told(&mut leadership), [(2, 3, Some(2))]);
+        leadership.resign(WorkerId(2), CACHE);
+        assert!(leadership.names.is_empty());
+        leadership.offer(worker(2), CACHE);
+        assert_eq!(told(&mut leadership), [(2, 5, Some(2))]);
     }
 
     #[test]

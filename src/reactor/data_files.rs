@@ -4,7 +4,7 @@
 //! that is replaced by another, one behind links that are switched, and one on any file system. Whatever
 //! a file system does to it, the loop never waits for it, but for a moment at the start.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -171,17 +171,20 @@ struct Watch {
 struct Sight {
     file: DataFile,
     seen: Option<Looks>,
-    /// What was told of it.
-    told: Told,
-    /// Since when it changes, if it has not come to rest.
+    /// As it was when what it says was told, or what is wrong with that.
+    judged: Option<Looks>,
+    /// What was told to be wrong with it, and still is.
+    problem: Option<String>,
+    /// Since when there is something to tell, if it was not told yet.
     restless_since: Option<Instant>,
 }
 
-#[derive(PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Content(Looks),
-    Problem(String),
+/// Why a file gives no content.
+enum Unusable {
+    /// It cannot be had: it may be there the next time.
+    Io(io::Error),
+    /// It is not what it should be, and stays so until it changes.
+    Wrong(Looks, String),
 }
 
 /// By what a file shows that it is another one, or was written.
@@ -250,7 +253,8 @@ impl Sight {
         Sight {
             file,
             seen: None,
-            told: Told::Nothing,
+            judged: None,
+            problem: None,
             restless_since: None,
         }
     }
@@ -258,10 +262,10 @@ impl Sight {
     fn look(&mut self, longest: u64, patience: Patience, now: Instant) -> Option<News> {
         let looks = match std::fs::metadata(&self.file.path).map(|it| Looks::of(&it)) {
             Ok(looks) => looks,
-            Err(err) => return self.problem(describe(&err), patience, now),
+            Err(err) => return self.problem(None, describe(&err), patience, now),
         };
         let is_quiet = self.seen.replace(looks) == Some(looks);
-        if self.told == Told::Content(looks) {
+        if self.judged == Some(looks) {
             self.restless_since = None;
             return None;
         }
@@ -276,23 +280,39 @@ impl Sight {
             Ok((_, read)) if read != looks && !is_tired => None,
             Ok((content, looks)) => {
                 self.restless_since = None;
-                self.told = Told::Content(looks);
+                self.problem = None;
+                self.judged = Some(looks);
                 Some(News::Content(self.file.clone(), content))
             }
-            Err(problem) => self.problem(problem, patience, now),
+            Err(Unusable::Io(err)) => self.problem(None, describe(&err), patience, now),
+            Err(Unusable::Wrong(looks, problem)) => {
+                self.problem(Some(looks), problem, patience, now)
+            }
         }
     }
 
     /// Told once, when it lasts: a file that is replaced may be missing for a moment.
-    fn problem(&mut self, problem: String, patience: Patience, now: Instant) -> Option<News> {
-        self.seen = None;
+    fn problem(
+        &mut self,
+        looks: Option<Looks>,
+        problem: String,
+        patience: Patience,
+        now: Instant,
+    ) -> Option<News> {
+        self.seen = looks;
         let since = *self.restless_since.get_or_insert(now);
         let lasts = now.saturating_duration_since(since) >= PROBLEM_LASTS;
-        let told = Told::Problem(problem.clone());
-        if self.told == told || (patience == Patience::UntilQuiet && !lasts) {
+        let is_known = self.problem.as_ref() == Some(&problem);
+        if !is_known && patience == Patience::UntilQuiet && !lasts {
             return None;
         }
-        self.told = told;
+        // What comes after it has its own time to come to rest.
+        self.restless_since = None;
+        self.judged = looks;
+        if is_known {
+            return None;
+        }
+        self.problem = Some(problem.clone());
         Some(News::Problem(self.file.clone(), problem))
     }
 }
@@ -314,33 +334,49 @@ fn sights(files: Vec<DataFile>) -> Vec<Sight> {
 }
 
 /// What the file says, and how it looked when all of it was read.
-fn read(path: &Path, longest: u64) -> Result<(Content, Looks), String> {
-    let open = || -> io::Result<(File, Metadata)> {
-        // Opening a FIFO would wait for somebody to write to it, fifo(7).
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)?;
-        let metadata = file.metadata()?;
-        Ok((file, metadata))
-    };
-    let (mut file, metadata) = open().map_err(|err| describe(&err))?;
-    if !metadata.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
+fn read(path: &Path, longest: u64) -> Result<(Content, Looks), Unusable> {
+    // Before it is opened: that does something to a FIFO, or to a device.
+    check(&std::fs::metadata(path)?, longest)?;
+    // And it does not wait, should it be a FIFO by now, fifo(7).
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    check(&file.metadata()?, longest)?;
     let mut bytes = Vec::new();
     (&mut file)
         .take(longest.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|err| describe(&err))?;
+        .read_to_end(&mut bytes)?;
+    let looks = Looks::of(&file.metadata()?);
     if bytes.len() as u64 > longest {
-        return Err(format!(
-            "it has more than {longest} bytes: make it shorter, or raise --max-message"
-        ));
+        return Err(Unusable::Wrong(looks, too_long(longest)));
     }
-    let looks = file.metadata().map_err(|err| describe(&err))?;
-    let content = Content::of_file(path, Bytes::from(bytes)).map_err(|err| err.to_string())?;
-    Ok((content, Looks::of(&looks)))
+    match Content::of_file(path, Bytes::from(bytes)) {
+        Ok(content) => Ok((content, looks)),
+        Err(misread) => Err(Unusable::Wrong(looks, misread.to_string())),
+    }
+}
+
+/// What can be known without reading it.
+fn check(metadata: &Metadata, longest: u64) -> Result<(), Unusable> {
+    let wrong = |problem| Err(Unusable::Wrong(Looks::of(metadata), problem));
+    if !metadata.is_file() {
+        return wrong("it is no regular file".to_owned());
+    }
+    if metadata.len() > longest {
+        return wrong(too_long(longest));
+    }
+    Ok(())
+}
+
+fn too_long(longest: u64) -> String {
+    format!("it has more than {longest} bytes: make it shorter, or raise --max-message")
+}
+
+impl From<io::Error> for Unusable {
+    fn from(err: io::Error) -> Self {
+        Unusable::Io(err)
+    }
 }
 
 /// How often each file is looked at; it has come to rest when it was the same twice.
@@ -483,5 +519,28 @@ mod tests {
         nix::unistd::mkfifo(&desk.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let problem = desk.look_with(Patience::None).unwrap();
         assert!(problem.contains("no regular file"), "{problem}");
+    }
+
+    #[test]
+    fn a_file_that_was_missing_for_long_comes_to_rest_as_any_other() {
+        let mut desk = Desk::with("flags");
+        assert!(desk.look_with(Patience::None).unwrap().contains("ENOENT"));
+        assert_eq!(desk.news(100), None);
+        desk.write("half");
+        assert_eq!(desk.look(), None);
+        desk.write("half and");
+        assert_eq!(desk.look(), None);
+        assert_eq!(desk.look(), said("half and"));
+    }
+
+    /// Reading one of 64 MiB five times a second costs a processor.
+    #[test]
+    fn what_is_wrong_with_a_file_is_not_read_again_until_it_changes() {
+        let mut desk = Desk::with("flags.json");
+        desk.write("{");
+        assert!(desk.look_with(Patience::None).unwrap().contains("no JSON"));
+        let looks = Looks::of(&fs::metadata(&desk.path).unwrap());
+        assert_eq!(desk.sight.judged, Some(looks));
+        assert_eq!(desk.news(20), None);
     }
 }

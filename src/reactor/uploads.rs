@@ -1,8 +1,10 @@
 //! Uploads: values that come from operators in pieces, and are not whole yet.
 //!
-//! One of each operator at most, and all of them together are not more than all values may be.
+//! One of each operator at most, and all of them together are not more than all values may be. Those that
+//! do not go on make room for others.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use worker_proto::message::ContentType;
@@ -26,6 +28,8 @@ struct Upload {
     content_type: ContentType,
     size: u64,
     received: BytesMut,
+    /// When its last piece came.
+    heard_at: Instant,
 }
 
 /// What became of a piece.
@@ -48,10 +52,15 @@ impl Uploads {
 
     /// Takes the next piece. One that does not follow the one before ends the upload; one from the
     /// beginning begins anew.
-    pub(super) fn take(&mut self, client: ClientId, piece: &Piece) -> Result<Taken, Denied> {
+    pub(super) fn take(
+        &mut self,
+        client: ClientId,
+        piece: &Piece,
+        now: Instant,
+    ) -> Result<Taken, Denied> {
         let before = self.under_way.remove(&client);
         let mut upload = match before {
-            _ if piece.at == 0 => Upload::beginning(piece),
+            _ if piece.at == 0 => Upload::beginning(piece, now),
             Some(before) if before.goes_on_with(piece) => before,
             Some(before) => {
                 let (key, at) = (&before.key, before.received.len());
@@ -65,7 +74,10 @@ impl Uploads {
                 ));
             }
         };
-        let others: u64 = self.under_way.values().map(|it| it.size).sum();
+        if self.others().saturating_add(piece.size) > self.together {
+            self.under_way.retain(|_, upload| !upload.is_silent(now));
+        }
+        let others = self.others();
         if others.saturating_add(piece.size) > self.together {
             let (key, together) = (&piece.key, self.together);
             return Err(Denied::TooMany(format!(
@@ -73,6 +85,7 @@ impl Uploads {
             )));
         }
         upload.received.extend_from_slice(&piece.bytes);
+        upload.heard_at = now;
         let received = upload.received.len() as u64;
         if received < upload.size {
             self.under_way.insert(client, upload);
@@ -84,6 +97,10 @@ impl Uploads {
         }))
     }
 
+    fn others(&self) -> u64 {
+        self.under_way.values().map(|upload| upload.size).sum()
+    }
+
     /// Keeps those of operators that are still there.
     pub(super) fn retain(&mut self, is_there: impl Fn(ClientId) -> bool) {
         self.under_way.retain(|client, _| is_there(*client));
@@ -91,13 +108,18 @@ impl Uploads {
 }
 
 impl Upload {
-    fn beginning(piece: &Piece) -> Self {
+    fn beginning(piece: &Piece, now: Instant) -> Self {
         Upload {
             key: piece.key.clone(),
             content_type: piece.content_type,
             size: piece.size,
             received: BytesMut::new(),
+            heard_at: now,
         }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard_at) >= SILENT_AFTER
     }
 
     fn goes_on_with(&self, piece: &Piece) -> bool {
@@ -116,10 +138,14 @@ fn whole(received: BytesMut) -> Bytes {
     }
 }
 
+/// How long an operator that is about to push may say nothing before others go first.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::protocol::When;
+    use crate::reactor::clock;
 
     const A: ClientId = ClientId(0);
     const B: ClientId = ClientId(1);
@@ -144,15 +170,16 @@ mod tests {
 
     #[test]
     fn pieces_are_put_together_in_their_order() {
+        let now = clock::now();
         let mut uploads = Uploads::new(100);
         let part = |received| Ok(Taken::Part { received });
-        assert_eq!(uploads.take(A, &piece(0, "ab", 5)), part(2));
-        assert_eq!(uploads.take(B, &piece(0, "xy", 3)), part(2));
-        assert_eq!(uploads.take(A, &piece(2, "cd", 5)), part(4));
-        assert_eq!(uploads.take(A, &piece(4, "e", 5)), Ok(whole("abcde")));
-        assert_eq!(uploads.take(B, &piece(2, "z", 3)), Ok(whole("xyz")));
-        assert_eq!(uploads.take(A, &piece(0, "all", 3)), Ok(whole("all")));
-        assert_eq!(uploads.take(A, &piece(0, "", 0)), Ok(whole("")));
+        assert_eq!(uploads.take(A, &piece(0, "ab", 5), now), part(2));
+        assert_eq!(uploads.take(B, &piece(0, "xy", 3), now), part(2));
+        assert_eq!(uploads.take(A, &piece(2, "cd", 5), now), part(4));
+        assert_eq!(uploads.take(A, &piece(4, "e", 5), now), Ok(whole("abcde")));
+        assert_eq!(uploads.take(B, &piece(2, "z", 3), now), Ok(whole("xyz")));
+        assert_eq!(uploads.take(A, &piece(0, "all", 3), now), Ok(whole("all")));
+        assert_eq!(uploads.take(A, &piece(0, "", 0), now), Ok(whole("")));
         assert!(uploads.under_way.is_empty());
     }
 
@@ -168,22 +195,37 @@ mod tests {
             piece(2, "cd", 6),
             other_key,
         ] {
+            let now = clock::now();
             let mut uploads = Uploads::new(100);
-            uploads.take(A, &piece(0, "ab", 5)).unwrap();
-            assert!(uploads.take(A, &wrong).is_err(), "{wrong:?}");
-            let err = uploads.take(A, &piece(2, "cd", 5)).unwrap_err();
+            uploads.take(A, &piece(0, "ab", 5), now).unwrap();
+            assert!(uploads.take(A, &wrong, now).is_err(), "{wrong:?}");
+            let err = uploads.take(A, &piece(2, "cd", 5), now).unwrap_err();
             assert!(err.to_string().contains("begin with \"at\" 0"), "{err}");
-            assert!(uploads.take(A, &piece(0, "ab", 5)).is_ok());
+            assert!(uploads.take(A, &piece(0, "ab", 5), now).is_ok());
         }
     }
 
     #[test]
     fn all_of_them_together_have_an_end() {
+        let now = clock::now();
         let mut uploads = Uploads::new(10);
-        uploads.take(A, &piece(0, "ab", 6)).unwrap();
-        let err = uploads.take(B, &piece(0, "ab", 5)).unwrap_err();
+        uploads.take(A, &piece(0, "ab", 6), now).unwrap();
+        let err = uploads.take(B, &piece(0, "ab", 5), now).unwrap_err();
         assert!(err.to_string().contains("try again later"), "{err}");
         uploads.retain(|client| client == B);
-        assert!(uploads.take(B, &piece(0, "ab", 5)).is_ok());
+        assert!(uploads.take(B, &piece(0, "ab", 5), now).is_ok());
+    }
+
+    #[test]
+    fn one_that_does_not_go_on_makes_room() {
+        let (mut uploads, now) = (Uploads::new(10), clock::now());
+        uploads.take(A, &piece(0, "ab", 6), now).unwrap();
+        let later = now + SILENT_AFTER;
+        uploads.take(A, &piece(2, "cd", 6), later).unwrap();
+        assert!(uploads.take(B, &piece(0, "ab", 5), later).is_err());
+        let at_last = later + SILENT_AFTER;
+        assert!(uploads.take(B, &piece(0, "ab", 5), at_last).is_ok());
+        let err = uploads.take(A, &piece(4, "ef", 6), at_last).unwrap_err();
+        assert!(err.to_string().contains("begin with \"at\" 0"), "{err}");
     }
 }

@@ -35,7 +35,7 @@ impl Reactor {
             log::info!("{}: push: denied: {refused}", Origin::Operator(peer));
             return self.answer(answer, Err(refused.into()));
         }
-        match self.uploads.take(client, piece) {
+        match self.uploads.take(client, piece, clock::now()) {
             Ok(Taken::Part { received }) => {
                 self.answer(answer, Ok(Outcome::Receiving { received, size }));
             }

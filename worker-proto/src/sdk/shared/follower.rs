@@ -114,7 +114,8 @@ impl Follower {
     }
 
     /// The values that are published for a key: the last one before, if there is one, and each from
-    /// now on, whoever leads.
+    /// now on, whoever leads. A process that does not run for so long that what waits for it is too
+    /// much (`--max-message`) misses those for which there is no room, be it the last one.
     #[must_use]
     pub fn subscribe(&self, key: &str) -> Values {
         let (id, values, is_new) = self.hold.core.following.tap(key);

@@ -22,7 +22,8 @@ pub trait Leader: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Somebody wants the values of a key that nobody has wanted before in this reign.
+    /// Somebody wants the values of a key that nobody has wanted before in this reign. Of keys that
+    /// nobody wants any more the last 1024 or so are remembered; one that was forgotten begins anew.
     fn subscribed(&self, key: &str, reign: &Reign) {
         _ = (key, reign);
     }

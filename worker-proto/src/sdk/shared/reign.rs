@@ -27,7 +27,8 @@ struct Court {
 struct State {
     /// The last value of each key.
     last: BTreeMap<String, Numbered>,
-    /// The followers of each process.
+    /// The followers of each process. A key that nobody wants any more stays as long as there is room:
+    /// the leader has begun with it.
     subscribers: BTreeMap<String, BTreeMap<WorkerId, BTreeSet<u64>>>,
     published: u64,
 }
@@ -84,7 +85,7 @@ impl Reign {
         self.0.is_over.load(Ordering::Acquire)
     }
 
-    /// Raised by every change of the leader, from 1: of two that both believe to lead, because one of
+    /// Raised by every change of the leader, not always by 1: of two that both believe to lead, because one of
     /// them does not know better yet, the higher one is right.
     #[must_use]
     pub fn term(&self) -> u64 {
@@ -99,11 +100,14 @@ impl Reign {
         (subscriber, follower): (WorkerId, u64),
     ) -> Result<bool, String> {
         let mut state = self.state();
+        self.forget_absent(&mut state);
         let is_new = !state.subscribers.contains_key(key);
+        if is_new && state.subscribers.len() >= MOST_KEYS {
+            state.subscribers.retain(|_, wanted| !wanted.is_empty());
+        }
         if is_new && state.subscribers.len() >= MOST_KEYS {
             return Err(format!("key {key:?}: there are {MOST_KEYS} keys already"));
         }
-        self.forget_absent(&mut state);
         let subscribers = state.subscribers.entry(key.to_owned()).or_default();
         subscribers.entry(subscriber).or_default().insert(follower);
         if let Some(last) = state.last.get(key) {
@@ -166,3 +170,28 @@ impl Reign {
 
 /// How many keys a leader has values for, and how many are subscribed to.
 const MOST_KEYS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdk::FakeMaster;
+
+    const FOLLOWER: (WorkerId, u64) = (WorkerId(1), 1);
+
+    #[test]
+    fn keys_that_nobody_wants_any_more_make_room() {
+        let (_master, worker) = FakeMaster::new();
+        let reign = Reign::begin("board", 1, worker.messenger());
+        for number in 0..3 * MOST_KEYS {
+            let key = number.to_string();
+            assert_eq!(reign.subscribe(&key, FOLLOWER), Ok(true));
+            reign.unsubscribe(&key, FOLLOWER);
+        }
+        for number in 0..MOST_KEYS {
+            assert_eq!(reign.subscribe(&format!("k{number}"), FOLLOWER), Ok(true));
+        }
+        assert_eq!(reign.subscribe("k0", FOLLOWER), Ok(false));
+        let failure = reign.subscribe("one more", FOLLOWER).unwrap_err();
+        assert!(failure.contains("1024 keys already"), "{failure}");
+    }
+}
