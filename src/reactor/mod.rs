@@ -395,10 +395,10 @@ impl Reactor {
             }
             Source::Control(worker) => {
                 self.talkative.insert(worker);
-                self.mail.unblock(worker);
                 // A packet that is given up for want of resources makes the channel writable
                 // again: trying at once would go on for ever.
                 if !self.starved.contains_key(&worker) {
+                    self.mail.unblock(worker);
                     self.flush_link(worker, now);
                 }
             }
