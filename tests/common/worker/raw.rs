@@ -121,7 +121,11 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
     let mut inbox = Inbox::new();
     loop {
         match channel.receive(&mut inbox, Wait::AsSet) {
-            Ok(received) => eprintln!("received: {:?}", received.frame),
+            Ok(received) => {
+                // In one piece: the master writes to the same place.
+                let line = format!("received: {:?}\n", received.frame);
+                eprint!("{line}");
+            }
             Err(ReceiveError::Closed) => return ExitCode::SUCCESS,
             Err(err) => panic!("{err}"),
         }
