@@ -90,7 +90,7 @@ fn beginning(text: &str) -> String {
     }
 }
 
-const LONGEST_RESULT: usize = 60;
+const LONGEST_RESULT: usize = 40;
 
 #[cfg(test)]
 mod tests {
