@@ -2,6 +2,7 @@
 //! process is told to open its log files again.
 //!
 //! ```text
+//! cargo build --example agent_logrotate
 //! rr-master --agent 'target/debug/examples/agent_logrotate --size 100MiB --daily --keep 7 /var/log/app.log' ./worker-bin
 //! ```
 //!

@@ -2,6 +2,7 @@
 //! have none.
 //!
 //! ```text
+//! cargo build --example agent_sessions --example sessions
 //! rr-master -w 4 --agent sessions=target/debug/examples/agent_sessions target/debug/examples/sessions
 //! ```
 //!

@@ -1,6 +1,7 @@
 //! Who is logged in, known to every worker: an HTTP server whose sessions are kept outside of it.
 //!
 //! ```text
+//! cargo build --example sessions --example agent_sessions
 //! rr-master -w 4 target/debug/examples/sessions --redis 127.0.0.1:6379      # or REDIS_URL=redis://...
 //! rr-master -w 4 --agent sessions=target/debug/examples/agent_sessions target/debug/examples/sessions
 //!
@@ -10,7 +11,7 @@
 //! ```
 //!
 //! Connections go from worker to worker, and workers come and go, so a worker's own memory is no place
-//! for what a client may ask for later. Without Redis the sessions are in the memory of an agent, which
+//! for what a client may ask for later. Without Redis (6.2 or later) the sessions are in the memory of an agent, which
 //! a reload leaves alone. When they cannot be had, the answer is 503, and the worker goes on.
 //!
 //! There are no passwords: that is not what this is about.
@@ -30,6 +31,7 @@ use store::{RedisStore, SessionId, Store, Unavailable};
 
 /// Log in, be known to every worker, log out; a worker of rr-master.
 #[derive(Parser)]
+#[command(name = "sessions")]
 struct Args {
     /// Where Redis is: HOST:PORT, or a URL such as redis://:PASSWORD@HOST/0 or unix:///run/redis.sock;
     /// REDIS_URL if not given, which is the place for a password: everybody sees a command line.

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, cmd};
-use worker_proto::Messenger;
-use worker_proto::message::Recipient;
+use worker_proto::message::{Receipt, Recipient};
+use worker_proto::{Messenger, RequestFailure};
 
 /// Where the sessions are.
 pub(crate) enum Store {
@@ -103,9 +103,15 @@ fn key(id: &str) -> String {
 
 fn ask_agent(messenger: &Messenger, question: &str) -> Result<String, Unavailable> {
     let agent = Recipient::Agent(Some("sessions".to_owned()));
-    let reply = messenger
-        .request(agent, "session", question, PATIENCE)
-        .map_err(|err| Unavailable(format!("agent: {err}")))?;
+    let asked = messenger.request(agent, "session", question, PATIENCE);
+    let reply = asked.map_err(|err| {
+        let is_nobody = matches!(err, RequestFailure::Undelivered(Receipt::NoSuchPeer));
+        let remedy = match is_nobody {
+            true => ": start the master with --agent sessions=..., or this with --redis",
+            false => "",
+        };
+        Unavailable(format!("agent: {err}{remedy}"))
+    })?;
     match reply.text() {
         Ok(answer) if !answer.starts_with("bad") => Ok(answer.to_owned()),
         Ok(_) | Err(_) => Err(Unavailable("agent: it is another program".to_owned())),
@@ -140,7 +146,9 @@ impl RedisStore {
     /// Asks on a connection that is idle, otherwise on a new one. A question may be asked twice, and
     /// ours mean the same then.
     fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Unavailable> {
-        let failed = |err: RedisError| Unavailable(format!("redis: {err}"));
+        // Not the URL: it may have a password in it.
+        let place = self.client.get_connection_info().addr();
+        let failed = |err: RedisError| Unavailable(format!("redis: {place}: {err}"));
         while let Some(mut kept) = self.take_idle() {
             match question.query(&mut kept) {
                 Ok(answer) => {

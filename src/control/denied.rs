@@ -50,7 +50,7 @@ pub enum Denied {
     BadMessage(String),
     /// A message that nobody can get.
     #[error("{0}")]
-    NoReceiver(&'static str),
+    NoReceiver(String),
     /// The kernel refused a signal; other recipients may have got it.
     #[error("{0}")]
     Signal(String),

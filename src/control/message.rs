@@ -86,6 +86,17 @@ impl Content {
     }
 }
 
+impl Addressee {
+    /// Whether more than one process may be meant, so that no answer is the answer.
+    #[must_use]
+    pub fn is_several(&self) -> bool {
+        matches!(
+            self.0,
+            Recipient::Everyone | Recipient::Others | Recipient::Workers
+        )
+    }
+}
+
 impl FromStr for Addressee {
     type Err = String;
 
@@ -162,7 +173,10 @@ mod tests {
             "id:12",
             "pid:4711",
         ] {
-            assert_eq!(text.parse::<Addressee>().unwrap().to_string(), text);
+            let addressee = text.parse::<Addressee>().unwrap();
+            assert_eq!(addressee.to_string(), text);
+            let several = ["all", "workers"];
+            assert_eq!(addressee.is_several(), several.contains(&text), "{text}");
         }
         assert_eq!("3".parse::<Addressee>(), "worker:3".parse());
         for wrong in ["", "id:", "id:x", "pid:-1", "master", "everyone", "agent:"] {

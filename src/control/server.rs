@@ -345,7 +345,9 @@ impl Client {
                     break;
                 }
                 None if self.inbound.len() > LONGEST_LINE => {
-                    let message = format!("a request is at most {LONGEST_LINE} bytes long");
+                    let message = format!(
+                        "a request is at most {LONGEST_LINE} bytes long: push what is longer as a value"
+                    );
                     let said = fault("bad-request", message);
                     self.outbound.extend(Reply { id: None, said }.to_line());
                     self.leaving = Some(Over::Misbehaved("sent a line without an end"));

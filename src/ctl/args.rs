@@ -238,6 +238,34 @@ impl Action {
         Some(Command::Change { change, answer })
     }
 
+    /// What to look at when the answer did not come in time.
+    pub(super) fn when_it_takes_longer(&self) -> &'static str {
+        match self {
+            Action::Push(_) => {
+                "; it may still happen: rr-ctl values shows who is behind, the master's log why"
+            }
+            Action::Send { .. } => {
+                "; it may still come: or nobody there has subscribed to this action, or replies to it"
+            }
+            Action::Job(_) => "; it may still happen: see rr-ctl job list",
+            Action::Status { .. }
+            | Action::Reload { .. }
+            | Action::Scale { .. }
+            | Action::Stop { .. }
+            | Action::Restart { .. }
+            | Action::Drain { .. }
+            | Action::Kill { .. }
+            | Action::Signal { .. }
+            | Action::Pause { .. }
+            | Action::Resume { .. }
+            | Action::Events { .. }
+            | Action::Values
+            | Action::Config(_)
+            | Action::Logs(_)
+            | Action::LogLevel { .. } => "; it may still happen: see rr-ctl status",
+        }
+    }
+
     pub(super) fn is_watch(&self) -> bool {
         matches!(self, Action::Status { watch: true })
     }

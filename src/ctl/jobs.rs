@@ -31,7 +31,7 @@ fn columns() -> Vec<Column<Job>> {
             Some(last) => format!("{} ago", span(last.ago_ms)).into_plain(),
             None => "-".to_owned().into_plain(),
         }),
-        column("TOOK", Right, 6, |it| match &it.last {
+        column("TOOK", Right, 7, |it| match &it.last {
             Some(last) => span(last.took_ms).into_plain(),
             None => "-".to_owned().into_plain(),
         }),
@@ -41,11 +41,11 @@ fn columns() -> Vec<Column<Job>> {
         column("RETRIED", Right, 9, |it| {
             it.retried.to_string().into_plain()
         }),
-        column("SKIPPED", Right, 7, |it| {
+        column("SKIPPED", Right, 8, |it| {
             it.skipped.to_string().into_plain()
         }),
         column("BY", Left, 10, |it| it.origin.clone().into_plain()),
-        column("RESULT", Left, 8, |it| {
+        column("RESULT", Left, 6, |it| {
             let Some(last) = &it.last else {
                 return String::new().into_plain();
             };
@@ -90,7 +90,7 @@ fn beginning(text: &str) -> String {
     }
 }
 
-const LONGEST_RESULT: usize = 60;
+const LONGEST_RESULT: usize = 40;
 
 #[cfg(test)]
 mod tests {

@@ -74,7 +74,10 @@ pub fn main() -> process::ExitCode {
     };
     match run(&args) {
         Ok(()) | Err(Quiet::NobodyReads) => ExitCode::Done.into(),
-        Err(Quiet::Failure(Failure { code, reason })) => {
+        Err(Quiet::Failure(Failure { code, mut reason })) => {
+            if code == ExitCode::Timeout {
+                reason += args.action.when_it_takes_longer();
+            }
             let _ = writeln!(io::stderr(), "rr-ctl: {}", shown(&reason));
             code.into()
         }
@@ -328,10 +331,8 @@ impl From<Fault> for Failure {
 impl From<ClientError> for Failure {
     fn from(err: ClientError) -> Self {
         let (code, hint) = match &err {
-            ClientError::Timeout(_) => (
-                ExitCode::Timeout,
-                "; it may still happen: see rr-ctl status",
-            ),
+            // What may come of it depends on what was asked.
+            ClientError::Timeout(_) => (ExitCode::Timeout, ""),
             ClientError::TurnedAway(fault) => return fault.clone().into(),
             ClientError::Closed => (
                 ExitCode::Unreachable,

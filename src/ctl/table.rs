@@ -77,7 +77,8 @@ fn headline(cluster: &Cluster, palette: Palette) -> String {
         let _ = write!(text, ", {}", palette.paint(Tone::Changing, "paused"));
     }
     if *problems > 0 {
-        let how_many = format!("{problems} problems reported");
+        let plural = if *problems == 1 { "" } else { "s" };
+        let how_many = format!("{problems} problem{plural} reported");
         let _ = write!(text, ", {}", palette.paint(Tone::Changing, &how_many));
     }
     let program = printable(&program.join(" "));

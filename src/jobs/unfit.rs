@@ -31,8 +31,8 @@ pub enum Unfit {
     },
     /// It would be due too often, or too rarely.
     #[error(
-        "interval {}: from {} to {}; for what is rarer there is cron",
-        time(interval), time(&LEAST_INTERVAL), time(&LONGEST)
+        "interval {}: from {} to {LONGEST_DAYS} days; for what is rarer there is cron",
+        time(interval), time(&LEAST_INTERVAL)
     )]
     Interval {
         /// As it was given.
@@ -53,13 +53,19 @@ pub enum Unfit {
         name: String,
     },
     /// A run would have no time, or too much.
-    #[error("timeout {}: more than nothing, and at most {}", time(timeout), time(&LONGEST))]
+    #[error(
+        "timeout {}: more than nothing, and at most {LONGEST_DAYS} days",
+        time(timeout)
+    )]
     Timeout {
         /// As it was given.
         timeout: Duration,
     },
     /// A run could come after the next one was due.
-    #[error("jitter {}: less than the interval, and at most {}", time(jitter), time(&LONGEST))]
+    #[error(
+        "jitter {}: less than the interval, and less than {LONGEST_DAYS} days",
+        time(jitter)
+    )]
     Jitter {
         /// As it was given.
         jitter: Duration,
@@ -115,4 +121,6 @@ fn time(time: &Duration) -> String {
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Keeps the sum of a time and another away from the clock's end.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_secs(LONGEST_DAYS * 24 * 3600);
+
+const LONGEST_DAYS: u64 = 366;

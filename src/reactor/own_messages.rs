@@ -11,7 +11,7 @@ use super::waiting::Goal;
 use super::{Reactor, clock};
 use crate::control::denied::Denied;
 use crate::control::event::Fact;
-use crate::control::message::Message;
+use crate::control::message::{Addressee, Message};
 use crate::control::outcome::{Outcome, Reply};
 use crate::control::protocol::When;
 use crate::relay::Envelope;
@@ -41,6 +41,12 @@ impl Reactor {
         when: When,
     ) -> Result<(Outcome, Option<Goal>), Denied> {
         message.check().map_err(Denied::BadMessage)?;
+        if when == When::Done && message.to.is_several() {
+            return Err(Denied::BadMessage(format!(
+                "{} are several, and one answers: ask any, a slot such as 3, agent, agent:NAME, id:12 or pid:4711",
+                message.to
+            )));
+        }
         let kind = match when {
             When::Begun => Kind::Message,
             When::Done => Kind::Request,
@@ -57,7 +63,7 @@ impl Reactor {
         let receivers = self
             .relay
             .post(now, recipient, envelope, REPLY_WITHIN)
-            .map_err(undelivered)?;
+            .map_err(|why| undelivered(&message.to, why))?;
         let goal = match when {
             When::Begun => None,
             When::Done => Some(Goal::Answered(number)),
@@ -116,10 +122,14 @@ fn reply(envelope: &Envelope) -> Reply {
 }
 
 /// Why nobody got it.
-fn undelivered(why: Receipt) -> Denied {
+fn undelivered(to: &Addressee, why: Receipt) -> Denied {
     match why {
-        Receipt::NoSuchPeer => Denied::NoReceiver("there is nobody like that"),
-        Receipt::Draining => Denied::NoReceiver("it is leaving, and takes nothing new"),
+        Receipt::NoSuchPeer => Denied::NoReceiver(format!(
+            "send {to}: nobody is there: rr-ctl status shows who is"
+        )),
+        Receipt::Draining => {
+            Denied::NoReceiver(format!("send {to}: it is leaving, and takes nothing new"))
+        }
         Receipt::Full => Denied::Failed("it does not read what it is sent".to_owned()),
         Receipt::TooLarge => Denied::Failed("it is longer than --max-message".to_owned()),
         Receipt::Delivered { .. }
@@ -133,7 +143,7 @@ fn undelivered(why: Receipt) -> Denied {
 /// Why nobody answers.
 fn unanswered(why: Receipt) -> Denied {
     let what = if why == Receipt::Expired {
-        "nobody has answered in time"
+        "nobody has answered for a minute: perhaps nobody there has subscribed to this action"
     } else {
         "who was asked is gone, without an answer"
     };

@@ -15,7 +15,8 @@ use crate::jobs::{self, Planned, Standing};
 #[derive(Debug, Args)]
 pub(super) struct JobArgs {
     /// Have workers run a job: name="sweep", interval="30s" or cron="*/5 * * * *". In the file a
-    /// table [[job]]; see there for what else it may say. May be repeated
+    /// table [[job]]. Other keys are target, overlap, timeout, jitter, on-lost, immediate, enabled, and
+    /// time-zone for cron. May be repeated
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_job, help_heading = "Jobs")]
     job: Vec<Planned>,
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 
 use super::parse_timeout;
@@ -33,7 +34,9 @@ impl MessageArgs {
         let (message, memory) = (self.max_message.get(), self.message_memory.get());
         if memory < message {
             return Err(usage(format!(
-                "--message-memory {memory}: a message of --max-message {message} would never have room"
+                "--message-memory {}: a message of --max-message {} would never have room: raise the one, or lower the other",
+                ByteSize(memory),
+                ByteSize(message)
             )));
         }
         config.messages = MessageLimits {
