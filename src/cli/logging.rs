@@ -204,7 +204,13 @@ fn write_lines(
     loop {
         select! {
             recv(inbox) -> line => match line {
-                Ok(Line::Text(text)) => output.write(&text),
+                Ok(Line::Text(text)) => {
+                    // Who wished for it first finds this line in the new file.
+                    if wishes.try_recv().is_ok() {
+                        output.reopen();
+                    }
+                    output.write(&text);
+                }
                 Ok(Line::Flush(reply)) => {
                     let _ = reply.send(());
                 }
