@@ -8,6 +8,7 @@ use worker_proto::frame::FromMaster;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 
 use super::generations::Version;
+use super::messages::COST_BEFORE_DRAIN;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
@@ -70,6 +71,8 @@ impl Reactor {
             Action::Drain { worker, within } => {
                 self.acceptor.end(worker, &mut turn);
                 self.release(worker);
+                // What it was asked before that it hears before that, and still answers.
+                self.write_to(worker, COST_BEFORE_DRAIN, now);
                 self.tell(worker, FromMaster::Drain { within }, None, now);
                 self.note_peer(worker);
             }

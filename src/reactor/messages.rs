@@ -113,7 +113,7 @@ impl Reactor {
     }
 
     /// Writes to one of them; answers with what that has cost.
-    fn write_to(&mut self, worker: WorkerId, budget: usize, now: Instant) -> usize {
+    pub(super) fn write_to(&mut self, worker: WorkerId, budget: usize, now: Instant) -> usize {
         let mut spent = 0;
         while spent < budget {
             let Some(frame) = self.relay.frame(worker) else {
@@ -191,6 +191,9 @@ const BYTES_PER_COST: usize = 2 * 1024;
 
 /// What is read of all processes in one turn, and what is written: about 100 microseconds of each.
 pub(super) const COST_PER_TURN: usize = 16;
+
+/// What of its messages a process gets before it is told to leave: a receive window of small ones.
+pub(super) const COST_BEFORE_DRAIN: usize = 4096;
 
 /// What one process may take of that before the others have their turn.
 pub(super) const COST_PER_PROCESS: usize = 8;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::uplink::Uplink;
+use super::work::{Gate, Work};
 use crate::frame::ToMaster;
 use crate::ids::WorkerId;
 
@@ -17,6 +18,7 @@ pub(crate) struct Elections {
     /// `None` without a master.
     master: Option<Uplink>,
     own: WorkerId,
+    gate: Gate,
     /// Held while the master is asked, so that an offer and its end reach it in their order. The
     /// thread that reads the channel never takes it.
     asking: Mutex<()>,
@@ -68,19 +70,21 @@ enum Concern {
 }
 
 impl Elections {
-    pub(crate) fn by_master(uplink: Uplink, own: WorkerId) -> Self {
+    pub(crate) fn by_master(uplink: Uplink, own: WorkerId, gate: Gate) -> Self {
         Elections {
             master: Some(uplink),
             own,
+            gate,
             asking: Mutex::default(),
             state: Mutex::default(),
         }
     }
 
-    pub(crate) fn alone(own: WorkerId) -> Self {
+    pub(crate) fn alone(own: WorkerId, gate: Gate) -> Self {
         Elections {
             master: None,
             own,
+            gate,
             asking: Mutex::default(),
             state: Mutex::default(),
         }
@@ -89,6 +93,11 @@ impl Elections {
     /// Which process this is.
     pub(crate) fn own(&self) -> WorkerId {
         self.own
+    }
+
+    /// What a leader is asked for is waited for; `None` when this process waits for nothing any more.
+    pub(crate) fn begin_work(&self) -> Option<Work> {
+        self.gate.begin()
     }
 
     /// A number that nobody else of this process has.

@@ -142,8 +142,9 @@ impl Worker {
         let post = Post::by_master(Uplink::over(Arc::clone(&channel)), max_message_bytes);
         let shelf = Arc::new(Shelf::by_master(Uplink::over(Arc::clone(&channel))));
         let uplink = Uplink::over(Arc::clone(&channel));
-        let elections = Arc::new(Elections::by_master(uplink, welcome.worker));
         let workload = Workload::none();
+        let gate = workload.gate();
+        let elections = Arc::new(Elections::by_master(uplink, welcome.worker, gate));
         let jobs = Jobs::new(workload.gate());
         let reception = Reception {
             sinks: Sinks {
@@ -200,7 +201,7 @@ impl Worker {
         let workload = Workload::none();
         Ok(Worker {
             shelf: Arc::new(Shelf::alone()),
-            elections: Arc::new(Elections::alone(identity.worker)),
+            elections: Arc::new(Elections::alone(identity.worker, workload.gate())),
             identity,
             declared: Vec::new(),
             messenger: Messenger::new(post, alarm.clone()),
@@ -558,6 +559,7 @@ impl Worker {
             Some(UNASKED_WITHIN)
         };
         self.draining.begin();
+        self.elections.draining();
         let hooks = std::mem::take(&mut *self.stop_hooks());
         if !self.workload.wait(patience) {
             complain(&self.alarm, "leaves before its work is finished");

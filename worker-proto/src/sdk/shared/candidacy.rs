@@ -18,6 +18,7 @@ use crate::sdk::control;
 use crate::sdk::elections::{Elections, Turn};
 use crate::sdk::hook;
 use crate::sdk::messenger::{Message, Messenger, Payload, Subscription};
+use crate::sdk::work::Work;
 
 /// The offer to lead; see [`lead`](super::lead). Dropping it takes the offer back: if this process
 /// leads, another one does so from then on.
@@ -65,6 +66,8 @@ impl Candidacy {
             requests,
             stopped,
             term,
+            elections,
+            work: None,
             office: Office::Waiting,
         };
         control::start_thread("rr-lead", move || desk.run())?;
@@ -102,6 +105,9 @@ struct Desk {
     requests: Subscription,
     stopped: Receiver<()>,
     term: Arc<AtomicU64>,
+    elections: Arc<Elections>,
+    /// While it leads, and what came in that time is not given to anybody yet.
+    work: Option<Work>,
     office: Office,
 }
 
@@ -143,7 +149,10 @@ impl Desk {
         match turn {
             Turn::Leader { term, leader } if leader == Some(self.own) => self.elected(term),
             Turn::Leader { .. } => self.deposed(),
-            Turn::Draining => {}
+            Turn::Draining => {
+                self.answer_all();
+                self.work = None;
+            }
             Turn::Refused(reason) => log::info!("will not lead {:?}: {reason}", self.name),
         }
     }
@@ -157,6 +166,7 @@ impl Desk {
         // It was deposed in between, and does not know.
         self.deposed();
         let reign = Reign::begin(&self.name, term, self.messenger.clone());
+        self.work = self.elections.begin_work();
         let leader = &self.leader;
         let begun = self.guard("begin", || leader.elected(&reign));
         let begun = begun.and_then(|it| {
@@ -187,13 +197,19 @@ impl Desk {
             }
             Office::Waiting | Office::Failed(_) => {}
         }
+        self.work = None;
     }
 
     /// The end: in a program that ends there is nobody to hear of a failure.
     fn resigned(mut self) {
         self.deposed();
+        self.answer_all();
+    }
+
+    /// What has come until now.
+    fn answer_all(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
-            reply(&request, &Answer::NotLeading);
+            self.answer(&request);
         }
     }
 
@@ -254,6 +270,7 @@ impl Desk {
             self.alarm.clone(),
         );
         let asked = request.clone();
+        let work = self.elections.begin_work();
         let call: Call = Box::new(move || {
             let what = format!("{method:?}");
             let returned = guard(&alarm, &name, &what, || {
@@ -265,6 +282,7 @@ impl Desk {
                 Err(failure) => Answer::Failed(failure),
             };
             reply(&request, &answer);
+            drop(work);
         });
         if calls.push(call).is_err() {
             let failure = "too many calls wait for the leader".to_owned();
