@@ -13,18 +13,15 @@ use worker_proto::message::{
 use super::change::Target;
 
 /// A message from an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Whom it is for.
     pub to: Addressee,
     /// What it is about; see [`check`](Self::check).
     pub action: String,
     /// What it says.
-    #[serde(default)]
     pub payload: String,
     /// How that is to be read.
-    #[serde(default)]
     pub content: Content,
 }
 

@@ -2,6 +2,7 @@
 
 use worker_proto::ids::WorkerId;
 use worker_proto::job::{MAX_RESULT_BYTES, OnLost};
+use worker_proto::text::beginning;
 
 use super::run::{Doers, State};
 use super::setback::MOST_ATTEMPTS;
@@ -39,7 +40,7 @@ impl Jobs {
                 (Notice::Ended { errand, took }, Verdict::TimedOut)
             }
             (State::Running { by, since, .. }, Ok(result)) => {
-                let result = beginning(result);
+                let result = beginning(&result, MAX_RESULT_BYTES).to_owned();
                 job.counts.done += 1;
                 job.failed_in_a_row = 0;
                 let done = Notice::Done {
@@ -50,7 +51,7 @@ impl Jobs {
                 (done, Verdict::Done(result))
             }
             (State::Running { by, since, .. }, Err(error)) => {
-                let error = beginning(error);
+                let error = beginning(&error, MAX_RESULT_BYTES).to_owned();
                 job.counts.failed += 1;
                 job.failed_in_a_row = job.failed_in_a_row.saturating_add(1);
                 let failed = Notice::Failed {
@@ -216,16 +217,4 @@ impl Jobs {
         }
         job.runs.retain(|run| !run.is_over());
     }
-}
-
-/// As much of a result as is of use to anybody.
-fn beginning(mut text: String) -> String {
-    if text.len() > MAX_RESULT_BYTES {
-        let mut end = MAX_RESULT_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-    text
 }

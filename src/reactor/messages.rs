@@ -189,7 +189,8 @@ fn cost(len: usize) -> usize {
 
 const BYTES_PER_COST: usize = 2 * 1024;
 
-/// What is read of all processes in one turn, and what is written: about 100 microseconds of each.
+/// What is read of all processes in one turn, and what is written: as many small frames, or one
+/// piece of a large message.
 pub(super) const COST_PER_TURN: usize = 16;
 
 /// What of its messages a process gets before it is told to leave: a receive window of small ones.

@@ -58,6 +58,7 @@ pub mod scoreboard;
 pub mod sdk;
 pub mod socket;
 pub mod tally;
+pub mod text;
 
 #[cfg(any(test, feature = "testing"))]
 pub use sdk::FakeMaster;

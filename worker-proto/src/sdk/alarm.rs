@@ -15,6 +15,7 @@ use super::draining::Draining;
 use super::event::Event;
 use crate::frame::{MAX_REASON_BYTES, ToMaster};
 use crate::origin::Origin;
+use crate::text::beginning;
 
 /// Says that something went wrong. Cheap to clone, one alarm for all clones; see
 /// [`Worker::alarm`](super::Worker::alarm).
@@ -76,7 +77,7 @@ impl Alarm {
                     // Before anybody can finish and say Goodbye. A master that cannot be told sees
                     // a process that leaves.
                     _ = control.send(&ToMaster::Retiring {
-                        reason: beginning(reason).to_owned(),
+                        reason: beginning(reason, MAX_REASON_BYTES).to_owned(),
                     });
                     control.stop_receiving();
                 }
@@ -100,22 +101,10 @@ impl Alarm {
             && let Some(control) = control.upgrade()
         {
             _ = control.try_send(&ToMaster::Report {
-                problem: beginning(problem).to_owned(),
+                problem: beginning(problem, MAX_REASON_BYTES).to_owned(),
             });
         }
     }
-}
-
-/// As much of it as the master reads.
-fn beginning(text: &str) -> &str {
-    if text.len() <= MAX_REASON_BYTES {
-        return text;
-    }
-    let mut end = MAX_REASON_BYTES;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 #[cfg(test)]
@@ -176,9 +165,12 @@ mod tests {
     #[test]
     fn a_text_is_cut_between_two_characters() {
         let longest = "x".repeat(MAX_REASON_BYTES);
-        assert_eq!(beginning(&longest), longest);
+        assert_eq!(beginning(&longest, MAX_REASON_BYTES), longest);
         let longer = "x".repeat(MAX_REASON_BYTES - 1) + "ä";
-        assert_eq!(beginning(&longer).len(), MAX_REASON_BYTES - 1);
+        assert_eq!(
+            beginning(&longer, MAX_REASON_BYTES).len(),
+            MAX_REASON_BYTES - 1
+        );
         let (master, worker) = FakeMaster::new();
         worker.report(&"ä".repeat(100_000));
         let ToMaster::Report { problem } = master.next_frame() else {

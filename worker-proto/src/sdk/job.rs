@@ -19,6 +19,7 @@ use crate::frame::ToMaster;
 use crate::job::{self, JobSpec, MAX_RESULT_BYTES};
 use crate::scm::Wait;
 use crate::socket::{SendError, WorkerChannel};
+use crate::text::beginning;
 
 /// One run of a job, for the one who does it; see [`Worker::on_job`](super::Worker::on_job).
 #[derive(Clone, Debug)]
@@ -262,7 +263,7 @@ impl Report {
         jobs.lock().running.remove(&number);
         let done = ToMaster::JobDone {
             run: number,
-            outcome: outcome.map(beginning).map_err(beginning),
+            outcome: outcome.map(kept).map_err(kept),
         };
         loop {
             match channel.send(&done, &[], Wait::AsSet) {
@@ -302,15 +303,8 @@ impl fmt::Debug for Jobs {
 }
 
 /// As much of it as the master keeps.
-fn beginning(mut text: String) -> String {
-    if text.len() > MAX_RESULT_BYTES {
-        let mut end = MAX_RESULT_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-    text
+fn kept(text: String) -> String {
+    beginning(&text, MAX_RESULT_BYTES).to_owned()
 }
 
 /// How much is shown of a name that is too long.
@@ -431,7 +425,7 @@ mod tests {
     #[test]
     fn a_result_is_cut_between_two_characters() {
         let longer = "x".repeat(MAX_RESULT_BYTES - 1) + "ä";
-        assert_eq!(beginning(longer).len(), MAX_RESULT_BYTES - 1);
+        assert_eq!(kept(longer).len(), MAX_RESULT_BYTES - 1);
     }
 
     fn give(run: u64, name: &str) -> FromMaster {
