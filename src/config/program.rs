@@ -23,6 +23,9 @@ pub struct Program {
     pub surroundings: Surroundings,
     /// What operators call an agent that runs it, if not by its file's name.
     pub name: Option<String>,
+    /// The library that answers for it what it asks of its listening sockets, for a program that
+    /// knows nothing of its master; an absolute path.
+    pub preload: Option<PathBuf>,
 }
 
 impl Program {
@@ -36,6 +39,7 @@ impl Program {
             cwd: None,
             surroundings: Surroundings::default(),
             name: None,
+            preload: None,
         }
     }
 

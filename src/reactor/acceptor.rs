@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
-use worker_proto::frame::{DeclaredListener, Listen, ListenOptions};
+use worker_proto::frame::{DeclaredListener, InheritedOption, Listen, ListenOptions};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
@@ -167,6 +167,14 @@ impl Acceptor {
             self.drop_unclaimed(turn);
         }
         granted
+    }
+
+    /// Connections of the listener are to have these options from now on.
+    pub(crate) fn inherit(&mut self, listener: ListenerId, options: &[InheritedOption]) {
+        let serving = self.serving.get(&listener);
+        if let Some(socket) = serving.and_then(Serving::socket) {
+            socket.pass_on(options);
+        }
     }
 
     /// The worker wants no more of this listener, if it has it.

@@ -23,17 +23,20 @@ pub(crate) struct Link {
     speaker: Speaker,
 }
 
-/// Who may speak on the channel: the process that said `Hello`, and none that it started.
+/// Who may speak on the channel.
 #[derive(Clone, Copy, Debug)]
 enum Speaker {
     Unknown,
+    /// The process that said `Hello`, and none that it started.
     Pid(u32),
+    /// A program that knows nothing of its master: whichever of its processes listens.
+    Anybody,
 }
 
 #[derive(Debug)]
 struct Outgoing {
     frame: FromMaster,
-    descriptor: Option<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// What a link has to say.
@@ -83,6 +86,8 @@ pub(crate) enum Broken {
     NoHello,
     #[error("Hello a second time")]
     SecondHello,
+    #[error("frames of a program and of a library that is preloaded to it on one channel")]
+    Mixed,
     #[error("messages: {0}")]
     Nonsense(#[from] Nonsense),
     #[error("Hello: {0}")]
@@ -121,10 +126,28 @@ impl Link {
                 self.speaker = Speaker::Pid(hello.pid);
                 Ok(Heard::Frame(frame))
             }
+            (Speaker::Unknown | Speaker::Anybody, ToMaster::Attach(attach), _) => {
+                handshake::check_attach(attach, sender_pid)?;
+                self.speaker = Speaker::Anybody;
+                Ok(Heard::Frame(frame))
+            }
             (Speaker::Unknown, _, _) => Err(Broken::NoHello),
             (Speaker::Pid(speaker), _, Some(pid)) if pid != speaker => Ok(Heard::Stranger { pid }),
             (Speaker::Pid(_), ToMaster::Hello(_), _) => Err(Broken::SecondHello),
+            (Speaker::Pid(_), ToMaster::Attach(_) | ToMaster::Inherit { .. }, _) => {
+                Err(Broken::Mixed)
+            }
             (Speaker::Pid(_), _, _) => Ok(Heard::Frame(frame)),
+            (
+                Speaker::Anybody,
+                ToMaster::Inherit { .. }
+                | ToMaster::Unlisten { .. }
+                | ToMaster::Ready
+                | ToMaster::NoRoom { .. }
+                | ToMaster::Relieved,
+                _,
+            ) => Ok(Heard::Frame(frame)),
+            (Speaker::Anybody, _, _) => Err(Broken::Mixed),
         }
     }
 
@@ -132,12 +155,12 @@ impl Link {
     pub(crate) fn send(
         &mut self,
         frame: FromMaster,
-        descriptor: Option<OwnedFd>,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Flushed, Broken> {
         if self.outbox.len() >= OUTBOX_FRAMES {
             return Err(Broken::Deaf);
         }
-        self.outbox.push_back(Outgoing { frame, descriptor });
+        self.outbox.push_back(Outgoing { frame, descriptors });
         self.flush()
     }
 
@@ -148,12 +171,17 @@ impl Link {
         if waiting.any(|outgoing| outgoing.frame == FromMaster::ReopenLogs) {
             return Ok(Flushed::Heard);
         }
-        self.send(FromMaster::ReopenLogs, None)
+        self.send(FromMaster::ReopenLogs, Vec::new())
     }
 
-    /// Whether the process has said `Hello`: before that it can be told nothing.
+    /// Whether the process has said `Hello`: otherwise it can be told nothing.
     pub(crate) fn is_introduced(&self) -> bool {
         matches!(self.speaker, Speaker::Pid(_))
+    }
+
+    /// Whether a preloaded library speaks for the program: it is told nothing but answers.
+    pub(crate) fn is_attached(&self) -> bool {
+        matches!(self.speaker, Speaker::Anybody)
     }
 
     /// Sends a frame of a message, if nothing else waits and the process has read enough.
@@ -177,8 +205,8 @@ impl Link {
 
     /// Sends what waits, as far as the process reads it.
     pub(crate) fn flush(&mut self) -> Result<Flushed, Broken> {
-        while let Some(Outgoing { frame, descriptor }) = self.outbox.front() {
-            let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+        while let Some(Outgoing { frame, descriptors }) = self.outbox.front() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             match self.channel.send(frame, &descriptors, Wait::Never) {
                 Ok(()) => {
                     self.outbox.pop_front();
@@ -259,7 +287,7 @@ mod tests {
             errno: 0,
             reason: "x".repeat(10_000),
         };
-        let broken = (0..10_000).find_map(|_| link.send(farewells(), None).err());
+        let broken = (0..10_000).find_map(|_| link.send(farewells(), Vec::new()).err());
         assert!(matches!(broken, Some(Broken::Deaf)));
         assert_eq!(link.outbox.len(), OUTBOX_FRAMES);
     }
@@ -270,7 +298,10 @@ mod tests {
         let numbered = |token| FromMaster::Ping { token };
         let mut sent = 0;
         while link.outbox.len() < 3 {
-            assert_eq!(link.send(numbered(sent), None).unwrap(), Flushed::Heard);
+            assert_eq!(
+                link.send(numbered(sent), Vec::new()).unwrap(),
+                Flushed::Heard
+            );
             sent += 1;
         }
         let mut inbox = Inbox::new();
@@ -287,7 +318,7 @@ mod tests {
         let (mut link, worker) = link();
         say(&worker, &ToMaster::Ready);
         drop(worker);
-        assert!(link.send(FromMaster::ClusterReady, None).is_ok());
+        assert!(link.send(FromMaster::ClusterReady, Vec::new()).is_ok());
         assert!(matches!(hear(&mut link), Ok(Heard::Frame(ToMaster::Ready))));
         assert!(matches!(hear(&mut link), Ok(Heard::Closed)));
     }

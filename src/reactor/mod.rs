@@ -4,6 +4,7 @@
 //! It blocks only in `poll`. It decides nothing about processes: that is the supervisor's.
 
 pub(crate) mod acceptor;
+mod attachment;
 mod change;
 mod clock;
 mod closer;

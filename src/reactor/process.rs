@@ -34,6 +34,8 @@ pub(crate) struct Process {
     /// When its group first got a signal to leave.
     told: Option<Instant>,
     complaints: u32,
+    /// The pid of the first process of a program for which a preloaded library asked.
+    attached: Option<u32>,
     /// The strongest signal that the supervisor had sent to it.
     signalled: Option<Signal>,
 }
@@ -66,6 +68,7 @@ impl Process {
             ended: None,
             told: None,
             complaints: 0,
+            attached: None,
             signalled: None,
         }
     }
@@ -112,6 +115,16 @@ impl Process {
             Connection::Open(link) => Some(link),
             Connection::Prepared(_) | Connection::Over => None,
         }
+    }
+
+    /// A preloaded library speaks for the program, first in this process of it.
+    pub(crate) fn note_attached(&mut self, pid: u32) {
+        self.attached.get_or_insert(pid);
+    }
+
+    /// Whether a preloaded library speaks for the program.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.is_some()
     }
 
     /// Logs what the process did wrong, if it has not done so too often.

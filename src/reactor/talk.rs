@@ -132,6 +132,8 @@ impl Reactor {
                 self.tell_jobs(now, done);
             }
             ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
+            ToMaster::Attach(attach) => self.attach(worker, &attach, now),
+            ToMaster::Inherit { listener, options } => self.acceptor.inherit(listener, &options),
         }
     }
 
@@ -232,7 +234,11 @@ impl Reactor {
         let Some(link) = self.link(worker) else {
             return;
         };
-        let flushed = link.send(frame, descriptor);
+        // It reads its channel only while it waits for an answer.
+        if link.is_attached() {
+            return log::trace!("{worker} is not told {frame:?}");
+        }
+        let flushed = link.send(frame, descriptor.into_iter().collect());
         self.settle_flush(worker, flushed, now);
     }
 
@@ -284,7 +290,7 @@ impl Reactor {
                 // The worker's own log is where its author looks.
                 let reason = what.clone();
                 if let Some(link) = self.link(worker) {
-                    let _ = link.send(FromMaster::Rejected { reason }, None);
+                    let _ = link.send(FromMaster::Rejected { reason }, Vec::new());
                 }
                 Disconnect::Rejected { what }
             }
@@ -292,6 +298,7 @@ impl Reactor {
             | Broken::Nonsense(_)
             | Broken::NoHello
             | Broken::SecondHello
+            | Broken::Mixed
             | Broken::Deaf
             | Broken::Io(_) => Disconnect::Violation { what },
         };

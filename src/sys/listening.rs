@@ -17,6 +17,7 @@ use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
+use worker_proto::frame::InheritedOption;
 
 use super::gate::Gate;
 use super::{describe, inherited};
@@ -234,6 +235,73 @@ impl ListeningSocket {
             .map(|asked| (asked, limit))
     }
 
+    /// The connections that are accepted from now on have these options, as far as they can.
+    pub(crate) fn pass_on(&self, options: &[InheritedOption]) {
+        for option in options {
+            if let Err(err) = self.set(*option) {
+                log::debug!("{}: {option:?}: {}", self.address, describe(&err));
+            }
+        }
+    }
+
+    /// What is set on a listening socket its connections inherit, see `socket(7)` and `tcp(7)`.
+    fn set(&self, option: InheritedOption) -> io::Result<()> {
+        let socket = &self.socket;
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        match option {
+            InheritedOption::NoDelay(on) => socket.set_tcp_nodelay(on),
+            InheritedOption::KeepAlive(on) => socket.set_keepalive(on),
+            InheritedOption::KeepIdle(idle) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle)
+            }
+            InheritedOption::KeepInterval(every) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, every)
+            }
+            InheritedOption::KeepCount(count) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count)
+            }
+            InheritedOption::UserTimeout(ms) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms)
+            }
+            InheritedOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(size(bytes)),
+            InheritedOption::SendBuffer(bytes) => socket.set_send_buffer_size(size(bytes)),
+            InheritedOption::Linger(time) => socket.set_linger(time.map(seconds)),
+            InheritedOption::DeferAccept(time) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, time)
+            }
+            InheritedOption::FastOpen(queue) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)
+            }
+            InheritedOption::MaxSegment(bytes) => {
+                self.set_number(libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes)
+            }
+            InheritedOption::TypeOfService(tos) => {
+                self.set_number(libc::IPPROTO_IP, libc::IP_TOS, tos)
+            }
+            InheritedOption::TrafficClass(class) => {
+                self.set_number(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class)
+            }
+        }
+    }
+
+    fn set_number(&self, level: libc::c_int, name: libc::c_int, value: u32) -> io::Result<()> {
+        let value = libc::c_int::try_from(value).map_err(io::Error::other)?;
+        // SAFETY: the socket is open, and the option's value is an int, which outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                INT_BYTES,
+            )
+        };
+        match set {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Takes the next connection from the backlog.
     pub(crate) fn accept(&self, nonblocking: bool) -> Result<Accepted, AcceptError> {
         let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
@@ -413,6 +481,13 @@ fn somaxconn() -> u32 {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(DEFAULT_BACKLOG)
 }
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "4 bytes")]
+const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
 #[expect(clippy::cast_possible_truncation, reason = "128 bytes")]
 const STORAGE_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

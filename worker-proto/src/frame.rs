@@ -109,6 +109,18 @@ pub enum ToMaster {
     },
     /// Wants everybody to open their log files again, the sender included.
     ReopenLogs,
+    /// Asks for a listener in the name of a program that knows nothing of its master; sent by the
+    /// library that is preloaded to it, and by any process of the program that listens. Answered by
+    /// `Listening` or `NotListening` with the same request, and by nothing else: after it such a
+    /// process is sent no frame that it has not asked for. No `Hello` comes before it.
+    Attach(Attach),
+    /// Connections of this listener are to have these options from now on; only after `Attach`.
+    Inherit {
+        /// The listener.
+        listener: ListenerId,
+        /// What was set on it.
+        options: Vec<InheritedOption>,
+    },
 }
 
 /// What the master sends on a control channel.
@@ -123,7 +135,9 @@ pub enum FromMaster {
         /// What is wrong, for a person.
         reason: String,
     },
-    /// Answers `Listen`; carries exactly one descriptor.
+    /// Answers `Listen`; carries exactly one descriptor. Answers `Attach`; then the process's page
+    /// of the [`scoreboard`](crate::scoreboard) comes as a second one, unless the master could not
+    /// make it.
     Listening(Listening),
     /// Answers `Listen` when it cannot be had.
     NotListening {
@@ -295,6 +309,59 @@ impl Default for ListenOptions {
     }
 }
 
+/// Asks for a listener in the name of a program that knows nothing of its master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// [`crate::handshake::PROTOCOL`] of the sender.
+    pub protocol: u16,
+    /// The sender's pid; the master checks it against `SCM_CREDENTIALS`.
+    pub pid: u32,
+    /// Name and version of the library, for the log: `rr-preload 0.1.0`.
+    pub library: String,
+    /// The question. Its target is an address; its number is the asking thread's id, so that several
+    /// processes that share the channel know whose the answer is.
+    pub listen: Listen,
+    /// What the program has set on its socket, for the connections of a listener that is bound by
+    /// this request.
+    pub options: Vec<InheritedOption>,
+    /// The permissions of a Unix socket's file that is made by this request: `0777 & !umask`.
+    pub file_mode: u32,
+}
+
+/// An option of a listening socket that its connections inherit, see `socket(7)` and `tcp(7)`, or
+/// that says how it listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InheritedOption {
+    /// `TCP_NODELAY`.
+    NoDelay(bool),
+    /// `SO_KEEPALIVE`.
+    KeepAlive(bool),
+    /// `TCP_KEEPIDLE`, in seconds.
+    KeepIdle(u32),
+    /// `TCP_KEEPINTVL`, in seconds.
+    KeepInterval(u32),
+    /// `TCP_KEEPCNT`.
+    KeepCount(u32),
+    /// `TCP_USER_TIMEOUT`, in milliseconds.
+    UserTimeout(u32),
+    /// `SO_RCVBUF` as it was set: the kernel doubles it.
+    ReceiveBuffer(u32),
+    /// `SO_SNDBUF` as it was set: the kernel doubles it.
+    SendBuffer(u32),
+    /// `SO_LINGER`: whether, and for how many seconds.
+    Linger(Option<u32>),
+    /// `TCP_DEFER_ACCEPT`, in seconds; 0 is off.
+    DeferAccept(u32),
+    /// `TCP_FASTOPEN`: how many may wait; 0 is off.
+    FastOpen(u32),
+    /// `TCP_MAXSEG`.
+    MaxSegment(u32),
+    /// `IP_TOS`.
+    TypeOfService(u32),
+    /// `IPV6_TCLASS`.
+    TrafficClass(u32),
+}
+
 /// A listener as the worker has it from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
@@ -315,6 +382,12 @@ pub struct Listening {
 pub enum DispatchMode {
     /// The master accepts; the descriptor is the receiving end of an accept queue.
     HandOff,
+    /// Whichever worker is first accepts; the descriptor is the listening socket itself, which all
+    /// workers share.
+    Shared,
+    /// The kernel chooses the worker by a hash of the addresses; the descriptor is this slot's own
+    /// listening socket of an `SO_REUSEPORT` group, see `socket(7)`.
+    ReusePort,
 }
 
 /// One packet of an accept queue. Carries exactly `peers.len()` descriptors, in the same order.

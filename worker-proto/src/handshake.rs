@@ -1,11 +1,11 @@
-//! The hand-shake: what a `Hello` must say to be welcome. Pure.
+//! The hand-shake: what a `Hello` or an `Attach` must say to be welcome. Pure.
 //!
 //! The version is checked before anything else of a frame is believed.
 
-use crate::frame::Hello;
+use crate::frame::{Attach, Hello};
 
 /// The version of the protocol in this crate. Raised when an old peer would misunderstand.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// The `Hello` of this process.
 #[must_use]
@@ -22,16 +22,23 @@ pub fn hello() -> Hello {
 /// # Errors
 /// What is wrong, in words for the log and for the worker.
 pub fn check(hello: &Hello, sender_pid: Option<u32>) -> Result<(), Mismatch> {
-    if hello.protocol != PROTOCOL {
-        return Err(Mismatch::Protocol {
-            theirs: hello.protocol,
-        });
+    compare(hello.protocol, hello.pid, sender_pid)
+}
+
+/// Checks an `Attach` against what the kernel says of its sender.
+///
+/// # Errors
+/// What is wrong, in words for the log and for the worker.
+pub fn check_attach(attach: &Attach, sender_pid: Option<u32>) -> Result<(), Mismatch> {
+    compare(attach.protocol, attach.pid, sender_pid)
+}
+
+fn compare(protocol: u16, claimed: u32, sender: Option<u32>) -> Result<(), Mismatch> {
+    if protocol != PROTOCOL {
+        return Err(Mismatch::Protocol { theirs: protocol });
     }
-    match sender_pid {
-        Some(pid) if pid != hello.pid => Err(Mismatch::Pid {
-            claimed: hello.pid,
-            sender: pid,
-        }),
+    match sender {
+        Some(sender) if sender != claimed => Err(Mismatch::Pid { claimed, sender }),
         Some(_) | None => Ok(()),
     }
 }

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use worker_proto::address::Address;
 use worker_proto::codec::{self, DecodeError, MAX_FRAME_BYTES};
 use worker_proto::frame::{
-    Connections, DeclaredListener, DispatchMode, FromMaster, Hello, Limits, Listen, ListenOptions,
-    Listening, MAX_BATCH, MAX_CONNECTIONS_BYTES, ToMaster, Welcome,
+    Attach, Connections, DeclaredListener, DispatchMode, FromMaster, Hello, InheritedOption,
+    Limits, Listen, ListenOptions, Listening, MAX_BATCH, MAX_CONNECTIONS_BYTES, ToMaster, Welcome,
 };
 use worker_proto::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
 use worker_proto::job::{JobRun, JobSpec, JobTarget, OnLost, Overlap, Schedule};
@@ -115,6 +115,25 @@ fn to_master() -> Vec<ToMaster> {
             outcome: Err("no".to_owned()),
         },
         ToMaster::ReopenLogs,
+        ToMaster::Attach(Attach {
+            protocol: 3,
+            pid: 4711,
+            library: "rr".to_owned(),
+            listen: Listen {
+                request: RequestId(4711),
+                target: "a".to_owned(),
+                options: ListenOptions::default(),
+            },
+            options: vec![
+                InheritedOption::NoDelay(true),
+                InheritedOption::Linger(Some(9)),
+            ],
+            file_mode: 0o640,
+        }),
+        ToMaster::Inherit {
+            listener: ListenerId(2),
+            options: vec![InheritedOption::DeferAccept(5)],
+        },
     ]
 }
 
@@ -150,6 +169,12 @@ fn bytes_to_master(frame: &ToMaster) -> &'static str {
         ToMaster::UnregisterJob { .. } => "14 01 6a",
         ToMaster::JobDone { .. } => "15 07 01 02 6e6f",
         ToMaster::ReopenLogs => "16",
+        // protocol 3; pid 4711; "rr"; request 4711, "a", blocking, 1 at a time, neither backlog nor
+        // v6only; no delay, linger for 9 s; 0o640 = 0x1a0.
+        ToMaster::Attach(_) => {
+            "17 03 fb6712 02 7272 fb6712 01 61 00 01 00 00 02 00 01 08 01 09 fba001"
+        }
+        ToMaster::Inherit { .. } => "18 02 01 09 05",
     }
 }
 
@@ -355,8 +380,10 @@ fn small_numbers_stay_what_they_are() {
     assert_eq!(bytes(&Role::Worker), [0]);
     assert_eq!(bytes(&Role::Agent), [1]);
     assert_eq!(bytes(&DispatchMode::HandOff), [0]);
+    assert_eq!(bytes(&DispatchMode::Shared), [1]);
+    assert_eq!(bytes(&DispatchMode::ReusePort), [2]);
     // The preload library and other languages count on these.
-    assert_eq!(worker_proto::handshake::PROTOCOL, 2);
+    assert_eq!(worker_proto::handshake::PROTOCOL, 3);
     assert_eq!(MAX_FRAME_BYTES, 65_536);
     assert_eq!(MAX_BATCH, 64);
 }
@@ -577,18 +604,75 @@ fn any_to_master() -> impl Strategy<Value = ToMaster> {
         any::<(u64, Result<String, String>)>()
             .prop_map(|(run, outcome)| ToMaster::JobDone { run, outcome }),
         Just(ToMaster::ReopenLogs),
+        any_attach().prop_map(ToMaster::Attach),
+        (any::<u32>(), vec(any_inherited(), 0..5)).prop_map(|(listener, options)| {
+            ToMaster::Inherit {
+                listener: ListenerId(listener),
+                options,
+            }
+        }),
+    ]
+}
+
+fn any_attach() -> impl Strategy<Value = Attach> {
+    let numbers = any::<(u16, u32, u32, u32)>();
+    (
+        numbers,
+        any::<String>(),
+        any::<String>(),
+        any_options(),
+        vec(any_inherited(), 0..20),
+    )
+        .prop_map(
+            |((protocol, pid, request, file_mode), library, target, options, inherited)| Attach {
+                protocol,
+                pid,
+                library,
+                listen: Listen {
+                    request: RequestId(request),
+                    target,
+                    options,
+                },
+                options: inherited,
+                file_mode,
+            },
+        )
+}
+
+fn any_inherited() -> impl Strategy<Value = InheritedOption> {
+    use InheritedOption::*;
+    prop_oneof![
+        any::<bool>().prop_map(NoDelay),
+        any::<bool>().prop_map(KeepAlive),
+        any::<u32>().prop_map(KeepIdle),
+        any::<u32>().prop_map(KeepInterval),
+        any::<u32>().prop_map(KeepCount),
+        any::<u32>().prop_map(UserTimeout),
+        any::<u32>().prop_map(ReceiveBuffer),
+        any::<u32>().prop_map(SendBuffer),
+        any::<Option<u32>>().prop_map(Linger),
+        any::<u32>().prop_map(DeferAccept),
+        any::<u32>().prop_map(FastOpen),
+        any::<u32>().prop_map(MaxSegment),
+        any::<u32>().prop_map(TypeOfService),
+        any::<u32>().prop_map(TrafficClass),
     ]
 }
 
 fn any_from_master() -> impl Strategy<Value = FromMaster> {
-    let listening = (any::<(u32, u32)>(), any::<String>(), any_address()).prop_map(
-        |((request, listener), name, address)| {
+    let mode = prop_oneof![
+        Just(DispatchMode::HandOff),
+        Just(DispatchMode::Shared),
+        Just(DispatchMode::ReusePort),
+    ];
+    let listening = (any::<(u32, u32)>(), any::<String>(), any_address(), mode).prop_map(
+        |((request, listener), name, address, mode)| {
             FromMaster::Listening(Listening {
                 request: RequestId(request),
                 listener: ListenerId(listener),
                 name,
                 address,
-                mode: DispatchMode::HandOff,
+                mode,
             })
         },
     );

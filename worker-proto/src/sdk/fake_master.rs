@@ -480,7 +480,10 @@ impl Desk {
             | ToMaster::Taken { .. }
             | ToMaster::Adopted { .. }
             | ToMaster::UnregisterJob { .. }
-            | ToMaster::JobDone { .. } => {}
+            | ToMaster::JobDone { .. }
+            // Not said by programs that use the SDK.
+            | ToMaster::Attach(_)
+            | ToMaster::Inherit { .. } => {}
         }
     }
 

@@ -49,7 +49,7 @@ impl Listener {
         control: Arc<Control>,
     ) -> Self {
         match listening.mode {
-            DispatchMode::HandOff => Listener {
+            DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort => Listener {
                 name: listening.name,
                 address: listening.address,
                 source: Source::Queue(AcceptQueue::new(
