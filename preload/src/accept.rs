@@ -125,7 +125,9 @@ fn is_near_limit() -> bool {
 
 /// The program may change its limit.
 fn is_time_to_ask() -> bool {
-    ACCEPTED.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == 0
+    ACCEPTED
+        .fetch_add(1, Ordering::Relaxed)
+        .is_multiple_of(ASK_EVERY)
 }
 
 /// The queue has ended. `None`: go on with what is in its place.

@@ -57,7 +57,9 @@ pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Answer {
         // The kernel chooses one, see unix(7), and no other worker could know it.
         Address::Unnamed => return Answer::Kernel,
         Address::V4 { port: 0, .. } | Address::V6 { port: 0, .. } => defer(fd, domain, name, &lock),
-        address => bind_now(channel, fd, domain, name, address, &lock),
+        Address::V4 { .. } | Address::V6 { .. } | Address::Path(_) | Address::Abstract(_) => {
+            bind_now(channel, fd, domain, name, address, &lock)
+        }
     })
 }
 

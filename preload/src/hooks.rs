@@ -27,7 +27,6 @@ use worker_proto::frame::ToMaster;
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = begin;
 
-#[cfg_attr(test, expect(dead_code, reason = "tests are nobody's workers"))]
 extern "C" fn begin() {
     real::find_all();
     careful((), || {
@@ -93,9 +92,9 @@ unsafe extern "C-unwind" fn getsockname(
     }
     // SAFETY: the arguments are the program's.
     let result = unsafe { real::getsockname(fd, address, len) };
-    // SAFETY: the real function has found both pointers good.
     if result == 0
-        && unsafe { family(address, len) } == Some(libc::AF_UNIX)
+        // SAFETY: the real function has found both pointers good.
+        && Some(libc::AF_UNIX) == unsafe { family(address, len) }
         && let Some(record) = found(fd)
     {
         // SAFETY: as above.

@@ -9,6 +9,14 @@
 //! called: it costs one load to find that out. There is no thread, and nothing here allocates or
 //! waits for a lock in what signal handlers may call.
 
+#![cfg_attr(
+    test,
+    allow(
+        dead_code,
+        reason = "tests leave the functions of their own process alone"
+    )
+)]
+
 mod accept;
 mod adopt;
 mod binding;

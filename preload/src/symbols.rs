@@ -70,8 +70,9 @@ macro_rules! real {
                 // ellipsis find their arguments where they would be without one, see the ABI of
                 // x86-64 and of AArch64.
                 // SAFETY: this is the signature of the function in the C library.
-                let real: unsafe extern "C-unwind" fn($($type),*) -> $result =
-                    unsafe { mem::transmute(address) };
+                let real = unsafe {
+                    mem::transmute::<*mut c_void, unsafe extern "C-unwind" fn($($type),*) -> $result>(address)
+                };
                 // SAFETY: the arguments are the caller's.
                 unsafe { real($($arg),*) }
             }

@@ -5,6 +5,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::fs;
+use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -18,14 +19,16 @@ pub(crate) struct Errno(pub(crate) c_int);
 impl Errno {
     /// That of the call before.
     pub(crate) fn last() -> Self {
-        // SAFETY: the location belongs to this thread and is always there.
-        Errno(unsafe { *libc::__errno_location() })
+        let errno = io::Error::last_os_error().raw_os_error();
+        Errno(errno.unwrap_or(0))
     }
 }
 
 pub(crate) fn set_errno(errno: c_int) {
+    // SAFETY: it only tells where that is.
+    let location = unsafe { libc::__errno_location() };
     // SAFETY: the location belongs to this thread and is always there.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *location = errno };
 }
 
 /// `-1` is an error.
@@ -191,7 +194,7 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
 
 fn fcntl(fd: RawFd, command: c_int, argument: c_int) -> Result<c_int, Errno> {
     // SAFETY: the commands used here take a number.
-    check(unsafe { symbols::fcntl(fd, command, argument as libc::c_ulong) })
+    check(unsafe { symbols::fcntl(fd, command, libc::c_ulong::from(argument.cast_unsigned())) })
 }
 
 /// Every descriptor of this process that is the same socket, `fd` first.
