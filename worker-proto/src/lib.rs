@@ -52,6 +52,7 @@ pub mod name;
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
 pub mod page;
+pub mod proxy_protocol;
 #[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]
 pub mod scm;
 pub mod scoreboard;
