@@ -48,6 +48,7 @@ pub mod ids;
 pub mod job;
 pub mod message;
 pub mod name;
+pub mod network;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
@@ -66,9 +67,9 @@ pub use sdk::FakeMaster;
 pub use sdk::{
     Alarm, BadAction, Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch, ConnectError,
     Connection, ContentError, Draining, Event, Handler, HookResult, Identity, InFlight, Incoming,
-    JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, RegisterError,
-    RequestCounter, RequestFailure, SendFailure, Served, Server, Stream, Subscription, Work,
-    Worker, shared,
+    JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, Proxy,
+    ProxyProtocol, Refused, RegisterError, RequestCounter, RequestFailure, SendFailure, Served,
+    Server, Stream, Subscription, Work, Worker, shared,
 };
 
 pub use frame::ListenOptions;

@@ -12,7 +12,7 @@ impl Crc32c {
             self.0 ^= u32::from(*byte);
             for _ in 0..8 {
                 let carry = self.0 & 1;
-                self.0 = self.0 >> 1 ^ carry * POLYNOMIAL;
+                self.0 = (self.0 >> 1) ^ (carry * POLYNOMIAL);
             }
         }
     }

@@ -176,7 +176,7 @@ proptest! {
             Origin::Inet { .. } | Origin::Unix { .. } if version == Version::V2 => {
                 Tlvs::whole(&tlvs).unwrap()
             }
-            _ => Tlvs::NONE,
+            Origin::Balancer | Origin::Unknown | Origin::Inet { .. } | Origin::Unix { .. } => Tlvs::NONE,
         };
         let header = Header { version, origin, tlvs };
         let Some(bytes) = header.encode() else {

@@ -61,8 +61,8 @@ fn ip<A: FromStr + Into<IpAddr>>(word: &str) -> Option<IpAddr> {
 
 /// Decimal, without what Rust would let pass: a sign, and zeros in front.
 fn port(word: &str) -> Option<u16> {
-    let port: u16 = word.parse().ok()?;
-    (port.to_string() == word).then_some(port)
+    let is_plain = word == "0" || word.starts_with(|first: char| matches!(first, '1'..='9'));
+    is_plain.then(|| word.parse().ok())?
 }
 
 pub(super) fn encode(header: &Header<'_>) -> Option<Vec<u8>> {

@@ -115,7 +115,7 @@ pub(super) fn encode(header: &Header<'_>) -> Option<Vec<u8>> {
             };
             block.extend(source.port().to_be_bytes());
             block.extend(destination.port().to_be_bytes());
-            (PROXY, family << 4 | STREAM)
+            (PROXY, (family << 4) | STREAM)
         }
         Origin::Unix {
             source,
@@ -123,7 +123,7 @@ pub(super) fn encode(header: &Header<'_>) -> Option<Vec<u8>> {
         } => {
             block.extend(source.0);
             block.extend(destination.0);
-            (PROXY, UNIX << 4 | STREAM)
+            (PROXY, (UNIX << 4) | STREAM)
         }
     };
     block.extend(header.tlvs.as_bytes());
@@ -132,7 +132,7 @@ pub(super) fn encode(header: &Header<'_>) -> Option<Vec<u8>> {
     }
     let len = u16::try_from(block.len()).ok()?;
     let mut bytes = SIGNATURE.to_vec();
-    bytes.extend([VERSION << 4 | command, family]);
+    bytes.extend([(VERSION << 4) | command, family]);
     bytes.extend(len.to_be_bytes());
     bytes.extend(block);
     Some(bytes)
