@@ -1,6 +1,6 @@
 // Java's own com.sun.net.httpserver, a thread per request: answers with its pid.
 //
-//   java Server.java 127.0.0.1 8000
+//   javac Server.java && java Server 127.0.0.1 8000
 
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;

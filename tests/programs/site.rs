@@ -49,7 +49,7 @@ impl Site {
         // Lines before the last prepare something.
         let lines = with_port(page::command(program.name));
         let (prepare, run) = lines.rsplit_once('\n').unwrap_or((":", &lines));
-        let script = format!("{prepare} && exec {run}");
+        let script = format!("{prepare} && exec {run} >&2");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script]).current_dir(directory.path());
         command.env("PATH", path);
@@ -58,8 +58,7 @@ impl Site {
         let mut cluster = Cluster::from_command(command);
         let control = cluster.control();
         cluster.await_ready();
-        // What getsockname tells the program is what it was to listen on.
-        cluster.find_text(&with_port(program.announces));
+        hear_from_all(&mut cluster, &with_port(program.announces));
         Site {
             program,
             address,
@@ -86,20 +85,10 @@ impl Site {
     /// Asks on one connection after the other: everybody answers in turn, and not one is passed
     /// over.
     pub(crate) fn serves_in_rotation(&mut self, connections: usize) {
+        self.await_everybody_awake();
         let before = self.given();
-        let mut slots = Vec::new();
-        // Some programs pass a connection on to a child, so who answers is a process of the worker.
-        let mut known = BTreeMap::new();
-        for _ in 0..connections {
-            let pid = self.ask();
-            let slot = *known.entry(pid).or_insert_with(|| self.slot_of(pid));
-            slots.push(slot);
-        }
+        let slots = self.who_answers(connections);
         let (round, _) = slots.split_at(WORKERS);
-        assert_eq!(
-            BTreeSet::from_iter(round),
-            (0..4).collect::<Vec<_>>().iter().collect()
-        );
         for (at, slot) in slots.iter().enumerate() {
             assert_eq!(
                 *slot,
@@ -114,6 +103,27 @@ impl Site {
             given,
             [u64::try_from(connections / WORKERS).unwrap(); WORKERS]
         );
+    }
+
+    /// Waits until four connections are answered by all four: a program may listen first and then
+    /// prepare itself, as Flask's reloader does, and is passed over meanwhile.
+    fn await_everybody_awake(&self) {
+        await_condition("an answer of everybody", || {
+            let slots: BTreeSet<_> = self.who_answers(WORKERS).into_iter().collect();
+            slots.len() == WORKERS
+        });
+    }
+
+    /// The slots that answer on one connection after the other.
+    fn who_answers(&self, connections: usize) -> Vec<u64> {
+        // A program may have children that answer, so what counts is whose children they are.
+        let mut known = BTreeMap::new();
+        (0..connections)
+            .map(|_| {
+                let pid = self.ask();
+                *known.entry(pid).or_insert_with(|| self.slot_of(pid))
+            })
+            .collect()
     }
 
     /// Every process of the program has the descriptors that it had, after so many connections.
@@ -232,6 +242,18 @@ impl Program {
                 "{command} is not installed: scripts/test installs it"
             );
         }
+    }
+}
+
+/// Waits until every process has said where it listens, which is what getsockname told it.
+fn hear_from_all(cluster: &mut Cluster, announces: &str) {
+    for slot in 0..WORKERS {
+        let of_slot = format!(" slot={slot} ");
+        cluster.find_line(announces, |line| {
+            // The name of a process, and what it said: `w1 slot=0 pid=4711 | listening`.
+            let said = line.split_once(" | ");
+            said.is_some_and(|(who, what)| who.contains(&of_slot) && what.contains(announces))
+        });
     }
 }
 
