@@ -3,6 +3,7 @@
 //! What is refused here is refused before anything is bound or started, with the value and the
 //! remedy.
 
+mod preload;
 mod surroundings;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use worker_proto::ids::Role;
 use worker_proto::job::JobTarget;
 
+pub use self::preload::PreloadError;
 pub use self::surroundings::SurroundingsError;
 
 use crate::config::listener::{ListenerSpec, Source};
@@ -105,6 +107,9 @@ pub enum PreflightError {
     /// Something around the processes that this master cannot give them.
     #[error(transparent)]
     Surroundings(#[from] SurroundingsError),
+    /// A library that cannot be loaded into the workers' program.
+    #[error(transparent)]
+    Preload(#[from] PreloadError),
     /// A directory that processes cannot be started in.
     #[error("directory {path}: {reason}")]
     Directory {
@@ -129,6 +134,7 @@ impl PreflightError {
             PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Job { .. } => Some("job"),
             PreflightError::Directory { .. } => Some("cwd"),
+            PreflightError::Preload(_) => Some("preload"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
             | PreflightError::Program(_)
@@ -158,6 +164,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     check_jobs(&config)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
+    preload::check(&config.program)?;
     let agents = config.agents.into_iter().zip(0..);
     config.agents = agents
         .map(|(program, slot)| check_program(program, Role::Agent, slot + 1))

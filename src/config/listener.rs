@@ -2,7 +2,9 @@
 //! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]`.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::unistd::{Group, User};
@@ -24,6 +26,8 @@ pub struct ListenerSpec {
     pub mode: Option<u32>,
     /// The owner of a Unix socket's file.
     pub owner: Option<Owner>,
+    /// The port that a program without an own say in it asks for, and gets this listener.
+    pub stands_for: Option<u16>,
 }
 
 /// Where a listening socket comes from.
@@ -106,7 +110,19 @@ impl ListenerSpec {
             v6only: None,
             mode: None,
             owner: None,
+            stands_for: None,
         }
+    }
+
+    /// `8080=3000`: what a program asks for as its port 3000 is this listener.
+    fn standing_for(ours: &str, port: u16) -> Result<Self, ListenerError> {
+        let address: Address = match ours.parse::<u16>() {
+            Ok(ours) => SocketAddr::new(any_interface(), ours).into(),
+            Err(_) => ours.parse()?,
+        };
+        let mut spec = Self::bind(address);
+        spec.stands_for = Some(port);
+        Ok(spec)
     }
 
     fn set(&mut self, option: &str) -> Result<(), ListenerError> {
@@ -158,6 +174,15 @@ impl FromStr for ListenerSpec {
     fn from_str(text: &str) -> Result<Self, ListenerError> {
         let mut parts = text.split(',');
         let head = parts.next().unwrap_or_default();
+        if let Some((ours, theirs)) = head.split_once('=')
+            && let Ok(port) = theirs.parse::<u16>()
+        {
+            let mut spec = Self::standing_for(ours, port)?;
+            for option in parts {
+                spec.set(option)?;
+            }
+            return Ok(spec);
+        }
         let (name, address) = match head.split_once('=') {
             Some(("", _)) => {
                 return Err(ListenerError::EmptyName {
@@ -192,6 +217,15 @@ impl fmt::Display for Source {
             Source::Bind(address) => address.fmt(f),
             Source::Inherited(fd) => write!(f, "fd:{fd}"),
         }
+    }
+}
+
+/// Every interface, over IPv6 and IPv4 where there are both.
+fn any_interface() -> IpAddr {
+    if Path::new("/proc/net/if_inet6").exists() {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
     }
 }
 
@@ -240,6 +274,11 @@ mod tests {
                 gid: Some(0)
             })
         );
+
+        let spec: ListenerSpec = "127.0.0.1:8080=3000,backlog=9".parse().unwrap();
+        assert_eq!((spec.stands_for, spec.backlog), (Some(3000), Some(9)));
+        let spec: ListenerSpec = "8080=3000".parse().unwrap();
+        assert!(spec.source.to_string().ends_with(":8080"), "{spec:?}");
 
         let spec: ListenerSpec = "[::]:8000,v6only=no".parse().unwrap();
         assert_eq!(spec.v6only, Some(false));

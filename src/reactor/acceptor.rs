@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
-use worker_proto::frame::{DeclaredListener, InheritedOption, Listen, ListenOptions};
+use worker_proto::frame::{Attach, DeclaredListener, InheritedOption, Listen};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
@@ -20,7 +20,7 @@ use super::queue::AcceptQueue;
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
-use crate::config::listener::{ListenerSpec, Source};
+use crate::config::listener::{ListenerSpec, Owner, Source};
 use crate::sys::listening::ListeningSocket;
 
 /// Every listener of the master.
@@ -33,6 +33,10 @@ pub(crate) struct Acceptor {
     window: u32,
     rules: Rules,
     next: ListenerId,
+    /// The ports that programs ask for where they get another listener.
+    aliases: BTreeMap<ListenerId, u16>,
+    /// How many queues were given to programs that take them for listening sockets.
+    queues: u64,
     is_closing: bool,
     /// Clients of new listeners wait, too.
     is_paused: bool,
@@ -47,6 +51,40 @@ pub(crate) struct Asker {
     pub(crate) is_in_rotation: bool,
 }
 
+/// What it asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    listen: &'a Listen,
+    program: Program<'a>,
+}
+
+/// Who has the queue.
+#[derive(Clone, Copy, Debug)]
+enum Program<'a> {
+    /// A program that knows what it is.
+    Speaks,
+    /// A program that takes it for a listening socket.
+    Preloaded {
+        attach: &'a Attach,
+        /// Whose the file of a Unix socket is to be.
+        owner: Option<Owner>,
+    },
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn by_sdk(listen: &'a Listen) -> Self {
+        let program = Program::Speaks;
+        Wanted { listen, program }
+    }
+
+    pub(crate) fn by_library(attach: &'a Attach, owner: Option<Owner>) -> Self {
+        Wanted {
+            listen: &attach.listen,
+            program: Program::Preloaded { attach, owner },
+        }
+    }
+}
+
 /// What a worker gets for its `Listen`.
 #[derive(Debug)]
 pub(crate) struct Grant {
@@ -54,6 +92,8 @@ pub(crate) struct Grant {
     pub(crate) name: String,
     pub(crate) address: Address,
     pub(crate) queue: OwnedFd,
+    /// The other end, for a program that must not see its queue end.
+    pub(crate) sender: Option<OwnedFd>,
 }
 
 /// Why a worker does not get it.
@@ -90,6 +130,8 @@ impl Acceptor {
             window,
             rules,
             next: ListenerId(0),
+            aliases: BTreeMap::new(),
+            queues: 0,
             is_closing: false,
             is_paused: false,
         }
@@ -104,8 +146,11 @@ impl Acceptor {
     }
 
     /// Serves a listener that was declared.
-    pub(crate) fn declare(&mut self, name: String, socket: ListeningSocket) {
-        self.add(name, Tenure::Declared, socket);
+    pub(crate) fn declare(&mut self, spec: &ListenerSpec, socket: ListeningSocket) {
+        let id = self.add(spec.name(), Tenure::Declared, socket);
+        if let Some(port) = spec.stands_for {
+            self.aliases.insert(id, port);
+        }
     }
 
     /// What a process is told of at its welcome.
@@ -129,7 +174,7 @@ impl Acceptor {
     pub(crate) fn listen(
         &mut self,
         asker: Asker,
-        listen: &Listen,
+        wanted: Wanted<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<Grant, Refusal> {
         if asker.role == Role::Agent {
@@ -150,16 +195,20 @@ impl Acceptor {
             let reason = format!("a worker holds at most {LISTENERS_PER_WORKER} listeners");
             return Err(Refusal::new(libc::EMFILE, reason));
         }
-        let id = match self.find(&listen.target) {
+        let found = match wanted.program {
+            Program::Speaks => self.find(&wanted.listen.target),
+            Program::Preloaded { .. } => self.find_for_preloaded(asker, &wanted.listen.target),
+        };
+        let id = match found {
             Some(id) => id,
-            None => self.bind(asker, listen)?,
+            None => self.bind(asker, wanted)?,
         };
         let serving = self.serving.get_mut(&id).expect("just found");
         if serving.has_queue(asker.worker) {
             let reason = format!("this worker listens on {} already", serving.name());
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
-        let granted = Self::grant(serving, asker, listen.options, self.window);
+        let granted = Self::grant(serving, asker, wanted, self.window, &mut self.queues);
         if asker.is_in_rotation {
             self.enter(asker.worker, asker.slot);
         }
@@ -374,7 +423,35 @@ impl Acceptor {
         found.map(Serving::id)
     }
 
-    fn bind(&mut self, asker: Asker, listen: &Listen) -> Result<ListenerId, Refusal> {
+    /// A program that cannot be told names: what it asks for by address may be another one, which the
+    /// operator has declared for it. Each of its sockets with port 0 is another listener, and the
+    /// first of every worker is the same.
+    fn find_for_preloaded(&self, asker: Asker, target: &str) -> Option<ListenerId> {
+        let address: Address = target.parse().ok()?;
+        let Some(inet) = address.inet() else {
+            return self.find(target);
+        };
+        if inet.port() == 0 {
+            let mut named = self.serving.values().filter(|it| it.name() == target);
+            let found = named.find(|it| !it.has_queue(asker.worker) && it.socket().is_some());
+            return found.map(Serving::id);
+        }
+        let stands_for = |it: &&Serving| self.aliases.get(&it.id()) == Some(&inet.port());
+        let mut remapped = self.serving.values().filter(|it| it.socket().is_some());
+        if let Some(found) = remapped.find(stands_for) {
+            return Some(found.id());
+        }
+        let declared = self.serving.values().filter(|it| {
+            let port = it.address().inet().map(|address| address.port());
+            it.is_declared() && it.socket().is_some() && port == Some(inet.port())
+        });
+        let mut declared = declared.filter(|it| !self.aliases.contains_key(&it.id()));
+        self.find(target)
+            .or_else(|| declared.next().map(Serving::id))
+    }
+
+    fn bind(&mut self, asker: Asker, wanted: Wanted<'_>) -> Result<ListenerId, Refusal> {
+        let listen = wanted.listen;
         let target = &listen.target;
         let address: Address = target.parse().map_err(|err| {
             let declared: Vec<_> = self.serving.values().map(Serving::name).collect();
@@ -406,8 +483,17 @@ impl Acceptor {
             .options
             .v6only
             .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
+        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
+            (wanted.program, &spec.source)
+        {
+            spec.mode = Some(attach.file_mode & 0o777);
+            spec.owner = owner;
+        }
         let socket = ListeningSocket::open(&spec)
             .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
+        if let Program::Preloaded { attach, .. } = wanted.program {
+            socket.pass_on(&attach.options);
+        }
         log::log!(
             news(self.next),
             "listening on {} for {}",
@@ -426,9 +512,11 @@ impl Acceptor {
     fn grant(
         serving: &mut Serving,
         asker: Asker,
-        options: ListenOptions,
+        wanted: Wanted<'_>,
         window: u32,
+        queues: &mut u64,
     ) -> Result<Grant, Refusal> {
+        let options = wanted.listen.options;
         let failed = |err: io::Error| {
             Refusal::new(
                 err.raw_os_error().unwrap_or(libc::EIO),
@@ -437,12 +525,23 @@ impl Acceptor {
         };
         let address = serving.address().clone();
         let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
+        let sender = match wanted.program {
+            Program::Speaks => None,
+            Program::Preloaded { .. } => {
+                *queues += 1;
+                let (worker, listener) = (asker.worker.0, serving.id().0);
+                let unique = format!("{}-{worker}-{listener}-{queues}", std::process::id());
+                queue.announce(&unique, &address).map_err(failed)?;
+                Some(queue.clone_sender().map_err(failed)?)
+            }
+        };
         serving.add_queue(asker.worker, queue);
         Ok(Grant {
             listener: serving.id(),
             name: serving.name().to_owned(),
             address,
             queue: worker_end,
+            sender,
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use worker_proto::frame::{Attach, DispatchMode, FromMaster, Listening};
 use worker_proto::ids::WorkerId;
 
-use super::acceptor::Asker;
+use super::acceptor::{Asker, Wanted};
 use super::{Reactor, turn};
 use crate::control::event::Fact;
 use crate::reactor::clock;
@@ -40,8 +40,15 @@ impl Reactor {
         };
         let request = attach.listen.request;
         let mut turn = turn!(self, now);
-        match self.acceptor.listen(asker, &attach.listen, &mut turn) {
+        let owner = process.owner(&self.config.program);
+        match self
+            .acceptor
+            .listen(asker, Wanted::by_library(attach, owner), &mut turn)
+        {
             Ok(grant) => {
+                if let Some(sender) = grant.sender {
+                    process.keep_silent(grant.listener, sender);
+                }
                 let fact = Fact::listening(process.who(), &grant.name, &grant.address);
                 self.announce(clock::wall(), fact);
                 let listening = Listening {
