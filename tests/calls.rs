@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use tempfile::TempDir;
 
-use common::DEADLINE;
+use common::{Cluster, DEADLINE, rr_master};
 
 /// One test for each case of the program.
 macro_rules! cases {
@@ -182,11 +182,94 @@ fn every_case_is_a_test() {
     assert_eq!(tested, listed);
 }
 
+#[test]
+fn the_library_speaks_for_the_program() {
+    let said = Said::new();
+    let mut cluster = start_under_a_master("accepts_what_is_connected", &said);
+    cluster.find_text("speaks rr-preload");
+}
+
 fn is_the_same_under_a_master(case: &str) {
     let plain = by_itself(case);
     let troubles = ["failed=", "ran out of time"];
     let is_trouble = |line: &&String| troubles.iter().any(|trouble| line.starts_with(trouble));
     assert_eq!(plain.iter().find(is_trouble), None, "{plain:#?}");
+
+    let expected = with_differences(case, &plain);
+    let (served, log) = under_a_master(case);
+    assert!(
+        served == expected,
+        "{case} is not the same under a master:\n{}\n{log}",
+        comparison(&expected, &served)
+    );
+}
+
+/// What else a case says under a master than by itself.
+struct Difference {
+    case: &'static str,
+    plain: &'static str,
+    served: &'static str,
+    /// Why that is so, and may be so.
+    #[expect(dead_code, reason = "for people")]
+    reason: &'static str,
+}
+
+/// Every difference there is.
+const DIFFERENCES: &[Difference] = &[];
+
+/// What the case has to say under a master.
+fn with_differences(case: &str, plain: &[String]) -> Vec<String> {
+    let mut expected = plain.to_vec();
+    for difference in DIFFERENCES.iter().filter(|it| it.case == case) {
+        let line = expected.iter_mut().find(|line| *line == difference.plain);
+        let line = line.unwrap_or_else(|| panic!("{case} says no {:?}", difference.plain));
+        difference.served.clone_into(line);
+    }
+    expected
+}
+
+/// Both side by side; `-` is expected only, `+` is there only.
+fn comparison(expected: &[String], served: &[String]) -> String {
+    let mut text = String::new();
+    let mut rest = served.iter().peekable();
+    for line in expected {
+        if rest.peek() == Some(&line) {
+            rest.next();
+            text += &format!("  {line}\n");
+            continue;
+        }
+        text += &format!("- {line}\n");
+        let key = line.split_once('=').map(|(key, _)| key);
+        let is_other = |other: &&String| other.split_once('=').map(|(key, _)| key) == key;
+        if let Some(other) = rest.next_if(|other| is_other(other)) {
+            text += &format!("+ {other}\n");
+        }
+    }
+    rest.fold(text, |text, line| text + &format!("+ {line}\n"))
+}
+
+/// What the case says under a master, and the master's log.
+fn under_a_master(case: &str) -> (Vec<String>, String) {
+    let said = Said::new();
+    let cluster = start_under_a_master(case, &said);
+    let lines = said.to_the_end();
+    cluster.signal(Signal::SIGKILL);
+    let log = cluster.wait().log;
+    match lines {
+        Ok(lines) => (lines, log),
+        Err(lines) => (lines, format!("{case} did not end\n{log}")),
+    }
+}
+
+fn start_under_a_master(case: &str, said: &Said) -> Cluster {
+    let mut command = Command::new(rr_master());
+    command
+        .args(["--workers", "1", "--preload", "--no-control"])
+        .args(["--log-level", "debug"])
+        .arg(program())
+        .args([case, "said"])
+        .current_dir(said.directory());
+    Cluster::from_command(command)
 }
 
 /// What the case says without a master.
