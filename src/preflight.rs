@@ -270,8 +270,10 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
         return Ok(());
     };
     let listeners = config.listeners.len() as u64;
+    // A queue that must not end is kept open.
+    let kept = u64::from(config.program.preload.is_some());
     let each = DESCRIPTORS_PER_PROCESS
-        + DESCRIPTORS_PER_QUEUE * listeners.max(1)
+        + (DESCRIPTORS_PER_QUEUE + kept) * listeners.max(1)
         + config.program.surroundings.streams_read();
     let agents = config.agents.iter();
     let of_agents = agents.map(|it| each + it.surroundings.streams_read());

@@ -21,7 +21,7 @@ use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::listener::{ListenerSpec, Owner, Source};
-use crate::sys::listening::ListeningSocket;
+use crate::sys::listening::{BindError, ListeningSocket};
 
 /// Every listener of the master.
 #[derive(Debug)]
@@ -203,6 +203,7 @@ impl Acceptor {
             Some(id) => id,
             None => self.bind(asker, wanted)?,
         };
+        self.restore_file(id, asker, wanted, turn.registry);
         let serving = self.serving.get_mut(&id).expect("just found");
         if serving.has_queue(asker.worker) {
             let reason = format!("this worker listens on {} already", serving.name());
@@ -477,23 +478,8 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let mut spec = ListenerSpec::bind(address);
-        spec.backlog = listen.options.backlog;
-        spec.v6only = listen
-            .options
-            .v6only
-            .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
-        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
-            (wanted.program, &spec.source)
-        {
-            spec.mode = Some(attach.file_mode & 0o777);
-            spec.owner = owner;
-        }
-        let socket = ListeningSocket::open(&spec)
+        let socket = Self::open(address, wanted)
             .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
-        if let Program::Preloaded { attach, .. } = wanted.program {
-            socket.pass_on(&attach.options);
-        }
         log::log!(
             news(self.next),
             "listening on {} for {}",
@@ -507,6 +493,56 @@ impl Acceptor {
             },
             socket,
         ))
+    }
+
+    /// Programs remove the path that they are about to bind: the socket of others is bound to it once
+    /// more, if nobody could come to it otherwise.
+    fn restore_file(
+        &mut self,
+        id: ListenerId,
+        asker: Asker,
+        wanted: Wanted<'_>,
+        registry: &Registry,
+    ) {
+        let Some(serving) = self.serving.get_mut(&id).filter(|it| !it.is_declared()) else {
+            return;
+        };
+        if !serving
+            .socket()
+            .is_some_and(ListeningSocket::has_lost_its_file)
+        {
+            return;
+        }
+        let address = serving.address().clone();
+        match Self::open(address, wanted) {
+            Ok(socket) => {
+                let name = serving.name();
+                log::info!("{name} had lost its file: bound again for {}", asker.worker);
+                serving.move_to(socket, registry);
+            }
+            Err(err) => log::warn!("{err}"),
+        }
+    }
+
+    fn open(address: Address, wanted: Wanted<'_>) -> Result<ListeningSocket, BindError> {
+        let listen = wanted.listen;
+        let mut spec = ListenerSpec::bind(address);
+        spec.backlog = listen.options.backlog;
+        spec.v6only = listen
+            .options
+            .v6only
+            .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
+        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
+            (wanted.program, &spec.source)
+        {
+            spec.mode = Some(attach.file_mode & 0o777);
+            spec.owner = owner;
+        }
+        let socket = ListeningSocket::open(&spec)?;
+        if let Program::Preloaded { attach, .. } = wanted.program {
+            socket.pass_on(&attach.options);
+        }
+        Ok(socket)
     }
 
     fn grant(
