@@ -182,7 +182,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     check_listeners(&config.listeners)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
-    check_watch(&config.watch)?;
+    config.watch = check_watch(config.watch)?;
     check_ready_on(&config.program.ready_on, config.workers)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
@@ -299,15 +299,17 @@ fn check_ready_on(ready_on: &ReadyOn, workers: u32) -> Result<(), PreflightError
     }
 }
 
-/// Every path is there now. Later it may be gone for a while.
-fn check_watch(watch: &Watch) -> Result<(), PreflightError> {
-    for path in &watch.paths {
-        path.metadata().map_err(|err| PreflightError::Watch {
+/// The same paths, absolute: who runs the master may change its directory. Every one is there now;
+/// later it may be gone for a while.
+fn check_watch(mut watch: Watch) -> Result<Watch, PreflightError> {
+    for path in &mut watch.paths {
+        let absolute = path.metadata().and_then(|_| std::path::absolute(&*path));
+        *path = absolute.map_err(|err| PreflightError::Watch {
             path: path.display().to_string(),
             reason: describe(&err),
         })?;
     }
-    Ok(())
+    Ok(watch)
 }
 
 fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {

@@ -333,7 +333,7 @@ impl Args {
         self.preload.apply(&mut config)?;
         self.readiness.apply(&mut config);
         self.renewal.apply(&mut config)?;
-        self.watch.apply(&mut config)?;
+        self.watch.apply(&mut config);
         self.messages.apply(&mut config)?;
         self.values.apply(&mut config)?;
         self.jobs.apply(&mut config);
