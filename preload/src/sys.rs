@@ -282,16 +282,18 @@ pub(crate) fn set_option<T: Copy>(
     check(unsafe { symbols::setsockopt(fd, level, name, value.cast::<c_void>(), len) }).map(drop)
 }
 
-pub(crate) fn copy_receive_timeout(from: RawFd, to: RawFd) {
-    let zero = libc::timeval {
+/// `SO_RCVTIMEO` or `SO_SNDTIMEO`; answers whether there is one.
+pub(crate) fn copy_timeout(from: RawFd, to: RawFd, name: c_int) -> bool {
+    let none = libc::timeval {
         tv_sec: 0,
         tv_usec: 0,
     };
-    if let Ok(timeout) = option(from, libc::SOL_SOCKET, libc::SO_RCVTIMEO, zero)
-        && (timeout.tv_sec, timeout.tv_usec) != (0, 0)
-    {
-        let _ = set_option(to, libc::SOL_SOCKET, libc::SO_RCVTIMEO, timeout);
+    let timeout = option(from, libc::SOL_SOCKET, name, none);
+    let timeout = timeout.ok().filter(|it| (it.tv_sec, it.tv_usec) != (0, 0));
+    if let Some(timeout) = timeout {
+        let _ = set_option(to, libc::SOL_SOCKET, name, timeout);
     }
+    timeout.is_some()
 }
 
 /// `SO_LINGER`.
