@@ -23,7 +23,7 @@ use crate::name::SocketName;
 use crate::question::{self, Wish};
 use crate::release;
 use crate::sys::{self, Errno, OnExec};
-use crate::{channel, fork};
+use crate::{channel, fork, paths};
 
 /// Who answers a call of the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Answer {
     let Some(address) = name.address().filter(|_| name.family() == domain) else {
         return Answer::Kernel;
     };
+    if domain == libc::AF_UNIX && name.bytes().len() > UNIX_NAME_BYTES {
+        return Answer::Kernel;
+    }
     if is_bound(fd) {
         return Answer::Kernel;
     }
@@ -114,6 +117,9 @@ fn bind_now(
         listener.set_stage(Stage::Free);
         return Err(errno);
     }
+    let given = name.address();
+    let given = given.as_ref().and_then(Address::path);
+    given.into_iter().for_each(paths::note_bound);
     put_in_place(record, fd).inspect_err(|_| release::give_up(record))
 }
 
@@ -498,6 +504,9 @@ fn absolute(address: Address) -> Result<Address, Errno> {
     }
     Ok(address)
 }
+
+/// `sockaddr_un`.
+const UNIX_NAME_BYTES: usize = 110;
 
 /// The master knows that this program listens.
 static IS_READY: AtomicBool = AtomicBool::new(false);

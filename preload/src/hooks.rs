@@ -43,7 +43,7 @@ extern "C" fn begin() {
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
     // Longer ones the kernel refuses.
-    let is_sound = len as usize <= MAX_ADDRESS_BYTES && !address.is_null();
+    let is_sound = len as usize <= crate::name::NAME_BYTES && !address.is_null();
     if channel::get().is_some() && is_sound {
         // SAFETY: the program says that so many bytes are there.
         let bytes = unsafe { slice::from_raw_parts(address.cast::<u8>(), room(len)) };
@@ -292,7 +292,15 @@ unsafe fn get_option(
     };
     if let Some(known) = known {
         // SAFETY: the program's own pointers.
-        return answer(unsafe { tell_number(known, value, len) });
+        return answer(unsafe { tell(&known, value, len) });
+    }
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_PEERCRED)
+        && is_listening
+        && listener.domain.load(Ordering::Relaxed) == libc::AF_UNIX
+    {
+        let creator = listener.owner.load(Ordering::Relaxed);
+        // SAFETY: the program's own pointers.
+        return answer(unsafe { tell(&sys::credentials_of(creator), value, len) });
     }
     let fd = listener.shadow().unwrap_or(fd);
     // SAFETY: the arguments are the program's.
@@ -573,40 +581,47 @@ unsafe extern "C-unwind" fn epoll_create1(flags: c_int) -> c_int {
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the argument is the program's.
-    if unsafe { is_masters(libc::AT_FDCWD, path) } {
-        return 0;
-    }
+    let kernel = || unsafe { real::unlink(path) };
     // SAFETY: as above.
-    unsafe { real::unlink(path) }
+    unsafe { take_away(libc::AT_FDCWD, path, kernel) }
 }
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: the argument is the program's.
-    if flags & libc::AT_REMOVEDIR == 0 && unsafe { is_masters(directory, path) } {
-        return 0;
+    if flags & libc::AT_REMOVEDIR != 0 {
+        // SAFETY: the arguments are the program's.
+        return unsafe { real::unlinkat(directory, path, flags) };
     }
     // SAFETY: as above.
-    unsafe { real::unlinkat(directory, path, flags) }
+    let kernel = || unsafe { real::unlinkat(directory, path, flags) };
+    // SAFETY: as above.
+    unsafe { take_away(directory, path, kernel) }
 }
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn remove(path: *const c_char) -> c_int {
     // SAFETY: the argument is the program's.
-    if unsafe { is_masters(libc::AT_FDCWD, path) } {
-        return 0;
-    }
+    let kernel = || unsafe { real::remove(path) };
     // SAFETY: as above.
-    unsafe { real::remove(path) }
+    unsafe { take_away(libc::AT_FDCWD, path, kernel) }
 }
 
-unsafe fn is_masters(directory: c_int, path: *const c_char) -> bool {
+/// Removes a path, unless it is our master's.
+unsafe fn take_away(directory: c_int, path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
     if channel::get().is_none() || path.is_null() {
-        return false;
+        return real();
     }
     // SAFETY: the program says that it is a path.
-    let path = unsafe { CStr::from_ptr(path) };
-    keeping_errno(|| careful(false, || paths::is_masters(directory, path)))
+    let text = unsafe { CStr::from_ptr(path) };
+    if keeping_errno(|| careful(false, || paths::is_masters(directory, text))) {
+        return 0;
+    }
+    let result = real();
+    let is_gone = result != 0 && Errno::last() == Errno(libc::ENOENT);
+    if is_gone && keeping_errno(|| careful(false, || paths::was_bound(text))) {
+        return 0;
+    }
+    result
 }
 
 // What all of them share.
@@ -664,8 +679,8 @@ unsafe fn tell_name(
     Ok(())
 }
 
-/// Writes a number as `getsockopt(2)` does.
-unsafe fn tell_number(number: c_int, value: *mut c_void, len: *mut socklen_t) -> Result<(), Errno> {
+/// Writes the value of an option as `getsockopt(2)` does.
+unsafe fn tell<T: Copy>(option: &T, value: *mut c_void, len: *mut socklen_t) -> Result<(), Errno> {
     if value.is_null() || len.is_null() {
         return Err(Errno(libc::EFAULT));
     }
@@ -674,11 +689,10 @@ unsafe fn tell_number(number: c_int, value: *mut c_void, len: *mut socklen_t) ->
     if given.cast_signed() < 0 {
         return Err(Errno(libc::EINVAL));
     }
-    let bytes = number.to_ne_bytes();
-    let written = room(given).min(bytes.len());
-    // SAFETY: the program says that so much room is there.
-    let room = unsafe { slice::from_raw_parts_mut(value.cast::<u8>(), written) };
-    room.copy_from_slice(&bytes[..written]);
+    let written = room(given).min(size_of::<T>());
+    let option: *const T = option;
+    // SAFETY: the program says that so much room is there, and the option has as many bytes.
+    unsafe { option.cast::<u8>().copy_to(value.cast(), written) };
     // SAFETY: as above.
     unsafe { *len = socklen_t::try_from(written).unwrap_or(given) };
     Ok(())
@@ -719,9 +733,6 @@ fn int(argument: c_long) -> c_int {
 fn uint(argument: c_long) -> c_uint {
     argument as c_uint
 }
-
-/// `sockaddr_storage`.
-const MAX_ADDRESS_BYTES: usize = crate::name::NAME_BYTES;
 
 /// `netinet/tcp.h`.
 const TCP_LISTEN: u8 = 10;

@@ -3,7 +3,7 @@
 //! Descriptors are plain numbers here, since they belong to the program: a wrong one is answered
 //! with an error. Everything but [`same_socket`] is async-signal-safe.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -222,6 +222,20 @@ fn socket_inode(fd: RawFd) -> Option<(u64, u64)> {
     (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some((status.st_dev, status.st_ino))
 }
 
+/// Whether a path, relative to a directory, is a socket's.
+pub(crate) fn is_socket(directory: RawFd, path: &CStr) -> bool {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: `path` is a C string, and `status` is there to be written.
+    let asked = unsafe { libc::fstatat(directory, path.as_ptr(), status.as_mut_ptr(), flags) };
+    if asked != 0 {
+        return false;
+    }
+    // SAFETY: it was written.
+    let status = unsafe { status.assume_init() };
+    status.st_mode & libc::S_IFMT == libc::S_IFSOCK
+}
+
 /// An epoll instance does not know `fd` any more.
 pub(crate) fn forget(epoll: RawFd, fd: RawFd) {
     // SAFETY: for this operation the event is ignored, see epoll_ctl(2).
@@ -314,6 +328,17 @@ pub(crate) fn peer_pid(fd: RawFd) -> Result<i32, Errno> {
         gid: 0,
     };
     Ok(option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, nobody)?.pid)
+}
+
+/// Those of a process of this program's.
+pub(crate) fn credentials_of(pid: i32) -> libc::ucred {
+    libc::ucred {
+        pid,
+        // SAFETY: it only asks.
+        uid: unsafe { libc::geteuid() },
+        // SAFETY: it only asks.
+        gid: unsafe { libc::getegid() },
+    }
 }
 
 pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Result<(), Errno> {
