@@ -206,9 +206,10 @@ impl Site {
     fn handed_off(&self) -> (u64, u64) {
         let status = status(&self.control);
         let mut listeners = status["listeners"].as_array().expect("listeners").iter();
-        let address = self.address.to_string();
-        let ours = listeners.find(|it| it["address"] == address.as_str());
-        let ours = ours.unwrap_or_else(|| panic!("{address} is not in {status}"));
+        // Java's address is `[::ffff:127.0.0.1]`.
+        let port = format!(":{}", self.address.port());
+        let ours = listeners.find(|it| it["address"].as_str().unwrap().ends_with(&port));
+        let ours = ours.unwrap_or_else(|| panic!("{port} is not in {status}"));
         let count = |what: &str| ours[what].as_u64().expect("a number");
         (count("handed_off"), count("reclaimed"))
     }
@@ -290,9 +291,11 @@ fn installed() -> PathBuf {
 /// Descriptors that a program may open once and keep: a pipe, a thread's event, a log.
 const SPARE: usize = 3;
 
-/// The master as it is, only quicker to trust a new generation, and with everything in one log.
-const SETTINGS: [(&str, &str); 3] = [
+/// The master as it is, only quicker to trust a new generation and slower to pass over who gets no
+/// CPU on a busy machine, and with everything in one log.
+const SETTINGS: [(&str, &str); 4] = [
     ("RR_CANARY", "100ms"),
+    ("RR_STALL_TIMEOUT", "10s"),
     ("RR_STDOUT", "lines"),
     ("RR_STDERR", "lines"),
 ];
