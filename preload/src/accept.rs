@@ -45,7 +45,8 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
         };
         let packet = match sys::receive(fd, &mut bytes, on_exec) {
             // Of what was sent before it, nothing is lost: see unix(7).
-            Err(Errno(libc::ECONNRESET)) => continue,
+            Err(Errno(libc::ECONNRESET)) if is_in_place(fd, record) => continue,
+            Err(Errno(libc::ECONNRESET)) => return Err(wait_on()),
             packet => packet?,
         };
         if packet.len == 0 {
@@ -132,16 +133,10 @@ fn is_time_to_ask() -> bool {
 
 /// The queue has ended. `None`: go on with what is in its place.
 fn end(fd: RawFd, record: Record) -> Option<Errno> {
-    let listener = record.get();
-    if marks::of(fd) != Mark::Socket(record) || listener.stage() != Stage::Queue {
-        // Another thread has closed it: as the kernel has it, whoever waits goes on waiting.
-        return Some(loop {
-            let errno = sys::pause(-1);
-            if errno != Errno(libc::EAGAIN) {
-                break errno;
-            }
-        });
+    if !is_in_place(fd, record) {
+        return Some(wait_on());
     }
+    let listener = record.get();
     if listener.is_shut.load(Ordering::Relaxed) || !channel::is_over() {
         return Some(Errno(libc::EINVAL));
     }
@@ -150,6 +145,21 @@ fn end(fd: RawFd, record: Record) -> Option<Errno> {
         sys::terminate_self();
     }
     None
+}
+
+/// Whether the number is that queue's still.
+fn is_in_place(fd: RawFd, record: Record) -> bool {
+    marks::of(fd) == Mark::Socket(record) && record.get().stage() == Stage::Queue
+}
+
+/// Another thread has closed it: as the kernel has it, whoever waits goes on waiting.
+fn wait_on() -> Errno {
+    loop {
+        let errno = sys::pause(-1);
+        if errno != Errno(libc::EAGAIN) {
+            return errno;
+        }
+    }
 }
 
 /// The master is gone. An ended queue is readable for ever, and the program would spin: in its place

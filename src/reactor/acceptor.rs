@@ -16,7 +16,7 @@ use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
 use super::delay::HandoffDelay;
-use super::queue::AcceptQueue;
+use super::queue::{AcceptQueue, Guise};
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
@@ -560,7 +560,12 @@ impl Acceptor {
             )
         };
         let address = serving.address().clone();
-        let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
+        let guise = match wanted.program {
+            Program::Speaks => Guise::Queue,
+            Program::Preloaded { .. } => Guise::ListeningSocket,
+        };
+        let (queue, worker_end) =
+            AcceptQueue::create(options, window, &address, guise).map_err(failed)?;
         let sender = match wanted.program {
             Program::Speaks => None,
             Program::Preloaded { .. } => {

@@ -43,6 +43,15 @@ pub(crate) struct AcceptQueue {
     frame: Connections,
 }
 
+/// What the worker takes its end for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guise {
+    /// A queue of connections.
+    Queue,
+    /// A listening socket, which nobody can write to.
+    ListeningSocket,
+}
+
 impl AcceptQueue {
     /// A queue that holds at most `window` connections from a listener at `address`, and the
     /// descriptor to give to the worker. A packet is never split, so a window that is no multiple
@@ -51,6 +60,7 @@ impl AcceptQueue {
         options: ListenOptions,
         window: u32,
         address: &Address,
+        guise: Guise,
     ) -> io::Result<(Self, OwnedFd)> {
         let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
         let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
@@ -58,6 +68,10 @@ impl AcceptQueue {
         let largest = FRAME_BYTES + max_batch * peer_bytes(address);
         let kept = Window::measure(window / max_batch, largest)?;
         kept.apply(&sender)?;
+        match guise {
+            Guise::Queue => {}
+            Guise::ListeningSocket => keep_from_being_writable(&receiver)?,
+        }
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
         let worker_end = receiver.try_clone()?;
@@ -334,6 +348,22 @@ impl AsRawFd for AcceptQueue {
     /// The sending end: it becomes writable when a full queue has room again.
     fn as_raw_fd(&self) -> RawFd {
         self.sender.as_raw_fd()
+    }
+}
+
+/// A loop that waits until it can write, too, would be woken at once and for ever. Writable is a socket
+/// whose peer has left unread less than a quarter of what may be sent (`unix_writable` in the
+/// kernel's af_unix.c), and nobody ever reads at the master's end.
+fn keep_from_being_writable(worker_end: &QueueReceiver) -> io::Result<()> {
+    let socket = SockRef::from(worker_end);
+    // Becomes the least that the kernel allows: a few of these packets fill it.
+    socket.set_send_buffer_size(1)?;
+    loop {
+        match socket.send_with_flags(&[0], libc::MSG_DONTWAIT) {
+            Ok(_) => {}
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(err) => return Err(err),
+        }
     }
 }
 
