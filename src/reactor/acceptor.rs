@@ -16,11 +16,12 @@ use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
 use super::delay::HandoffDelay;
-use super::queue::{AcceptQueue, Guise};
+use super::queue::{AcceptQueue, Taker};
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
-use crate::config::listener::{ListenerSpec, Owner, Source};
+use crate::config::listener::{ListenerSpec, Source};
+use crate::sys::applicant::Applicant;
 use crate::sys::listening::{BindError, ListeningSocket};
 
 /// Every listener of the master.
@@ -66,8 +67,8 @@ enum Program<'a> {
     /// A program that takes it for a listening socket.
     Preloaded {
         attach: &'a Attach,
-        /// Whose the file of a Unix socket is to be.
-        owner: Option<Owner>,
+        /// Whose rights count, and whose the file of a Unix socket is to be.
+        applicant: Option<Applicant>,
     },
 }
 
@@ -77,10 +78,11 @@ impl<'a> Wanted<'a> {
         Wanted { listen, program }
     }
 
-    pub(crate) fn by_library(attach: &'a Attach, owner: Option<Owner>) -> Self {
+    pub(crate) fn by_library(attach: &'a Attach) -> Self {
+        let applicant = Applicant::of(attach.pid);
         Wanted {
             listen: &attach.listen,
-            program: Program::Preloaded { attach, owner },
+            program: Program::Preloaded { attach, applicant },
         }
     }
 }
@@ -463,7 +465,14 @@ impl Acceptor {
             Refusal::new(libc::ENOENT, reason)
         })?;
         match &self.on_demand {
-            OnDemand::Any => {}
+            OnDemand::Any => {
+                if let Program::Preloaded { applicant, .. } = wanted.program
+                    && !applicant.is_some_and(|it| it.may_bind(&address))
+                {
+                    let reason = "the program has given up the rights that this takes";
+                    return Err(Refusal::new(libc::EACCES, reason));
+                }
+            }
             OnDemand::Only(allowed) if allowed.contains(&address) => {}
             OnDemand::Only(_) => {
                 let reason = format!(
@@ -478,8 +487,14 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let socket = Self::open(address, wanted)
-            .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
+        let socket = Self::open(address, wanted).map_err(|err| {
+            let errno = match (wanted.program, err.errno()) {
+                // What bind(2) says of a path that anything is in the way of.
+                (Program::Preloaded { .. }, libc::EEXIST) => libc::EADDRINUSE,
+                (Program::Speaks | Program::Preloaded { .. }, errno) => errno,
+            };
+            Refusal::new(errno, err.to_string())
+        })?;
         log::log!(
             news(self.next),
             "listening on {} for {}",
@@ -532,11 +547,11 @@ impl Acceptor {
             .options
             .v6only
             .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
-        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
+        if let (Program::Preloaded { attach, applicant }, Source::Bind(Address::Path(_))) =
             (wanted.program, &spec.source)
         {
             spec.mode = Some(attach.file_mode & 0o777);
-            spec.owner = owner;
+            spec.owner = applicant.and_then(Applicant::owner);
         }
         let socket = ListeningSocket::open(&spec)?;
         if let Program::Preloaded { attach, .. } = wanted.program {
@@ -560,12 +575,12 @@ impl Acceptor {
             )
         };
         let address = serving.address().clone();
-        let guise = match wanted.program {
-            Program::Speaks => Guise::Queue,
-            Program::Preloaded { .. } => Guise::ListeningSocket,
+        let taker = match wanted.program {
+            Program::Speaks => Taker::Worker,
+            Program::Preloaded { .. } => Taker::Program,
         };
         let (queue, worker_end) =
-            AcceptQueue::create(options, window, &address, guise).map_err(failed)?;
+            AcceptQueue::create(options, window, &address, taker).map_err(failed)?;
         let sender = match wanted.program {
             Program::Speaks => None,
             Program::Preloaded { .. } => {

@@ -43,15 +43,6 @@ pub(crate) struct AcceptQueue {
     frame: Connections,
 }
 
-/// What the worker takes its end for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Guise {
-    /// A queue of connections.
-    Queue,
-    /// A listening socket, which nobody can write to.
-    ListeningSocket,
-}
-
 impl AcceptQueue {
     /// A queue that holds at most `window` connections from a listener at `address`, and the
     /// descriptor to give to the worker. A packet is never split, so a window that is no multiple
@@ -60,7 +51,7 @@ impl AcceptQueue {
         options: ListenOptions,
         window: u32,
         address: &Address,
-        guise: Guise,
+        taker: Taker,
     ) -> io::Result<(Self, OwnedFd)> {
         let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
         let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
@@ -68,9 +59,8 @@ impl AcceptQueue {
         let largest = FRAME_BYTES + max_batch * peer_bytes(address);
         let kept = Window::measure(window / max_batch, largest)?;
         kept.apply(&sender)?;
-        match guise {
-            Guise::Queue => {}
-            Guise::ListeningSocket => keep_from_being_writable(&receiver)?,
+        if let Taker::Program = taker {
+            fill(&receiver)?;
         }
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
@@ -331,6 +321,24 @@ impl AcceptQueue {
     }
 }
 
+/// Who polls the worker's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// Somebody who knows what it is.
+    Worker,
+    /// A program that takes it for a listening socket, which is never writable.
+    Program,
+}
+
+/// Uses up what the worker's end may send, with a packet that nobody reads: it is not writable from
+/// then on, see `unix_writable()` in the kernel's `af_unix.c`.
+fn fill(receiver: &QueueReceiver) -> io::Result<()> {
+    let socket = SockRef::from(receiver);
+    // The kernel makes it the least there is.
+    socket.set_send_buffer_size(0)?;
+    socket.send(&[0; FILLER_BYTES]).map(drop)
+}
+
 /// The first unread packet of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -351,22 +359,6 @@ impl AsRawFd for AcceptQueue {
     }
 }
 
-/// A loop that waits until it can write, too, would be woken at once and for ever. Writable is a socket
-/// whose peer has left unread less than a quarter of what may be sent (`unix_writable` in the
-/// kernel's af_unix.c), and nobody ever reads at the master's end.
-fn keep_from_being_writable(worker_end: &QueueReceiver) -> io::Result<()> {
-    let socket = SockRef::from(worker_end);
-    // Becomes the least that the kernel allows: a few of these packets fill it.
-    socket.set_send_buffer_size(1)?;
-    loop {
-        match socket.send_with_flags(&[0], libc::MSG_DONTWAIT) {
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(err) => return Err(err),
-        }
-    }
-}
-
 /// The longest encoding of a client's address, for a listener at `address`.
 fn peer_bytes(address: &Address) -> usize {
     match address {
@@ -375,6 +367,9 @@ fn peer_bytes(address: &Address) -> usize {
         Address::Path(_) | Address::Abstract(_) | Address::Unnamed => 112,
     }
 }
+
+/// More than a quarter of the smallest send buffer, and less than all of it.
+const FILLER_BYTES: usize = 2048;
 
 /// The most that an abstract name may have, with its zero, see `unix(7)`.
 const NAME_BYTES: usize = 108;

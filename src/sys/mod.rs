@@ -9,6 +9,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod activity;
+pub(crate) mod applicant;
 pub(crate) mod census;
 pub(crate) mod cgroup;
 pub(crate) mod channel;

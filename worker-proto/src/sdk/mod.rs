@@ -25,6 +25,7 @@ mod job;
 mod listener;
 mod messenger;
 mod on_panic;
+mod proxy;
 mod request_counter;
 mod scorekeeper;
 mod server;
@@ -54,6 +55,7 @@ pub use messenger::{
     SendFailure, Subscription,
 };
 pub use on_panic::OnPanic;
+pub use proxy::{Proxy, ProxyProtocol, Refused};
 pub use request_counter::RequestCounter;
 pub use server::{Served, Server};
 pub use work::Work;
