@@ -73,15 +73,10 @@ impl BindError {
         }
     }
 
-    /// The error number, for a worker that asked, as bind(2) gives it.
+    /// The error number, for a worker that asked.
     #[must_use]
     pub fn errno(&self) -> i32 {
-        match self.source.raw_os_error() {
-            // Ours alone: what is in the way of a socket's file is no socket.
-            Some(libc::EEXIST) => libc::EADDRINUSE,
-            Some(errno) => errno,
-            None => libc::EINVAL,
-        }
+        self.source.raw_os_error().unwrap_or(libc::EINVAL)
     }
 
     /// Whether somebody else has the address now, so that trying again may help.

@@ -211,6 +211,14 @@ CASE(bind_refuses_what_makes_no_sense) {
     try_bind("connected", client, &again);
 }
 
+CASE(a_foreign_address_is_bound_on_request) {
+    struct address strange = ipv4(0xc0000201, 0);
+    int fresh = socket_for(&strange);
+    set_option(fresh, IPPROTO_IP, IP_FREEBIND, 1);
+    if (try_bind("bind", fresh, &strange) == 0)
+        outcome("listen", listen(fresh, 16));
+}
+
 CASE(an_unspecified_family_is_taken_for_all_hosts) {
     struct address any = ipv4(INADDR_ANY, 0);
     ((struct sockaddr *)&any.storage)->sa_family = AF_UNSPEC;
