@@ -12,10 +12,10 @@ use crate::complaint::Complaint;
 use crate::listeners::{Listener, Record, Stage};
 use crate::marks::{self, Mark};
 use crate::name::SocketName;
-use crate::release::Closed;
+use crate::release::{self, Closed};
 use crate::shares::Share;
 use crate::sys::{self, Errno, OnExec};
-use crate::{channel, epolls, score};
+use crate::{channel, epolls, fork, score};
 
 /// A connection, and who is at its other end.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,18 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
         return Err(Errno(libc::EINVAL));
     }
     let listener = record.get();
+    listener.begin_waiting();
+    let accepted = receive(fd, record, flags);
+    if listener.end_waiting() {
+        release::give_up(record);
+    }
+    accepted
+}
+
+fn receive(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, Errno> {
+    let listener = record.get();
     loop {
-        if listener.is_shut.load(Ordering::Relaxed) {
+        if !may_accept(listener) {
             return Err(Errno(libc::EINVAL));
         }
         if is_near_limit() {
@@ -45,15 +55,11 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
         };
         let packet = match sys::receive(fd, &mut bytes, on_exec) {
             // Of what was sent before it, nothing is lost: see unix(7).
-            Err(Errno(libc::ECONNRESET)) if is_in_place(fd, record) => continue,
-            Err(Errno(libc::ECONNRESET)) => return Err(wait_on()),
+            Err(Errno(libc::ECONNRESET)) => continue,
             packet => packet?,
         };
         if packet.len == 0 {
-            match end(fd, record) {
-                Some(errno) => return Err(errno),
-                None => continue,
-            }
+            return Err(end(fd, record));
         }
         let Some(connection) = packet.fd else {
             Complaint::Lost.say();
@@ -62,10 +68,7 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
         };
         HIGHEST.store(connection, Ordering::Relaxed);
         count(connection);
-        let wanted = flags & libc::SOCK_NONBLOCK != 0;
-        if wanted != listener.nonblocking.load(Ordering::Relaxed) {
-            sys::set_nonblocking(connection, wanted);
-        }
+        prepare(connection, listener, flags);
         let peer = match codec::decode_one_connection(&bytes[..packet.len.min(HEAD_BYTES)]) {
             Some(frame) => SocketName::from(frame.peer),
             None => sys::peer_name(connection).unwrap_or(SocketName::new(&[])),
@@ -74,6 +77,32 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
             fd: connection,
             peer,
         });
+    }
+}
+
+/// Whether the program listens; a child of its may have called `listen`, which is true for both.
+fn may_accept(listener: &Listener) -> bool {
+    match listener.stage() {
+        Stage::Listening => true,
+        Stage::Bound => {
+            listener.owner.load(Ordering::Relaxed) != fork::pid()
+                || listener.forks.load(Ordering::Relaxed) != fork::count()
+        }
+        Stage::Free | Stage::Deferred | Stage::Shut => false,
+    }
+}
+
+/// What the kernel does for a connection that it accepts.
+fn prepare(connection: RawFd, listener: &Listener, flags: i32) {
+    let wanted = flags & libc::SOCK_NONBLOCK != 0;
+    if wanted != listener.nonblocking.load(Ordering::Relaxed) {
+        sys::set_nonblocking(connection, wanted);
+    }
+    if listener.has_timeouts.load(Ordering::Relaxed)
+        && let Some(shadow) = listener.shadow()
+    {
+        sys::copy_timeout(shadow, connection, libc::SO_RCVTIMEO);
+        sys::copy_timeout(shadow, connection, libc::SO_SNDTIMEO);
     }
 }
 
@@ -131,35 +160,20 @@ fn is_time_to_ask() -> bool {
         .is_multiple_of(ASK_EVERY)
 }
 
-/// The queue has ended. `None`: go on with what is in its place.
-fn end(fd: RawFd, record: Record) -> Option<Errno> {
-    if !is_in_place(fd, record) {
-        return Some(wait_on());
+/// The queue has ended: by `shutdown(2)`, or with the master.
+fn end(fd: RawFd, record: Record) -> Errno {
+    if record.get().stage() == Stage::Shut || !channel::is_over() {
+        return Errno(libc::EINVAL);
     }
-    let listener = record.get();
-    if listener.is_shut.load(Ordering::Relaxed) || !channel::is_over() {
-        return Some(Errno(libc::EINVAL));
+    let waits = sys::is_nonblocking(fd) == Ok(false);
+    if marks::of(fd) == Mark::Socket(record) {
+        silence(fd);
     }
-    silence(fd);
     if !IS_ORPHAN.swap(true, Ordering::Relaxed) {
         sys::terminate_self();
     }
-    None
-}
-
-/// Whether the number is that queue's still.
-fn is_in_place(fd: RawFd, record: Record) -> bool {
-    marks::of(fd) == Mark::Socket(record) && record.get().stage() == Stage::Queue
-}
-
-/// Another thread has closed it: as the kernel has it, whoever waits goes on waiting.
-fn wait_on() -> Errno {
-    loop {
-        let errno = sys::pause(-1);
-        if errno != Errno(libc::EAGAIN) {
-            return errno;
-        }
-    }
+    // The signal has come before anybody could wait again.
+    Errno(if waits { libc::EINTR } else { libc::EAGAIN })
 }
 
 /// The master is gone. An ended queue is readable for ever, and the program would spin: in its place
@@ -172,7 +186,7 @@ fn silence(fd: RawFd) {
         return;
     };
     sys::set_nonblocking(silent, nonblocking);
-    sys::copy_receive_timeout(fd, silent);
+    sys::copy_timeout(fd, silent, libc::SO_RCVTIMEO);
     let _ = sys::replace(fd, silent, on_exec);
     sys::close(silent);
     // Without its other end it would be readable for ever, too.

@@ -31,7 +31,7 @@ pub(crate) fn adopt(fd: RawFd) -> Option<Record> {
     if let Mark::Socket(record) = marks::of(fd) {
         return Some(record);
     }
-    let record = Record::claim(Stage::Queue, &queue.bound, queue.domain)?;
+    let record = Record::claim(Stage::Listening, &queue.bound, queue.domain)?;
     let listener = record.get();
     listener
         .nonblocking
@@ -47,7 +47,7 @@ pub(crate) fn adopt(fd: RawFd) -> Option<Record> {
     }
     let copies = sys::same_socket(fd);
     let count = u32::try_from(copies.len()).unwrap_or(1);
-    listener.copies.store(count, Ordering::Relaxed);
+    listener.set_copies(count);
     for copy in copies {
         marks::set(copy, Mark::Socket(record));
     }

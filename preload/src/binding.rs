@@ -4,9 +4,10 @@
 //! it is without us. Only for a port of the kernel's choice it is asked later, when the program
 //! listens or wants to know the port: many programs bind so and never listen.
 
+use std::net::Ipv6Addr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use worker_proto::address::{Address, AddressRef};
 use worker_proto::frame::{DispatchMode, ToMaster};
@@ -15,14 +16,14 @@ use crate::adopt::adopt;
 use crate::complaint::Complaint;
 use crate::epolls::Watches;
 use crate::hidden;
-use crate::listeners::{Listener, Record, Stage};
+use crate::listeners::{Listener, Record, Source, Stage};
 use crate::lock::{self, Held};
 use crate::marks::{self, Mark};
 use crate::name::SocketName;
 use crate::question::{self, Wish};
 use crate::release;
 use crate::sys::{self, Errno, OnExec};
-use crate::{channel, fork};
+use crate::{channel, fork, paths};
 
 /// Who answers a call of the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Answer {
     };
     match marks::of(fd) {
         Mark::Plain => {}
-        Mark::Socket(_) => return Answer::Ours(Err(Errno(libc::EINVAL))),
+        Mark::Socket(record) => return Answer::Ours(Err(bind_again(record, name))),
         Mark::Connection(_) | Mark::Epoll | Mark::Hidden => return Answer::Kernel,
     }
     let Some(domain) = stream_domain(fd) else {
@@ -49,6 +50,9 @@ pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Answer {
     let Some(address) = name.address().filter(|_| name.family() == domain) else {
         return Answer::Kernel;
     };
+    if domain == libc::AF_UNIX && name.bytes().len() > UNIX_NAME_BYTES {
+        return Answer::Kernel;
+    }
     if is_bound(fd) {
         return Answer::Kernel;
     }
@@ -61,6 +65,16 @@ pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Answer {
             bind_now(channel, fd, domain, name, address, &lock)
         }
     })
+}
+
+/// A socket that is bound already is not bound again. A path is looked at first, see `unix(7)`.
+fn bind_again(record: Record, name: &SocketName) -> Errno {
+    let domain = record.get().domain.load(Ordering::Relaxed);
+    let path = name.address().filter(|_| domain == libc::AF_UNIX);
+    match path.as_ref().and_then(Address::path) {
+        Some(path) if path.symlink_metadata().is_ok() => Errno(libc::EADDRINUSE),
+        Some(_) | None => Errno(libc::EINVAL),
+    }
 }
 
 /// Remembers where to listen, if this host has such an address.
@@ -91,18 +105,22 @@ fn bind_now(
         return join(twin, fd, domain, name);
     }
     let wish = Wish {
-        fd,
+        socket: fd,
         domain,
+        nonblocking: sys::is_nonblocking(fd)?,
         address: absolute(address)?,
         backlog: None,
     };
-    let record = claim(Stage::Bound, name, domain)?;
-    let asked = fill(record.get(), channel, &wish, name, lock);
-    match asked {
-        Ok(()) => mark(record, fd),
-        Err(_) => record.get().set_stage(Stage::Free),
+    let record = claim(Stage::Deferred, name, domain)?;
+    let listener = record.get();
+    if let Err(errno) = fill(listener, channel, &wish, name, lock) {
+        listener.set_stage(Stage::Free);
+        return Err(errno);
     }
-    asked
+    let given = name.address();
+    let given = given.as_ref().and_then(Address::path);
+    given.into_iter().for_each(paths::note_bound);
+    put_in_place(record, fd).inspect_err(|_| release::give_up(record))
 }
 
 /// Asks the master for what belongs into the socket's place.
@@ -113,21 +131,24 @@ fn fill(
     name: &SocketName,
     lock: &Held,
 ) -> Result<(), Errno> {
-    let grant = question::ask(channel, wish, lock)?;
-    let is_kernels = match grant.listening.mode {
-        DispatchMode::HandOff => false,
-        DispatchMode::Shared | DispatchMode::ReusePort => true,
-    };
+    let grant = question::ask(channel, wish, lock).map_err(|errno| match errno {
+        // Something else than a socket is there already.
+        Errno(libc::EEXIST) => Errno(libc::EADDRINUSE),
+        errno => errno,
+    })?;
     if name.port() == Some(0) {
         let bound = SocketName::from(AddressRef::from(&grant.listening.address));
         if let Some(port) = bound.port() {
             listener.rename(&name.with_port(port));
         }
     }
-    listener.is_kernels.store(is_kernels, Ordering::Relaxed);
+    listener.set_source(match grant.listening.mode {
+        DispatchMode::HandOff => Source::Master,
+        DispatchMode::Shared | DispatchMode::ReusePort => Source::Kernel,
+    });
     listener
         .nonblocking
-        .store(grant.nonblocking, Ordering::Relaxed);
+        .store(wish.nonblocking, Ordering::Relaxed);
     listener.set_id(Some(grant.listening.listener));
     listener.owner.store(fork::pid(), Ordering::Relaxed);
     listener.forks.store(fork::count(), Ordering::Relaxed);
@@ -152,23 +173,28 @@ pub(crate) fn listen(fd: RawFd, backlog: i32) -> Answer {
     };
     let lock = lock::take();
     let listener = record.get();
-    if listener.is_listening() {
-        return Answer::Ours(Ok(()));
-    }
-    if listener.stage() == Stage::Deferred {
-        match choose_port(channel, record, fd, Some(backlog), &lock) {
-            Ok(()) => {}
-            // A second port of the kernel's choice in one program is its own.
-            Err(Errno(libc::EADDRINUSE)) => {
-                return match give_back(record, fd) {
-                    Ok(()) => Answer::Kernel,
-                    Err(errno) => Answer::Ours(Err(errno)),
-                };
-            }
-            Err(errno) => return Answer::Ours(Err(errno)),
+    let prepared = match listener.stage() {
+        Stage::Bound | Stage::Listening => Ok(()),
+        Stage::Deferred => choose_port(channel, record, fd, Some(backlog), &lock),
+        Stage::Shut => ask_again(channel, record, fd, backlog, &lock),
+        Stage::Free => return Answer::Kernel,
+    };
+    match prepared {
+        Ok(()) => {}
+        // A second port of the kernel's choice in one program is its own.
+        Err(Errno(libc::EADDRINUSE)) if listener.stage() == Stage::Deferred => {
+            return match give_back(record, fd) {
+                Ok(()) => Answer::Kernel,
+                Err(errno) => Answer::Ours(Err(errno)),
+            };
         }
+        Err(errno) => return Answer::Ours(Err(errno)),
     }
-    Answer::Ours(put_in_place(record, fd))
+    listener.set_stage(Stage::Listening);
+    if !IS_READY.swap(true, Ordering::Relaxed) {
+        let _ = channel::tell(&ToMaster::Ready);
+    }
+    Answer::Ours(Ok(()))
 }
 
 /// A socket that was not bound gets a port of the kernel's choice, see `listen(2)`.
@@ -210,53 +236,119 @@ fn choose_port(
     let listener = record.get();
     let name = listener.name();
     let wish = Wish {
-        fd,
+        socket: fd,
         domain: listener.domain.load(Ordering::Relaxed),
+        nonblocking: sys::is_nonblocking(fd)?,
         address: name.address().ok_or(Errno(libc::EINVAL))?,
         backlog: backlog.and_then(|backlog| u32::try_from(backlog).ok()),
     };
     fill(listener, channel, &wish, &name, lock)?;
-    listener.set_stage(Stage::Bound);
+    put_in_place(record, fd)
+}
+
+/// The program listens on what it has shut down.
+fn ask_again(
+    channel: RawFd,
+    record: Record,
+    fd: RawFd,
+    backlog: i32,
+    lock: &Held,
+) -> Result<(), Errno> {
+    let listener = record.get();
+    let name = listener.name();
+    let wish = Wish {
+        socket: listener.shadow().unwrap_or(fd),
+        domain: listener.domain.load(Ordering::Relaxed),
+        nonblocking: sys::is_nonblocking(fd)?,
+        address: absolute(name.address().ok_or(Errno(libc::EINVAL))?)?,
+        backlog: u32::try_from(backlog).ok(),
+    };
+    let former = Listener::take(&listener.substitute);
+    // The master takes a moment to close what it had.
+    let deadline = sys::now_ms() + GIVE_BACK_MS;
+    loop {
+        match fill(listener, channel, &wish, &name, lock) {
+            Err(Errno(libc::EADDRINUSE)) if sys::now_ms() < deadline => {
+                sys::pause(1);
+            }
+            filled => {
+                filled?;
+                break;
+            }
+        }
+    }
+    let substitute = listener.substitute.load(Ordering::Acquire);
+    sys::set_nonblocking(substitute, wish.nonblocking);
+    sys::copy_timeout(wish.socket, substitute, libc::SO_RCVTIMEO);
+    for (copy, _) in marks::within(0, RawFd::MAX).filter(|it| it.1 == Mark::Socket(record)) {
+        replace(copy, substitute)?;
+    }
+    former.into_iter().for_each(hidden::close);
     Ok(())
 }
 
-/// The program listens: every descriptor of the socket becomes one of the substitute.
+/// What is bound: every descriptor of the socket becomes one of the substitute. That it has one
+/// before it listens is for programs that bind here and listen in another process: over `exec` only
+/// what is in the descriptor itself comes along.
 fn put_in_place(record: Record, fd: RawFd) -> Result<(), Errno> {
     let listener = record.get();
     let substitute = listener.substitute.load(Ordering::Acquire);
     let shadow = hidden::copy(fd)?;
-    let is_kernels = listener.is_kernels.load(Ordering::Relaxed);
-    sys::copy_receive_timeout(shadow, substitute);
+    let places = sys::same_socket(fd);
+    let receives = sys::copy_timeout(shadow, substitute, libc::SO_RCVTIMEO);
+    let sends = sys::copy_timeout(shadow, substitute, libc::SO_SNDTIMEO);
+    listener
+        .has_timeouts
+        .store(receives || sends, Ordering::Relaxed);
     // The flag is the substitute's, and that of all its copies, as it is the socket's.
     sys::set_nonblocking(substitute, sys::is_nonblocking(shadow)?);
-    let places = sys::same_socket(fd);
+    claim_v6(listener, shadow);
+    listener.shadow.store(shadow, Ordering::Release);
+    listener.set_stage(Stage::Bound);
     let mut copies = 0;
     for &place in places.iter().filter(|&&place| place != shadow) {
-        let watches = Watches::of(place);
-        let replaced =
-            OnExec::of(place).and_then(|on_exec| sys::replace(place, substitute, on_exec));
-        match replaced {
+        match replace(place, substitute) {
             Ok(()) => {
                 copies += 1;
                 marks::set(place, Mark::Socket(record));
-                watches.renew();
             }
-            Err(errno) if place == fd => {
-                hidden::close(shadow);
-                return Err(errno);
-            }
+            Err(errno) if place == fd => return Err(errno),
             Err(_) => {}
         }
     }
-    listener.copies.store(copies, Ordering::Relaxed);
-    listener.shadow.store(shadow, Ordering::Release);
-    listener.set_stage(if is_kernels {
-        Stage::Kernel
-    } else {
-        Stage::Queue
-    });
-    let _ = channel::tell(&ToMaster::Ready);
+    listener.set_copies(copies);
     Ok(())
+}
+
+/// In the place of one descriptor comes another one; who watches it goes on.
+fn replace(place: RawFd, fd: RawFd) -> Result<(), Errno> {
+    let on_exec = OnExec::of(place)?;
+    let watches = Watches::of(place);
+    let replaced = sys::replace(place, fd, on_exec);
+    watches.renew();
+    replaced
+}
+
+/// What is bound to an IPv6 address that is none of IPv4 is so alone, as the kernel has it.
+fn claim_v6(listener: &Listener, shadow: RawFd) {
+    if let Some(Address::V6 { ip, .. }) = listener.name().address()
+        && ip != [0; 16]
+        && Ipv6Addr::from(ip).to_ipv4_mapped().is_none()
+    {
+        let _ = sys::set_option(shadow, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+    }
+}
+
+/// `shutdown(2)` of the receiving direction, after it was done: nobody is served any more, in any
+/// process that has the listener.
+pub(crate) fn note_shutdown(record: Record) {
+    let listener = record.get();
+    let id = listener.id();
+    listener.set_id(None);
+    listener.set_stage(Stage::Shut);
+    if let Some(id) = id {
+        release::unlisten(id);
+    }
 }
 
 /// `connect(2)`: what was bound, and does not listen, is bound for real before it connects.
@@ -264,20 +356,29 @@ pub(crate) fn before_connect(fd: RawFd) -> Result<(), Errno> {
     let Mark::Socket(record) = marks::of(fd) else {
         return Ok(());
     };
-    if record.get().is_listening() {
-        return Err(Errno(libc::EISCONN));
+    let listener = record.get();
+    match listener.stage() {
+        Stage::Listening if listener.domain.load(Ordering::Relaxed) == libc::AF_UNIX => {
+            Err(Errno(libc::EINVAL))
+        }
+        Stage::Listening => Err(Errno(libc::EISCONN)),
+        Stage::Deferred | Stage::Bound | Stage::Shut => {
+            let _lock = lock::take();
+            give_back(record, fd)
+        }
+        Stage::Free => Ok(()),
     }
-    let _lock = lock::take();
-    give_back(record, fd)
 }
 
 /// The kernel binds what we have bound so far.
 fn give_back(record: Record, fd: RawFd) -> Result<(), Errno> {
-    let name = record.get().name();
-    for copy in sys::same_socket(fd) {
-        if marks::of(copy) == Mark::Socket(record) {
-            marks::set(copy, Mark::Plain);
+    let listener = record.get();
+    let name = listener.name();
+    for (copy, _) in marks::within(0, RawFd::MAX).filter(|it| it.1 == Mark::Socket(record)) {
+        if let Some(shadow) = listener.shadow() {
+            replace(copy, shadow)?;
         }
+        marks::set(copy, Mark::Plain);
     }
     release::give_up(record);
     // The master takes a moment to close its own.
@@ -323,12 +424,7 @@ fn twin(fd: RawFd, name: &SocketName) -> Option<Record> {
     }
     Record::all().find(|record| {
         let listener = record.get();
-        // Before it listens its socket is the program's.
-        let knows = listener.shadow().or_else(|| {
-            marks::within(0, RawFd::MAX)
-                .find_map(|(fd, mark)| (mark == Mark::Socket(*record)).then_some(fd))
-        });
-        listener.id().is_some() && listener.name() == *name && knows.is_some_and(reuses)
+        listener.id().is_some() && listener.name() == *name && listener.shadow().is_some_and(reuses)
     })
 }
 
@@ -336,10 +432,9 @@ fn twin(fd: RawFd, name: &SocketName) -> Option<Record> {
 fn join(twin: Record, fd: RawFd, domain: i32, name: &SocketName) -> Result<(), Errno> {
     let its = twin.get();
     let substitute = hidden::copy(its.substitute.load(Ordering::Acquire))?;
-    let record = claim(Stage::Bound, name, domain).inspect_err(|_| hidden::close(substitute))?;
+    let record = claim(Stage::Deferred, name, domain).inspect_err(|_| hidden::close(substitute))?;
     let ours = record.get();
-    ours.is_kernels
-        .store(its.is_kernels.load(Ordering::Relaxed), Ordering::Relaxed);
+    ours.set_source(its.source());
     ours.nonblocking
         .store(its.nonblocking.load(Ordering::Relaxed), Ordering::Relaxed);
     ours.owner
@@ -348,8 +443,7 @@ fn join(twin: Record, fd: RawFd, domain: i32, name: &SocketName) -> Result<(), E
         .store(its.forks.load(Ordering::Relaxed), Ordering::Relaxed);
     ours.set_id(its.id());
     ours.substitute.store(substitute, Ordering::Release);
-    mark(record, fd);
-    Ok(())
+    put_in_place(record, fd).inspect_err(|_| release::give_up(record))
 }
 
 fn claim(stage: Stage, name: &SocketName, domain: i32) -> Result<Record, Errno> {
@@ -360,7 +454,7 @@ fn claim(stage: Stage, name: &SocketName, domain: i32) -> Result<Record, Errno> 
 fn mark(record: Record, fd: RawFd) {
     let copies = sys::same_socket(fd);
     let count = u32::try_from(copies.len()).unwrap_or(1);
-    record.get().copies.store(count, Ordering::Relaxed);
+    record.get().set_copies(count);
     for copy in copies {
         marks::set(copy, Mark::Socket(record));
     }
@@ -410,6 +504,12 @@ fn absolute(address: Address) -> Result<Address, Errno> {
     }
     Ok(address)
 }
+
+/// `sockaddr_un`.
+const UNIX_NAME_BYTES: usize = 110;
+
+/// The master knows that this program listens.
+static IS_READY: AtomicBool = AtomicBool::new(false);
 
 /// How long the master may take to let go of an address.
 const GIVE_BACK_MS: u64 = 1000;

@@ -1,7 +1,6 @@
 //! Copies: a duplicate of a descriptor is to us what the descriptor is. Async-signal-safe.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering;
 
 use crate::fork;
 use crate::marks::{self, Mark};
@@ -15,7 +14,7 @@ pub(crate) fn note(fd: RawFd, copy: RawFd) {
     let mark = match marks::of(fd) {
         mark @ (Mark::Plain | Mark::Hidden | Mark::Epoll) => mark,
         mark @ Mark::Socket(record) => {
-            record.get().copies.fetch_add(1, Ordering::AcqRel);
+            record.get().add_copy();
             mark
         }
         Mark::Connection(share) => match share.another() {

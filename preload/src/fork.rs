@@ -7,6 +7,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use crate::listeners::Record;
 use crate::marks::{self, Mark};
 use crate::{lock, sys};
 
@@ -38,6 +39,7 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     PID.store(sys::pid(), Ordering::Relaxed);
     lock::free_in_child();
+    Record::all().for_each(|record| record.get().forget_waiting());
     for (fd, mark) in marks::within(0, RawFd::MAX) {
         match mark {
             Mark::Connection(_) | Mark::Epoll => {

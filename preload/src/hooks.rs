@@ -12,7 +12,7 @@ use libc::{FILE, sockaddr, socklen_t};
 
 use crate::adopt::adopt;
 use crate::binding::{self, Answer};
-use crate::listeners::{Record, Stage};
+use crate::listeners::{Record, Source, Stage};
 use crate::marks::{self, Mark};
 use crate::name::SocketName;
 use crate::release::{self, Closed, Leave};
@@ -42,7 +42,9 @@ extern "C" fn begin() {
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
-    if channel::get().is_some() && !address.is_null() {
+    // Longer ones the kernel refuses.
+    let is_sound = len as usize <= crate::name::NAME_BYTES && !address.is_null();
+    if channel::get().is_some() && is_sound {
         // SAFETY: the program says that so many bytes are there.
         let bytes = unsafe { slice::from_raw_parts(address.cast::<u8>(), room(len)) };
         let name = SocketName::new(bytes);
@@ -90,13 +92,18 @@ unsafe extern "C-unwind" fn getsockname(
             Err(errno) => return answer(Err(errno)),
         }
     }
+    // SAFETY: the program's own pointer, or null.
+    let given = unsafe { len.as_ref() }.copied();
     // SAFETY: the arguments are the program's.
     let result = unsafe { real::getsockname(fd, address, len) };
     if result == 0
         // SAFETY: the real function has found both pointers good.
         && Some(libc::AF_UNIX) == unsafe { family(address, len) }
         && let Some(record) = found(fd)
+        && let Some(given) = given
     {
+        // SAFETY: as above.
+        unsafe { *len = given };
         // SAFETY: as above.
         return answer(unsafe { tell_name(&record.get().name(), address, len) });
     }
@@ -157,16 +164,17 @@ unsafe fn accept_any(
     kernel: impl FnOnce() -> c_int,
 ) -> c_int {
     let record = match marks::of(fd) {
-        Mark::Socket(record) => match record.get().stage() {
-            Stage::Queue => record,
-            Stage::Kernel => {
+        Mark::Socket(record) => match (record.get().stage(), record.get().source()) {
+            (Stage::Bound | Stage::Listening | Stage::Shut, Source::Master) => record,
+            (Stage::Listening | Stage::Shut, Source::Kernel) => {
                 let connection = kernel();
                 if connection >= 0 {
                     accept::count(connection);
                 }
                 return connection;
             }
-            Stage::Free | Stage::Deferred | Stage::Bound => return kernel(),
+            (Stage::Bound, Source::Kernel) => return answer(Err(Errno(libc::EINVAL))),
+            (Stage::Free | Stage::Deferred, _) => return kernel(),
         },
         Mark::Plain | Mark::Connection(_) | Mark::Epoll | Mark::Hidden => {
             let connection = kernel();
@@ -203,19 +211,29 @@ unsafe fn accept_any(
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
-    let record = match marks::of(fd) {
-        Mark::Socket(record) if record.get().stage() == Stage::Queue => Some(record),
-        Mark::Plain | Mark::Socket(_) | Mark::Connection(_) | Mark::Epoll | Mark::Hidden => None,
+    let Mark::Socket(record) = marks::of(fd) else {
+        // SAFETY: the arguments are the program's.
+        return unsafe { real::shutdown(fd, how) };
     };
-    if let Some(record) = record {
+    let is_listening = record.get().stage() == Stage::Listening;
+    match (how, record.get().source()) {
+        (libc::SHUT_RD | libc::SHUT_RDWR, _) if !is_listening => answer(Err(Errno(libc::ENOTCONN))),
+        (libc::SHUT_WR, _) if !is_listening => answer(Err(Errno(libc::ENOTCONN))),
         // Of a listening socket there is nothing to shut for writing.
-        if how == libc::SHUT_WR {
-            return 0;
+        (libc::SHUT_WR, _) => 0,
+        (libc::SHUT_RD | libc::SHUT_RDWR, Source::Master) => {
+            // Who is woken sees that it was shut.
+            record.get().set_stage(Stage::Shut);
+            // SAFETY: the arguments are the program's.
+            let result = unsafe { real::shutdown(fd, how) };
+            keeping_errno(|| binding::note_shutdown(record));
+            result
         }
-        record.get().is_shut.store(true, Ordering::Relaxed);
+        // The socket is other workers', too.
+        (libc::SHUT_RD | libc::SHUT_RDWR, Source::Kernel) => 0,
+        // SAFETY: the arguments are the program's.
+        _ => unsafe { real::shutdown(fd, how) },
     }
-    // SAFETY: the arguments are the program's.
-    unsafe { real::shutdown(fd, how) }
 }
 
 // Options.
@@ -265,19 +283,36 @@ unsafe fn get_option(
     len: *mut socklen_t,
 ) -> c_int {
     let listener = record.get();
+    let is_listening = listener.stage() == Stage::Listening;
     let known = match (level, name) {
-        _ if !listener.is_listening() => None,
+        _ if !is_listening => None,
         (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => Some(1),
         (libc::SOL_SOCKET, libc::SO_ERROR) => Some(0),
         _ => None,
     };
     if let Some(known) = known {
         // SAFETY: the program's own pointers.
-        return answer(unsafe { tell_number(known, value, len) });
+        return answer(unsafe { tell(&known, value, len) });
+    }
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_PEERCRED)
+        && is_listening
+        && listener.domain.load(Ordering::Relaxed) == libc::AF_UNIX
+    {
+        let creator = listener.owner.load(Ordering::Relaxed);
+        // SAFETY: the program's own pointers.
+        return answer(unsafe { tell(&sys::credentials_of(creator), value, len) });
     }
     let fd = listener.shadow().unwrap_or(fd);
     // SAFETY: the arguments are the program's.
-    unsafe { real::getsockopt(fd, level, name, value, len) }
+    let result = unsafe { real::getsockopt(fd, level, name, value, len) };
+    let is_state = (level, name) == (libc::IPPROTO_TCP, libc::TCP_INFO) && is_listening;
+    // SAFETY: the real function has found both pointers good.
+    if result == 0 && is_state && unsafe { *len } > 0 {
+        // `tcpi_state`, the first byte.
+        // SAFETY: it was written.
+        unsafe { value.cast::<u8>().write(TCP_LISTEN) };
+    }
+    result
 }
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
@@ -306,14 +341,22 @@ unsafe extern "C-unwind" fn setsockopt(
     };
     let listener = record.get();
     let shadow = listener.shadow().unwrap_or(fd);
+    if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
+        // What is bound is so for good.
+        return answer(Err(Errno(libc::EINVAL)));
+    }
     // SAFETY: the arguments are the program's.
     let result = unsafe { real::setsockopt(shadow, level, name, value, len) };
     if result != 0 {
         return result;
     }
-    if (level, name) == (libc::SOL_SOCKET, libc::SO_RCVTIMEO) && shadow != fd {
+    if level == libc::SOL_SOCKET
+        && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO)
+        && shadow != fd
+    {
         // SAFETY: as above.
         unsafe { real::setsockopt(fd, level, name, value, len) };
+        listener.has_timeouts.store(true, Ordering::Relaxed);
     }
     if let Some(id) = listener.id()
         && let Some(option) = options::read(shadow, level, name)
@@ -397,6 +440,12 @@ fn control(fd: c_int, command: c_int, argument: c_ulong, real: impl FnOnce() -> 
 unsafe extern "C-unwind" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     if request == libc::FIOCLEX && channel::is_protected(fd) {
         return 0;
+    }
+    if request == FIONREAD
+        && let Mark::Socket(record) = marks::of(fd)
+        && record.get().stage() == Stage::Listening
+    {
+        return answer(Err(Errno(libc::EINVAL)));
     }
     // SAFETY: the arguments are the program's.
     unsafe { real::ioctl(fd, request, argument) }
@@ -532,40 +581,47 @@ unsafe extern "C-unwind" fn epoll_create1(flags: c_int) -> c_int {
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the argument is the program's.
-    if unsafe { is_masters(libc::AT_FDCWD, path) } {
-        return 0;
-    }
+    let kernel = || unsafe { real::unlink(path) };
     // SAFETY: as above.
-    unsafe { real::unlink(path) }
+    unsafe { take_away(libc::AT_FDCWD, path, kernel) }
 }
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: the argument is the program's.
-    if flags & libc::AT_REMOVEDIR == 0 && unsafe { is_masters(directory, path) } {
-        return 0;
+    if flags & libc::AT_REMOVEDIR != 0 {
+        // SAFETY: the arguments are the program's.
+        return unsafe { real::unlinkat(directory, path, flags) };
     }
     // SAFETY: as above.
-    unsafe { real::unlinkat(directory, path, flags) }
+    let kernel = || unsafe { real::unlinkat(directory, path, flags) };
+    // SAFETY: as above.
+    unsafe { take_away(directory, path, kernel) }
 }
 
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C-unwind" fn remove(path: *const c_char) -> c_int {
     // SAFETY: the argument is the program's.
-    if unsafe { is_masters(libc::AT_FDCWD, path) } {
-        return 0;
-    }
+    let kernel = || unsafe { real::remove(path) };
     // SAFETY: as above.
-    unsafe { real::remove(path) }
+    unsafe { take_away(libc::AT_FDCWD, path, kernel) }
 }
 
-unsafe fn is_masters(directory: c_int, path: *const c_char) -> bool {
+/// Removes a path, unless it is our master's.
+unsafe fn take_away(directory: c_int, path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
     if channel::get().is_none() || path.is_null() {
-        return false;
+        return real();
     }
     // SAFETY: the program says that it is a path.
-    let path = unsafe { CStr::from_ptr(path) };
-    keeping_errno(|| careful(false, || paths::is_masters(directory, path)))
+    let text = unsafe { CStr::from_ptr(path) };
+    if keeping_errno(|| careful(false, || paths::is_masters(directory, text))) {
+        return 0;
+    }
+    let result = real();
+    let is_gone = result != 0 && Errno::last() == Errno(libc::ENOENT);
+    if is_gone && keeping_errno(|| careful(false, || paths::was_bound(text))) {
+        return 0;
+    }
+    result
 }
 
 // What all of them share.
@@ -623,8 +679,8 @@ unsafe fn tell_name(
     Ok(())
 }
 
-/// Writes a number as `getsockopt(2)` does.
-unsafe fn tell_number(number: c_int, value: *mut c_void, len: *mut socklen_t) -> Result<(), Errno> {
+/// Writes the value of an option as `getsockopt(2)` does.
+unsafe fn tell<T: Copy>(option: &T, value: *mut c_void, len: *mut socklen_t) -> Result<(), Errno> {
     if value.is_null() || len.is_null() {
         return Err(Errno(libc::EFAULT));
     }
@@ -633,11 +689,10 @@ unsafe fn tell_number(number: c_int, value: *mut c_void, len: *mut socklen_t) ->
     if given.cast_signed() < 0 {
         return Err(Errno(libc::EINVAL));
     }
-    let bytes = number.to_ne_bytes();
-    let written = room(given).min(bytes.len());
-    // SAFETY: the program says that so much room is there.
-    let room = unsafe { slice::from_raw_parts_mut(value.cast::<u8>(), written) };
-    room.copy_from_slice(&bytes[..written]);
+    let written = room(given).min(size_of::<T>());
+    let option: *const T = option;
+    // SAFETY: the program says that so much room is there, and the option has as many bytes.
+    unsafe { option.cast::<u8>().copy_to(value.cast(), written) };
     // SAFETY: as above.
     unsafe { *len = socklen_t::try_from(written).unwrap_or(given) };
     Ok(())
@@ -678,6 +733,11 @@ fn int(argument: c_long) -> c_int {
 fn uint(argument: c_long) -> c_uint {
     argument as c_uint
 }
+
+/// `netinet/tcp.h`.
+const TCP_LISTEN: u8 = 10;
+
+const FIONREAD: c_ulong = libc::FIONREAD;
 
 /// `linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: c_int = 4;

@@ -22,11 +22,21 @@ pub(crate) enum Stage {
     Free,
     /// Bound to a port of the kernel's choice, which nobody has been asked for yet.
     Deferred,
-    /// The master listens; the program does not yet.
+    /// The master listens, and the substitute is in the socket's place; the program does not listen
+    /// yet.
     Bound,
-    /// The accept queue is in the socket's place.
-    Queue,
-    /// A real listening socket is in its place, and the kernel hands out connections.
+    /// The program does, too.
+    Listening,
+    /// The program has shut it down, and may listen again.
+    Shut,
+}
+
+/// Who hands out the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The master: the substitute is the receiving end of an accept queue.
+    Master,
+    /// The kernel: the substitute is a real listening socket.
     Kernel,
 }
 
@@ -37,10 +47,11 @@ pub(crate) struct Record(u16);
 /// What is known of a listener.
 pub(crate) struct Listener {
     stage: AtomicU8,
-    /// What the master listens on has a kernel's listening socket in its place.
-    pub(crate) is_kernels: AtomicBool,
+    is_kernels: AtomicBool,
     /// How many descriptors of this process it has.
-    pub(crate) copies: AtomicU32,
+    copies: AtomicU32,
+    /// How many threads are in `accept`, which may go on when the descriptor is closed.
+    waiting: AtomicU32,
     /// Ours: the queue, or what else is put in the socket's place.
     pub(crate) substitute: AtomicI32,
     /// Ours: the socket that the program made, which knows the options.
@@ -49,8 +60,8 @@ pub(crate) struct Listener {
     pub(crate) domain: AtomicI32,
     /// Connections come with `O_NONBLOCK`.
     pub(crate) nonblocking: AtomicBool,
-    /// The program has shut it down.
-    pub(crate) is_shut: AtomicBool,
+    /// Connections have timeouts of the program's.
+    pub(crate) has_timeouts: AtomicBool,
     /// The packet that was left in the queue last, for want of descriptors, and one more.
     pub(crate) refused: AtomicU64,
     /// The process that asked for it, and how often it had forked then.
@@ -80,14 +91,15 @@ impl Record {
             .iter()
             .position(|listener| listener.stage() == Stage::Free)?;
         let listener = &LISTENERS[index];
-        listener.copies.store(0, Ordering::Relaxed);
+        // Nobody who has waited for the last one takes it for given up.
+        listener.copies.store(1, Ordering::Relaxed);
         listener.is_kernels.store(false, Ordering::Relaxed);
         listener.substitute.store(-1, Ordering::Relaxed);
         listener.shadow.store(-1, Ordering::Relaxed);
         listener.id.store(NO_ID, Ordering::Relaxed);
         listener.domain.store(domain, Ordering::Relaxed);
         listener.nonblocking.store(false, Ordering::Relaxed);
-        listener.is_shut.store(false, Ordering::Relaxed);
+        listener.has_timeouts.store(false, Ordering::Relaxed);
         listener.refused.store(0, Ordering::Relaxed);
         listener.owner.store(0, Ordering::Relaxed);
         listener.rename(name);
@@ -108,8 +120,8 @@ impl Listener {
         match self.stage.load(Ordering::Acquire) {
             1 => Stage::Deferred,
             2 => Stage::Bound,
-            3 => Stage::Queue,
-            4 => Stage::Kernel,
+            3 => Stage::Listening,
+            4 => Stage::Shut,
             _ => Stage::Free,
         }
     }
@@ -118,12 +130,56 @@ impl Listener {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// Whether the program has called `listen`.
-    pub(crate) fn is_listening(&self) -> bool {
-        match self.stage() {
-            Stage::Queue | Stage::Kernel => true,
-            Stage::Free | Stage::Deferred | Stage::Bound => false,
+    pub(crate) fn source(&self) -> Source {
+        if self.is_kernels.load(Ordering::Relaxed) {
+            Source::Kernel
+        } else {
+            Source::Master
         }
+    }
+
+    pub(crate) fn set_source(&self, source: Source) {
+        self.is_kernels
+            .store(source == Source::Kernel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_copies(&self, copies: u32) {
+        self.copies.store(copies, Ordering::SeqCst);
+    }
+
+    pub(crate) fn add_copy(&self) {
+        self.copies.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A descriptor is closed. Whoever is answered `true` gives the listener up.
+    #[must_use]
+    pub(crate) fn drop_copy(&self) -> bool {
+        self.copies.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_left()
+    }
+
+    pub(crate) fn begin_waiting(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// As [`drop_copy`](Self::drop_copy): who waits keeps a listener that is closed meanwhile, as
+    /// the kernel has it.
+    #[must_use]
+    pub(crate) fn end_waiting(&self) -> bool {
+        self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_left()
+    }
+
+    /// Answers `true` once.
+    fn is_left(&self) -> bool {
+        let given_up = || {
+            self.copies
+                .compare_exchange(0, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
+        };
+        self.waiting.load(Ordering::SeqCst) == 0 && given_up().is_ok()
+    }
+
+    /// Nobody waits in a child that was forked.
+    pub(crate) fn forget_waiting(&self) {
+        self.waiting.store(0, Ordering::SeqCst);
     }
 
     pub(crate) fn id(&self) -> Option<ListenerId> {
@@ -170,18 +226,20 @@ const CAPACITY: usize = 256;
 const _: () = assert!(CAPACITY < marks::NUMBER as usize);
 
 const NO_ID: u32 = u32::MAX;
+const GIVEN_UP: u32 = u32::MAX;
 
 static LISTENERS: [Listener; CAPACITY] = [const {
     Listener {
         stage: AtomicU8::new(0),
         is_kernels: AtomicBool::new(false),
         copies: AtomicU32::new(0),
+        waiting: AtomicU32::new(0),
         substitute: AtomicI32::new(-1),
         shadow: AtomicI32::new(-1),
         id: AtomicU32::new(NO_ID),
         domain: AtomicI32::new(0),
         nonblocking: AtomicBool::new(false),
-        is_shut: AtomicBool::new(false),
+        has_timeouts: AtomicBool::new(false),
         refused: AtomicU64::new(0),
         owner: AtomicI32::new(0),
         forks: AtomicU32::new(0),

@@ -21,9 +21,11 @@ use crate::{channel, options, score};
 /// What a program wants to listen on.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
-    /// Its socket.
-    pub(crate) fd: RawFd,
+    /// Its socket, with the options that it has set.
+    pub(crate) socket: RawFd,
     pub(crate) domain: i32,
+    /// Its connections are to come with `O_NONBLOCK`.
+    pub(crate) nonblocking: bool,
     pub(crate) address: Address,
     /// What `listen(2)` was given, if that was called already.
     pub(crate) backlog: Option<u32>,
@@ -35,15 +37,12 @@ pub(crate) struct Grant {
     pub(crate) listening: Listening,
     /// What comes in the socket's place.
     pub(crate) substitute: OwnedFd,
-    /// As it was asked for.
-    pub(crate) nonblocking: bool,
 }
 
 /// Asks the master, and waits for its answer.
 pub(crate) fn ask(channel: RawFd, wish: &Wish, _lock: &Held) -> Result<Grant, Errno> {
-    let nonblocking = sys::is_nonblocking(wish.fd)?;
     let request = next_request();
-    send(channel, &attach(request, wish, nonblocking))?;
+    send(channel, &attach(request, wish))?;
     let (answer, descriptors) = answer(channel, request)?;
     if let FromMaster::NotListening { errno, .. } = answer {
         return Err(Errno(errno));
@@ -69,13 +68,12 @@ pub(crate) fn ask(channel: RawFd, wish: &Wish, _lock: &Held) -> Result<Grant, Er
     Ok(Grant {
         listening,
         substitute,
-        nonblocking,
     })
 }
 
-fn attach(request: RequestId, wish: &Wish, nonblocking: bool) -> ToMaster {
+fn attach(request: RequestId, wish: &Wish) -> ToMaster {
     let v6only = (wish.domain == libc::AF_INET6)
-        .then(|| sys::number_option(wish.fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).ok())
+        .then(|| sys::number_option(wish.socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).ok())
         .flatten();
     ToMaster::Attach(Attach {
         protocol: PROTOCOL,
@@ -85,13 +83,13 @@ fn attach(request: RequestId, wish: &Wish, nonblocking: bool) -> ToMaster {
             request,
             target: wish.address.to_string(),
             options: ListenOptions {
-                nonblocking,
+                nonblocking: wish.nonblocking,
                 max_batch: 1,
                 backlog: wish.backlog,
                 v6only: v6only.map(|only| only != 0),
             },
         },
-        options: options::set_on(wish.fd, wish.domain),
+        options: options::set_on(wish.socket, wish.domain),
         file_mode: 0o777 & !sys::umask(),
     })
 }

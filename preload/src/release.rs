@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 use worker_proto::frame::ToMaster;
+use worker_proto::ids::ListenerId;
 
 use crate::listeners::{Listener, Record, Stage};
 use crate::marks::{self, Mark};
@@ -36,8 +37,8 @@ pub(crate) fn before_close(fd: RawFd) -> Leave {
         }
         // A child between vfork and exec writes to its parent's memory.
         _ if !fork::is_home() => return Leave::Granted(Closed(Mark::Plain)),
-        Mark::Socket(record) if record.get().is_listening() => epolls::forget(fd),
-        Mark::Hidden | Mark::Connection(_) | Mark::Socket(_) | Mark::Epoll => {}
+        Mark::Socket(_) => epolls::forget(fd),
+        Mark::Hidden | Mark::Connection(_) | Mark::Epoll => {}
     }
     Leave::Granted(Closed(marks::set(fd, Mark::Plain)))
 }
@@ -57,7 +58,7 @@ impl Closed {
                 }
             }
             Mark::Socket(record) => {
-                if record.get().copies.fetch_sub(1, Ordering::AcqRel) == 1 {
+                if record.get().drop_copy() {
                     give_up(record);
                 }
             }
@@ -79,10 +80,16 @@ pub(crate) fn give_up(record: Record) {
         }
     }
     listener.set_stage(Stage::Free);
-    if let Some(listener) = id
+    if let Some(id) = id
         && was_ours
-        && !Record::all().any(|other| other.get().id() == Some(listener))
     {
+        unlisten(id);
+    }
+}
+
+/// The master need not keep it for this process, unless another socket here has it, too.
+pub(crate) fn unlisten(listener: ListenerId) {
+    if !Record::all().any(|other| other.get().id() == Some(listener)) {
         // What is not told the master finds out when this process ends.
         let _ = channel::tell(&ToMaster::Unlisten { listener });
     }

@@ -3,7 +3,7 @@
 //! Descriptors are plain numbers here, since they belong to the program: a wrong one is answered
 //! with an error. Everything but [`same_socket`] is async-signal-safe.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -222,6 +222,20 @@ fn socket_inode(fd: RawFd) -> Option<(u64, u64)> {
     (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some((status.st_dev, status.st_ino))
 }
 
+/// Whether a path, relative to a directory, is a socket's.
+pub(crate) fn is_socket(directory: RawFd, path: &CStr) -> bool {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: `path` is a C string, and `status` is there to be written.
+    let asked = unsafe { libc::fstatat(directory, path.as_ptr(), status.as_mut_ptr(), flags) };
+    if asked != 0 {
+        return false;
+    }
+    // SAFETY: it was written.
+    let status = unsafe { status.assume_init() };
+    status.st_mode & libc::S_IFMT == libc::S_IFSOCK
+}
+
 /// An epoll instance does not know `fd` any more.
 pub(crate) fn forget(epoll: RawFd, fd: RawFd) {
     // SAFETY: for this operation the event is ignored, see epoll_ctl(2).
@@ -282,16 +296,18 @@ pub(crate) fn set_option<T: Copy>(
     check(unsafe { symbols::setsockopt(fd, level, name, value.cast::<c_void>(), len) }).map(drop)
 }
 
-pub(crate) fn copy_receive_timeout(from: RawFd, to: RawFd) {
-    let zero = libc::timeval {
+/// `SO_RCVTIMEO` or `SO_SNDTIMEO`; answers whether there is one.
+pub(crate) fn copy_timeout(from: RawFd, to: RawFd, name: c_int) -> bool {
+    let none = libc::timeval {
         tv_sec: 0,
         tv_usec: 0,
     };
-    if let Ok(timeout) = option(from, libc::SOL_SOCKET, libc::SO_RCVTIMEO, zero)
-        && (timeout.tv_sec, timeout.tv_usec) != (0, 0)
-    {
-        let _ = set_option(to, libc::SOL_SOCKET, libc::SO_RCVTIMEO, timeout);
+    let timeout = option(from, libc::SOL_SOCKET, name, none);
+    let timeout = timeout.ok().filter(|it| (it.tv_sec, it.tv_usec) != (0, 0));
+    if let Some(timeout) = timeout {
+        let _ = set_option(to, libc::SOL_SOCKET, name, timeout);
     }
+    timeout.is_some()
 }
 
 /// `SO_LINGER`.
@@ -312,6 +328,17 @@ pub(crate) fn peer_pid(fd: RawFd) -> Result<i32, Errno> {
         gid: 0,
     };
     Ok(option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, nobody)?.pid)
+}
+
+/// Those of a process of this program's.
+pub(crate) fn credentials_of(pid: i32) -> libc::ucred {
+    libc::ucred {
+        pid,
+        // SAFETY: it only asks.
+        uid: unsafe { libc::geteuid() },
+        // SAFETY: it only asks.
+        gid: unsafe { libc::getegid() },
+    }
 }
 
 pub(crate) fn bind(fd: RawFd, name: &SocketName) -> Result<(), Errno> {
