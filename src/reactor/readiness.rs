@@ -13,7 +13,7 @@ use worker_proto::ids::WorkerId;
 use super::Reactor;
 use crate::config::placeholder::Incumbent;
 use crate::config::readiness::ReadyOn;
-use crate::supervisor::Event;
+use crate::supervisor::{Event, WorkerState};
 
 /// Every process of which something else than a message shows that it is ready.
 #[derive(Debug, Default)]
@@ -25,8 +25,8 @@ enum Sign {
     /// It lives at that moment.
     Alive(Instant),
     Connection(Attempts),
-    /// It has shown.
-    Seen,
+    /// It has shown, for one that listens there.
+    Seen(Option<SocketAddr>),
 }
 
 /// Attempts to connect.
@@ -53,7 +53,7 @@ impl Readiness {
                 None => "there is no such port for its slot".to_owned(),
             }),
             Sign::Alive(_) => Some("--ready-on waits longer than --ready-timeout".to_owned()),
-            Sign::Seen => None,
+            Sign::Seen(_) => None,
         }
     }
 
@@ -95,12 +95,23 @@ impl Reactor {
 
     /// Looks for the signs of those whose time it is.
     pub(super) fn look_for_signs(&mut self, now: Instant) {
+        if self.readiness.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        // Whoever leaves may still take connections where its successor will.
+        let signs = self.readiness.0.iter();
+        let leaving = signs.filter(|(worker, _)| {
+            let view = self.supervisor.worker(**worker);
+            view.is_some_and(|view| view.state == WorkerState::Leaving)
+        });
+        let leaving: Vec<SocketAddr> = leaving.filter_map(|(_, sign)| sign.address()).collect();
         for (worker, sign) in &mut self.readiness.0 {
             let is_due = sign.deadline().is_some_and(|at| at <= now);
-            if !is_due || !sign.shows(now) {
+            let is_taken = sign.address().is_some_and(|it| leaving.contains(&it));
+            if !is_due || !sign.shows(now, is_taken) {
                 continue;
             }
-            *sign = Sign::Seen;
+            *sign = Sign::Seen(sign.address());
             let worker = *worker;
             self.supervisor.handle(now, Event::Ready { worker });
             self.leadership.ready(worker);
@@ -113,15 +124,28 @@ impl Sign {
         match self {
             Sign::Alive(at) => Some(*at),
             Sign::Connection(attempts) => attempts.address.map(|_| attempts.next),
-            Sign::Seen => None,
+            Sign::Seen(_) => None,
         }
     }
 
-    fn shows(&mut self, now: Instant) -> bool {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Sign::Alive(_) => None,
+            Sign::Connection(Attempts { address, .. }) | Sign::Seen(address) => *address,
+        }
+    }
+
+    /// Somebody else may be at its address: then a connection shows nothing.
+    fn shows(&mut self, now: Instant, is_taken: bool) -> bool {
         match self {
             Sign::Alive(_) => true,
+            Sign::Connection(attempts) if is_taken => {
+                attempts.next = now + LOOK_EVERY;
+                attempts.current = None;
+                false
+            }
             Sign::Connection(attempts) => attempts.look(now),
-            Sign::Seen => false,
+            Sign::Seen(_) => false,
         }
     }
 }
