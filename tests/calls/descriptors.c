@@ -1,6 +1,8 @@
 /* The numbers of a listening socket: duplicates, fork, exec, another process, closing. */
 #include "calls.h"
 
+#include <spawn.h>
+
 enum copy { DUP, DUP2, DUP3, DUPFD, DUPFD_CLOEXEC, COPIES };
 
 static const char *const copy_names[COPIES] = {"dup", "dup2", "dup3", "dupfd", "dupfd_cloexec"};
@@ -497,4 +499,88 @@ CASE(many_listen_at_a_time) {
         served += server >= 0 && talks(server, client);
     }
     say("served", "%d", served);
+}
+
+CASE(other_programs_are_started) {
+    struct address address = free_address();
+    int listener = listening_at(&address);
+    say("system", "%d", WEXITSTATUS(system("exit 3")));
+    FILE *output = popen("echo hello; exec 2>&1; ls /nowhere > /dev/null 2>&1; echo $?", "r");
+    char line[64] = "";
+    while (fgets(line, sizeof line, output))
+        say("popen", "%.*s", (int)strcspn(line, "\n"), line);
+    say("status", "%d", pclose(output));
+    pid_t child;
+    char *arguments[] = {"true", NULL};
+    say("spawn", "%d", posix_spawnp(&child, "true", NULL, NULL, arguments, environ));
+    await_child(child);
+    int client = dial(&address);
+    int server = MUST(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+    say("system_with_connection", "%d", WEXITSTATUS(system("exit 4")));
+    whether("talks", talks(server, client));
+    MUST(close(server));
+    char byte;
+    say("end", "%zd", read(client, &byte, 1));
+    serve_one("served", listener, &address);
+}
+
+static void *listen_and_close(void *count) {
+    for (int i = 0; i < (int)(intptr_t)count; i++) {
+        struct address any = loopback();
+        int listener = listening_at(&any);
+        struct address name = name_of(listener);
+        serve_one("thread", listener, &name);
+        close(listener);
+    }
+    return NULL;
+}
+
+CASE(threads_listen_while_children_are_made) {
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        MUST(-pthread_create(&threads[i], NULL, listen_and_close, (void *)(intptr_t)10));
+    for (int i = 0; i < 10; i++) {
+        pid_t child = make_child();
+        if (child == 0) {
+            listen_and_close((void *)(intptr_t)1);
+            done();
+        }
+        await_child(child);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+}
+
+CASE(children_share_a_port) {
+    struct address address = free_address();
+    int told[2];
+    MUST(pipe(told));
+    pid_t children[2];
+    char byte;
+    for (int i = 0; i < 2; i++) {
+        if ((children[i] = make_child()) == 0) {
+            int listener = socket_for(&address);
+            set_option(listener, SOL_SOCKET, SO_REUSEPORT, 1);
+            outcome(i ? "another_binds" : "one_binds", bind(listener, SA(&address), address.length));
+            MUST(listen(listener, 64));
+            MUST((int)write(told[1], "x", 1));
+            for (;;) {
+                int server = accept(listener, NULL, NULL);
+                if (server < 0 || read(server, &byte, 1) != 1)
+                    done();
+                MUST((int)write(server, &byte, 1));
+                close(server);
+            }
+        }
+        MUST((int)read(told[0], &byte, 1));
+    }
+    int served = 0;
+    for (int i = 0; i < 40; i++) {
+        int client = dial(&address);
+        served += write(client, "x", 1) == 1 && read(client, &byte, 1) == 1 && byte == 'x';
+        close(client);
+    }
+    say("served", "%d", served);
+    for (int i = 0; i < 2; i++)
+        kill(children[i], SIGKILL);
 }

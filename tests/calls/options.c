@@ -271,8 +271,9 @@ CASE(a_connection_is_not_the_listener) {
 
 CASE(a_deferred_client_comes_with_its_first_bytes) {
     struct address address = free_address();
-    int listener = bound_at(&address);
+    int listener = socket_for(&address);
     set_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, 5);
+    MUST(bind(listener, SA(&address), address.length));
     MUST(listen(listener, 16));
     say("seconds", "%d", option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT));
     int client = dial(&address);

@@ -3,8 +3,10 @@
 
 static void say_file(const char *key, const char *path) {
     struct stat status;
-    if (outcome(key, lstat(path, &status)) == 0)
-        say("file", "%s %03o", S_ISSOCK(status.st_mode) ? "socket" : "other", status.st_mode & 07777);
+    if (lstat(path, &status) < 0)
+        outcome(key, -1);
+    else
+        say(key, "%s %03o", S_ISSOCK(status.st_mode) ? "socket" : "other", status.st_mode & 07777);
 }
 
 static struct address here(const char *name) {
@@ -196,17 +198,21 @@ CASE(impossible_paths_are_refused) {
     outcome("too_long", bind(fresh, (struct sockaddr *)room, 120));
     struct address other_family = ipv4(INADDR_LOOPBACK, 0);
     outcome("other_family", bind(fresh, SA(&other_family), other_family.length));
+}
+
+CASE(a_path_fills_its_room) {
     /* All of sun_path, without a zero at its end. */
-    int long_one = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+    int listener = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
     struct sockaddr_un full = {.sun_family = AF_UNIX};
     memset(full.sun_path, 'y', sizeof full.sun_path);
-    outcome("just_long_enough", bind(long_one, (struct sockaddr *)&full, sizeof full));
-    MUST(listen(long_one, 4));
-    struct address name = name_of(long_one);
+    if (outcome("bind", bind(listener, (struct sockaddr *)&full, sizeof full)) < 0)
+        return;
+    MUST(listen(listener, 4));
+    struct address name = name_of(listener);
     say("length", "%u", name.length);
     struct address address = {.length = sizeof full};
     memcpy(&address.storage, &full, sizeof full);
-    serve_one("served", long_one, &address);
+    serve_one("served", listener, &address);
 }
 
 CASE(a_directory_without_rights_is_refused) {
