@@ -123,7 +123,10 @@ pub(crate) fn count(connection: RawFd) {
 /// one would, and leaves it where it is.
 fn look(fd: RawFd, listener: &Listener) -> Result<(), Errno> {
     let mut bytes = [0; HEAD_BYTES];
-    let packet = sys::receive(fd, &mut bytes, libc::MSG_PEEK | libc::MSG_CMSG_CLOEXEC)?;
+    let packet = match sys::receive(fd, &mut bytes, libc::MSG_PEEK | libc::MSG_CMSG_CLOEXEC) {
+        Err(Errno(libc::ECONNRESET)) => return Ok(()),
+        packet => packet?,
+    };
     if let Some(copy) = packet.fd {
         sys::close(copy);
         return Ok(());

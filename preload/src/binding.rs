@@ -150,8 +150,7 @@ fn fill(
         .nonblocking
         .store(wish.nonblocking, Ordering::Relaxed);
     listener.set_id(Some(grant.listening.listener));
-    listener.owner.store(fork::pid(), Ordering::Relaxed);
-    listener.forks.store(fork::count(), Ordering::Relaxed);
+    own(listener);
     let substitute = hidden::hide(grant.substitute);
     listener.substitute.store(substitute, Ordering::Release);
     Ok(())
@@ -437,13 +436,27 @@ fn join(twin: Record, fd: RawFd, domain: i32, name: &SocketName) -> Result<(), E
     ours.set_source(its.source());
     ours.nonblocking
         .store(its.nonblocking.load(Ordering::Relaxed), Ordering::Relaxed);
-    ours.owner
-        .store(its.owner.load(Ordering::Relaxed), Ordering::Relaxed);
-    ours.forks
-        .store(its.forks.load(Ordering::Relaxed), Ordering::Relaxed);
+    own(ours);
     ours.set_id(its.id());
     ours.substitute.store(substitute, Ordering::Release);
     put_in_place(record, fd).inspect_err(|_| release::give_up(record))
+}
+
+/// This process has asked for it, and shares it with those that it forks.
+fn own(listener: &Listener) {
+    listener.owner.store(fork::pid(), Ordering::Relaxed);
+    listener.forks.store(fork::count(), Ordering::Relaxed);
+    if listener.held.load(Ordering::Relaxed) >= 0 {
+        return;
+    }
+    // Without it the master is not told that nobody needs the listener any more.
+    if let Ok([held, watched]) = sys::socket_pair() {
+        for (place, fd) in [(&listener.held, held), (&listener.watched, watched)] {
+            let hidden = hidden::copy(fd);
+            sys::close(fd);
+            place.store(hidden.unwrap_or(-1), Ordering::Release);
+        }
+    }
 }
 
 fn claim(stage: Stage, name: &SocketName, domain: i32) -> Result<Record, Errno> {

@@ -56,6 +56,10 @@ pub(crate) struct Listener {
     pub(crate) substitute: AtomicI32,
     /// Ours: the socket that the program made, which knows the options.
     pub(crate) shadow: AtomicI32,
+    /// Ours: a pair whose first end every process that was forked meanwhile holds, too, until it
+    /// lets go of the listener. Whoever does so last reads the end on the other one.
+    pub(crate) held: AtomicI32,
+    pub(crate) watched: AtomicI32,
     id: AtomicU32,
     pub(crate) domain: AtomicI32,
     /// Connections come with `O_NONBLOCK`.
@@ -96,6 +100,8 @@ impl Record {
         listener.is_kernels.store(false, Ordering::Relaxed);
         listener.substitute.store(-1, Ordering::Relaxed);
         listener.shadow.store(-1, Ordering::Relaxed);
+        listener.held.store(-1, Ordering::Relaxed);
+        listener.watched.store(-1, Ordering::Relaxed);
         listener.id.store(NO_ID, Ordering::Relaxed);
         listener.domain.store(domain, Ordering::Relaxed);
         listener.nonblocking.store(false, Ordering::Relaxed);
@@ -236,6 +242,8 @@ static LISTENERS: [Listener; CAPACITY] = [const {
         waiting: AtomicU32::new(0),
         substitute: AtomicI32::new(-1),
         shadow: AtomicI32::new(-1),
+        held: AtomicI32::new(-1),
+        watched: AtomicI32::new(-1),
         id: AtomicU32::new(NO_ID),
         domain: AtomicI32::new(0),
         nonblocking: AtomicBool::new(false),

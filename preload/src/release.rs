@@ -3,14 +3,13 @@
 //! Async-signal-safe, and without a lock: `close` may be called anywhere.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering;
 
 use worker_proto::frame::ToMaster;
 use worker_proto::ids::ListenerId;
 
 use crate::listeners::{Listener, Record, Stage};
 use crate::marks::{self, Mark};
-use crate::{channel, epolls, fork, hidden, score};
+use crate::{channel, epolls, fork, hidden, score, sys};
 
 /// What the program may do with a descriptor that it wants to close or replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +71,19 @@ pub(crate) fn give_up(record: Record) {
     let listener = record.get();
     let id = listener.id();
     listener.set_id(None);
-    let was_ours = listener.owner.load(Ordering::Relaxed) == fork::pid()
-        && listener.forks.load(Ordering::Relaxed) == fork::count();
-    for place in [&listener.substitute, &listener.shadow] {
+    for place in [&listener.substitute, &listener.shadow, &listener.held] {
         if let Some(fd) = Listener::take(place) {
             hidden::close(fd);
         }
     }
+    let is_last = Listener::take(&listener.watched).is_some_and(|watched| {
+        let is_last = sys::glance(watched, &mut [0; 1]) == Ok(0);
+        hidden::close(watched);
+        is_last
+    });
     listener.set_stage(Stage::Free);
     if let Some(id) = id
-        && was_ours
+        && is_last
     {
         unlisten(id);
     }
