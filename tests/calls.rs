@@ -59,6 +59,8 @@ cases! {
     a_client_that_has_left_is_accepted
     a_hundred_threads_accept
     closing_does_not_wake_who_waits
+    who_waits_is_interrupted_when_something_else_is_there
+    rights_are_given_up_after_listen
     shutdown_wakes_who_waits
     port_0_is_known_before_listen
     port_0_is_known_after_listen
