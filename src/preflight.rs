@@ -19,6 +19,7 @@ pub use self::surroundings::SurroundingsError;
 
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
+use crate::config::readiness::ReadyOn;
 use crate::config::watch::Watch;
 use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
 use crate::jobs::{self, MOST_JOBS, Planned};
@@ -111,6 +112,14 @@ pub enum PreflightError {
     /// A library that cannot be loaded into the workers' program.
     #[error(transparent)]
     Preload(#[from] PreloadError),
+    /// A slot for which there is no port.
+    #[error("ready-on {ready_on}: there is no such port for slot {slot}: use a smaller one")]
+    ReadyOn {
+        /// As it was given.
+        ready_on: String,
+        /// The last one.
+        slot: u32,
+    },
     /// A path to watch that is not there.
     #[error("watch {path}: {reason}: create it, or check --watch")]
     Watch {
@@ -144,6 +153,7 @@ impl PreflightError {
             PreflightError::Job { .. } => Some("job"),
             PreflightError::Directory { .. } => Some("cwd"),
             PreflightError::Watch { .. } => Some("watch"),
+            PreflightError::ReadyOn { .. } => Some("ready-on"),
             PreflightError::Preload(_) => Some("preload"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
@@ -172,7 +182,8 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     check_listeners(&config.listeners)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
-    check_watch(&config.watch)?;
+    config.watch = check_watch(config.watch)?;
+    check_ready_on(&config.program.ready_on, config.workers)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     preload::check(&config.program)?;
@@ -276,15 +287,29 @@ fn check_jobs(config: &Config) -> Result<(), PreflightError> {
     }
 }
 
-/// Every path is there now. Later it may be gone for a while.
-fn check_watch(watch: &Watch) -> Result<(), PreflightError> {
-    for path in &watch.paths {
-        path.metadata().map_err(|err| PreflightError::Watch {
+/// Every slot has a port. Later ones are seen to when they are there.
+fn check_ready_on(ready_on: &ReadyOn, workers: u32) -> Result<(), PreflightError> {
+    let slot = workers.saturating_sub(1);
+    match ready_on {
+        ReadyOn::Tcp(address) if address.at(slot).is_none() => Err(PreflightError::ReadyOn {
+            ready_on: ready_on.to_string(),
+            slot,
+        }),
+        ReadyOn::Message | ReadyOn::Delay(_) | ReadyOn::Tcp(_) => Ok(()),
+    }
+}
+
+/// The same paths, absolute: who runs the master may change its directory. Every one is there now;
+/// later it may be gone for a while.
+fn check_watch(mut watch: Watch) -> Result<Watch, PreflightError> {
+    for path in &mut watch.paths {
+        let absolute = path.metadata().and_then(|_| std::path::absolute(&*path));
+        *path = absolute.map_err(|err| PreflightError::Watch {
             path: path.display().to_string(),
             reason: describe(&err),
         })?;
     }
-    Ok(())
+    Ok(watch)
 }
 
 fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {

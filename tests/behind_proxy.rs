@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tempfile::TempDir;
 
+use common::operator::done;
 use common::{Cluster, DEADLINE, await_condition, example};
 
 #[test]
@@ -35,9 +36,12 @@ fn haproxy_tells_who_its_clients_are_in_both_versions() {
 
 #[test]
 fn a_client_that_is_no_balancer_is_closed_and_counted() {
-    let (cluster, address) = start("192.0.2.0/24");
+    let (mut cluster, address) = start("192.0.2.0/24");
     let forged = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.0\r\n\r\n";
     assert_eq!(ask(TcpStream::connect(address).unwrap(), forged), "");
+    cluster.await_text("reports: refused a connection from 127.0.0.1:");
+    let status = done(&cluster.control(), &["status"]);
+    assert!(status.contains("1 problem reported"), "{status}");
     let ended = cluster.stop();
     assert!(ended.log.contains("untrusted: 1"), "{}", ended.log);
 

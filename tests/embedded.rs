@@ -85,6 +85,26 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
     assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
 }
 
+/// With the configuration that it has: there is nothing to read anew.
+#[test]
+fn a_watched_file_is_a_reason_for_a_reload() {
+    let _alone = alone();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = config(1);
+    config.rollout.canary = Duration::ZERO;
+    config.watch.paths.push(file.path().to_owned());
+    config.watch.delay = Duration::ZERO;
+    let cluster = Embedded::start(config);
+    let generation = || get(cluster.address(), "/").unwrap().server().generation;
+    assert_eq!(generation(), 1);
+    // From some moment on it is watched.
+    await_condition("a reload", || {
+        fs::write(file.path(), "new").unwrap();
+        generation() > 1
+    });
+    assert_eq!(cluster.stop(Stop::Graceful), ExitCode::Clean);
+}
+
 /// Also those that are too many for the log, and in a process that is still there. (G08)
 #[test]
 fn the_status_counts_what_workers_report() {

@@ -1,4 +1,8 @@
 //! Watched files: what is saved is tried, and nothing else is.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's deadlines are real time"
+)]
 
 mod common;
 
@@ -31,7 +35,7 @@ fn what_is_saved_is_a_reason_for_a_reload() {
         cluster.await_text(&format!("all at generation {generation}"));
     };
     expect("src/deep/app", &|| {
-        fs::write(path("src/deep/app"), "2").unwrap()
+        fs::write(path("src/deep/app"), "2").unwrap();
     });
     expect("deep/app.new and 1 more", &|| {
         fs::write(path("src/deep/app.new"), "3").unwrap();
@@ -41,14 +45,14 @@ fn what_is_saved_is_a_reason_for_a_reload() {
         fs::create_dir_all(path("new/er")).unwrap();
     });
     expect("new/er/app", &|| {
-        fs::write(path("new/er/app"), "1").unwrap()
+        fs::write(path("new/er/app"), "1").unwrap();
     });
     expect("new", &|| fs::rename(path("new"), path("old")).unwrap());
     expect("old/er/app", &|| {
-        fs::write(path("old/er/app"), "2").unwrap()
+        fs::write(path("old/er/app"), "2").unwrap();
     });
     expect("old/er/app", &|| {
-        fs::remove_file(path("old/er/app")).unwrap()
+        fs::remove_file(path("old/er/app")).unwrap();
     });
     expect("link", &|| symlink(path("link1"), path("link")).unwrap());
     assert_eq!(get(address, "/").unwrap().server().generation, generation);
@@ -67,7 +71,7 @@ fn what_is_named_may_be_replaced() {
     fs::write(path("app"), "1").unwrap();
     symlink(path("one"), path("current")).unwrap();
     let paths = [path("app"), path("current"), path("dist")];
-    let paths = paths.each_ref().map(|path| path.as_path());
+    let paths = paths.each_ref().map(std::path::PathBuf::as_path);
     let (mut cluster, _) = watching(&paths, &QUICK);
     let mut generation = 1;
     let mut expect = |what: &str, change: &dyn Fn()| {

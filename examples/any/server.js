@@ -33,6 +33,7 @@ server.on('upgrade', (request, socket) => {
       received = received.subarray(6 + length);
     }
   });
+  socket.on('end', () => socket.end());
   socket.on('error', () => socket.destroy());
 });
 

@@ -7,6 +7,7 @@ mod leftovers;
 mod messages;
 mod preload;
 mod process;
+mod readiness;
 mod renewal;
 mod values;
 mod watch;
@@ -32,6 +33,7 @@ use self::leftovers::LeftoverArgs;
 use self::messages::MessageArgs;
 use self::preload::PreloadArgs;
 use self::process::ProcessArgs;
+use self::readiness::ReadinessArgs;
 use self::renewal::Renewal;
 use self::values::ValueArgs;
 use self::watch::WatchArgs;
@@ -193,6 +195,9 @@ pub(super) struct Args {
     preload: PreloadArgs,
 
     #[command(flatten)]
+    readiness: ReadinessArgs,
+
+    #[command(flatten)]
     renewal: Renewal,
 
     #[command(flatten)]
@@ -326,8 +331,9 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
         self.preload.apply(&mut config)?;
+        self.readiness.apply(&mut config);
         self.renewal.apply(&mut config)?;
-        self.watch.apply(&mut config)?;
+        self.watch.apply(&mut config);
         self.messages.apply(&mut config)?;
         self.values.apply(&mut config)?;
         self.jobs.apply(&mut config);

@@ -208,6 +208,7 @@ impl Diff {
             surroundings,
             name: _,
             preload,
+            ready_on,
         } = old;
         let path_text = |path: &PathBuf| path.display().to_string();
         self.generation("program", path, &new.path, path_text);
@@ -217,6 +218,7 @@ impl Diff {
         self.generation("env", env, &new.env, |variables| names(variables, env));
         self.generation("cwd", cwd, &new.cwd, or_no_path);
         self.generation("preload", preload, &new.preload, or_no_path);
+        self.generation("ready-on", ready_on, &new.ready_on, ToString::to_string);
         self.surroundings(surroundings, &new.surroundings);
         // As if the old agents had had what the new ones have in common with the workers.
         let followed = |agent: &Program| {

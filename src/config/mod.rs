@@ -10,6 +10,7 @@ pub mod messages;
 pub mod own_process;
 pub(crate) mod placeholder;
 pub mod program;
+pub mod readiness;
 pub mod restart;
 pub mod rollout;
 pub mod service;

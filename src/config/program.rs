@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::readiness::ReadyOn;
 use super::surroundings::Surroundings;
 
 /// A program to run. It gets the master's environment, plus `env`, plus the `RR_*` variables.
@@ -26,6 +27,8 @@ pub struct Program {
     /// The library that answers for it what it asks of its listening sockets, for a program that
     /// knows nothing of its master; an absolute path.
     pub preload: Option<PathBuf>,
+    /// What shows that a process of it can serve.
+    pub ready_on: ReadyOn,
 }
 
 impl Program {
@@ -40,6 +43,7 @@ impl Program {
             surroundings: Surroundings::default(),
             name: None,
             preload: None,
+            ready_on: ReadyOn::default(),
         }
     }
 

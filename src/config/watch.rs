@@ -12,8 +12,8 @@ use globset::{GlobBuilder, GlobMatcher};
 /// Files that are looked after, so that their change reloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// Files, and directories with everything below them. Absolute: whoever runs the master may
-    /// change its directory.
+    /// Files, and directories with everything below them. They have to be there when the master
+    /// starts, and at every reload.
     pub paths: Vec<PathBuf>,
     /// How long nothing has to change before it reloads.
     pub delay: Duration,

@@ -86,6 +86,7 @@ impl Reactor {
                 self.spawner.give_up(worker);
                 self.problems.forget(worker);
                 self.farewells.forget(worker);
+                self.readiness.forget(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
@@ -241,6 +242,11 @@ impl Reactor {
             && self.config.program.preload.is_some()
         {
             line += UNHEARD;
+        }
+        if let Notice::ReadyTimeout { who, .. } = notice
+            && let Some(missing) = self.readiness.missing(who.worker)
+        {
+            line += &format!("; {missing}");
         }
         let Notice::Exited { who, expected, .. } = notice else {
             return log::log!(level, "{line}");

@@ -30,6 +30,7 @@ mod problems;
 mod process;
 mod queue;
 mod ration;
+mod readiness;
 pub(crate) mod reload;
 mod reopening;
 mod report;
@@ -76,6 +77,7 @@ use self::orphans::Orphans;
 use self::problems::Problems;
 use self::process::Process;
 use self::ration::Ration;
+use self::readiness::Readiness;
 use self::reload::{ReloadOutcome, Reloads};
 use self::reopening::Reopening;
 use self::serving::{Finding, Rules};
@@ -155,6 +157,7 @@ pub(crate) struct Reactor {
     uploads: Uploads,
     data_files: DataFiles,
     watcher: Watcher,
+    readiness: Readiness,
     leadership: Leadership,
     /// Who is to get its stop signal.
     farewells: Farewells,
@@ -275,6 +278,7 @@ impl Reactor {
             uploads: Uploads::new(bounds.together),
             data_files,
             watcher,
+            readiness: Readiness::default(),
             farewells: Farewells::default(),
             elections: Ration::default(),
             registrations: Ration::default(),
@@ -315,6 +319,7 @@ impl Reactor {
             self.supervisor.handle(now, Event::Tick);
             self.resolve_doubt(now);
             self.flush_starved(now);
+            self.look_for_signs(now);
             self.reopen_logs_as_wished(now);
             self.execute_actions(now);
             self.spawner.turn(now);
@@ -372,6 +377,7 @@ impl Reactor {
             self.loads.deadline(),
             self.wear.deadline(),
             self.farewells.deadline(),
+            self.readiness.deadline(),
             self.jobs.next_deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),
@@ -457,7 +463,10 @@ impl Reactor {
                 Ok(pid)
             });
             match started {
-                Ok(pid) => self.supervisor.handle(now, Event::Spawned { worker, pid }),
+                Ok(pid) => {
+                    self.supervisor.handle(now, Event::Spawned { worker, pid });
+                    self.await_sign(worker, now);
+                }
                 Err(err) => {
                     // It may exist and be impossible to watch.
                     if let Some((pidfd, _)) = process.take_remains(self.poll.registry()) {

@@ -87,6 +87,8 @@ impl Reactor {
                 }
                 self.tell(worker, FromMaster::Unlistened { listener }, None, now);
             }
+            // What it says itself is not what was asked for.
+            ToMaster::Ready if self.readiness.is_shown_otherwise(worker) => {}
             ToMaster::Ready => {
                 self.supervisor.handle(now, Event::Ready { worker });
                 self.leadership.ready(worker);
@@ -321,6 +323,7 @@ impl Reactor {
         self.pinged.remove(&worker);
         self.mail.unblock(worker);
         self.relay.part(worker);
+        let was_heard = self.is_heard(worker);
         let mut cause = cause;
         if let Some(process) = self.processes.get_mut(&worker) {
             process.disconnect(self.poll.registry());
@@ -330,6 +333,10 @@ impl Reactor {
             {
                 cause = Disconnect::Ended { status };
             }
+        }
+        // Who says nothing may as well have closed what it does not know.
+        if cause == Disconnect::Closed && self.readiness.is_shown_otherwise(worker) && !was_heard {
+            return;
         }
         self.retire(worker, now);
         self.leadership.forget(worker);

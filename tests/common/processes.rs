@@ -164,6 +164,31 @@ pub fn await_quiet(pid: Pid) {
     }
 }
 
+/// Waits until none of these processes uses more than a tenth of a CPU.
+pub fn await_idle(processes: &[Pid]) {
+    const LOOK: Duration = Duration::from_millis(500);
+    const SOME: u64 = 5;
+    let ticks = || processes.iter().map(|&pid| cpu_ticks(pid));
+    await_condition("processes with nothing to do", || {
+        let before: Vec<_> = ticks().collect();
+        thread::park_timeout(LOOK);
+        let spent = ticks()
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(before));
+        spent.max().unwrap_or(0) <= SOME
+    });
+}
+
+/// How long all threads of the process have run, in hundredths of a second; see `proc(5)`.
+fn cpu_ticks(pid: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, after_name)) = stat.rsplit_once(") ") else {
+        return 0;
+    };
+    let fields = after_name.split(' ').skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 /// How long the main thread has run on a CPU: the master's loop. See `/proc/PID/schedstat` in the
 /// kernel's sched-stats.rst.
 fn cpu_time(pid: Pid) -> Duration {

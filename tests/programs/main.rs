@@ -162,9 +162,10 @@ fn a_websocket_goes_on_through_a_reload() {
     let mut socket = WebSocket::connect(site.address);
     assert_eq!(socket.echo("before"), "before");
     operator::done(&site.control, &["reload"]);
-    common::await_condition("three of four renewed", || {
-        let now = site.workers();
-        now.keys().filter(|it| !before.contains_key(it)).count() >= 3
+    common::await_condition("its process has to leave", || {
+        let status = operator::status(&site.control);
+        let mut workers = status["workers"].as_array().expect("workers").iter();
+        workers.any(|it| it["state"] == "leaving" && it["load"]["active"] == 1)
     });
     assert_eq!(socket.echo("meanwhile"), "meanwhile");
     drop(socket);

@@ -6,10 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::parse_time;
-use crate::cli::{Failure, usage};
 use crate::config::Config;
 use crate::config::watch::{Ignored, Watch};
-use crate::sys::describe;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -32,18 +30,11 @@ pub(super) struct WatchArgs {
 
 impl WatchArgs {
     /// Puts what the flags say into the configuration.
-    pub(super) fn apply(&self, config: &mut Config) -> Result<(), Failure> {
-        let absolute = |path: &PathBuf| {
-            std::path::absolute(path).map_err(|err| {
-                let refused = format!("--watch {path:?}: {}", describe(&err));
-                usage(refused).about(Some("watch"))
-            })
-        };
+    pub(super) fn apply(&self, config: &mut Config) {
         config.watch = Watch {
-            paths: self.watch.iter().map(absolute).collect::<Result<_, _>>()?,
+            paths: self.watch.clone(),
             delay: self.watch_delay,
             ignore: self.watch_ignore.clone(),
         };
-        Ok(())
     }
 }

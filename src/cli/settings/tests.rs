@@ -534,7 +534,7 @@ fn sample(setting: &Setting, plain: &Settings) -> String {
 }
 
 /// Of each form that values have.
-const SAMPLES: [&str; 15] = [
+const SAMPLES: [&str; 16] = [
     "QUIT",
     "7",
     "7s",
@@ -550,6 +550,7 @@ const SAMPLES: [&str; 15] = [
     "nofile=7",
     "null",
     "name=\"seven\"",
+    "delay=7s",
 ];
 
 fn settings(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Settings, String> {

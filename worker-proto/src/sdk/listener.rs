@@ -100,11 +100,12 @@ impl Listener {
     /// # Errors
     /// Those of `epoll_create1(2)` and `timerfd_create(2)`.
     pub fn behind_proxy(mut self, protocol: &ProxyProtocol) -> io::Result<Self> {
-        self.porch = Some(Porch::new(
-            protocol.clone(),
-            self.source.waits(),
-            &self.source,
-        )?);
+        let protocol = match &self.source {
+            Source::Queue(queue) => protocol.clone().reporting_to(&queue.control),
+            Source::Socket(_) => protocol.clone(),
+        };
+        let wait = self.source.waits();
+        self.porch = Some(Porch::new(protocol, wait, &self.source)?);
         Ok(self)
     }
 

@@ -7,16 +7,19 @@ mod greeting;
 mod porch;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use greeting::Greeting;
 pub(crate) use porch::{Porch, Ways};
 
+use super::control::Control;
 use crate::address::Address;
+use crate::frame::{MAX_REASON_BYTES, ToMaster};
 use crate::network::Network;
 use crate::proxy_protocol::{Header, Malformed, Origin, Tlvs, Version};
+use crate::text::beginning;
 
 /// What a listener behind a load balancer expects of its connections: a PROXY header, version 1 or
 /// 2, within a time, from those who are trusted. See
@@ -26,18 +29,22 @@ pub struct ProxyProtocol {
     trusted: Arc<[Network]>,
     within: Duration,
     counts: Arc<Counts>,
+    /// Who is told of refusals, if a master is there. Keeps nobody.
+    control: Weak<Control>,
 }
 
 impl ProxyProtocol {
     /// Believes whoever connects from these networks, and closes every other connection: who may
     /// write a header may be anybody. Clients of a Unix listener are always believed, as the
-    /// permissions of its file say who may connect.
+    /// permissions of its file say who may connect. The master is told of every refusal, so that
+    /// `rr-ctl status` counts it among the problems reported.
     #[must_use]
     pub fn trusting(networks: impl IntoIterator<Item = Network>) -> Self {
         ProxyProtocol {
             trusted: networks.into_iter().collect(),
             within: WITHIN,
             counts: Arc::default(),
+            control: Weak::new(),
         }
     }
 
@@ -61,6 +68,12 @@ impl ProxyProtocol {
         }
     }
 
+    /// The same, for a listener of this master's.
+    pub(crate) fn reporting_to(mut self, control: &Arc<Control>) -> Self {
+        self.control = Arc::downgrade(control);
+        self
+    }
+
     fn trusts(&self, peer: &Address) -> bool {
         match peer.inet() {
             Some(inet) => self
@@ -71,7 +84,8 @@ impl ProxyProtocol {
         }
     }
 
-    /// Counts a refusal, and says so: the first one, the second, the fourth …, since whoever
+    /// Counts a refusal, and tells the master, which counts it, too, and logs as many as its log
+    /// can bear. Without one it is logged here: the first, the second, the fourth …, since whoever
     /// connects can bring it about.
     fn refuse(&self, peer: &Address, refusal: &Refusal) {
         let count = match refusal {
@@ -81,12 +95,24 @@ impl ProxyProtocol {
             Refusal::Ended => &self.counts.ended,
         };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let problem = format!("refused a connection from {peer}: {refusal}");
         // Balancers look whether a port is open, and say nothing.
-        if count.is_power_of_two() && !matches!(refusal, Refusal::Ended) {
-            log::warn!("refused a connection from {peer}: {refusal} ({count} so far)");
+        let is_usual = matches!(refusal, Refusal::Ended);
+        if is_usual || self.report(&problem) || !count.is_power_of_two() {
+            log::debug!("{problem}");
         } else {
-            log::debug!("refused a connection from {peer}: {refusal}");
+            log::warn!("{problem} ({count} so far)");
         }
+    }
+
+    /// Whether there is a master that is told, unless it is far behind with reading.
+    fn report(&self, problem: &str) -> bool {
+        let Some(control) = self.control.upgrade() else {
+            return false;
+        };
+        let problem = beginning(problem, MAX_REASON_BYTES).to_owned();
+        _ = control.try_send(&ToMaster::Report { problem });
+        true
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use super::*;
-use crate::frame::ListenOptions;
+use crate::frame::{ListenOptions, ToMaster};
 use crate::proxy_protocol::kind;
 use crate::sdk::{Connection, FakeMaster, Listener, Server, Stream, Worker, wait};
 
@@ -102,6 +102,12 @@ fn whoever_is_not_trusted_or_says_something_else_is_refused_and_counted() {
     assert!(strict.accept().unwrap().is_none());
     assert_is_closed(stranger);
     assert_eq!(elsewhere.refused().untrusted, 1);
+    for says in ["begin with a PROXY header", "is of no trusted network"] {
+        let mut frames = std::iter::repeat_with(|| master.next_frame());
+        let reported = frames.find(|frame| matches!(frame, ToMaster::Report { .. }));
+        let reported = format!("{:?}", reported.unwrap());
+        assert!(reported.contains(says), "{reported}");
+    }
     drop(served);
     let score = master.score().unwrap();
     assert_eq!(score.received, score.finished, "refused ones are finished");
