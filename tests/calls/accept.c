@@ -512,6 +512,44 @@ CASE(closing_does_not_wake_who_waits) {
     whether("refuses", refuses_soon(&address));
 }
 
+CASE(who_waits_is_interrupted_when_something_else_is_there) {
+    /* As Java closes a socket: what is there instead says so, and a signal wakes who waits. */
+    struct address address = free_address();
+    int listener = listening_at(&address);
+    handle(SIGUSR1, note, 0);
+    pid_t id;
+    pthread_t thread = waiting_thread(listener, &id);
+    int ends[2];
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    MUST(close(ends[1]));
+    MUST(dup2(ends[0], listener));
+    while (!has_ended) {
+        pthread_kill(thread, SIGUSR1);
+        poll(NULL, 0, 1);
+    }
+    result_of("interrupted", thread);
+    outcome("again", accept(listener, NULL, NULL));
+    whether("refuses", refuses_soon(&address));
+}
+
+CASE(rights_are_given_up_after_listen) {
+    enum { NOBODY = 65534 };
+    struct address address = free_address();
+    int listener = listening_at(&address);
+    if (geteuid() == 0) {
+        MUST(setgid(NOBODY));
+        MUST(setuid(NOBODY));
+    }
+    serve_one("served", listener, &address);
+    struct address other = free_address();
+    int second = socket_for(&other);
+    outcome("bind", bind(second, SA(&other), other.length));
+    outcome("listen", listen(second, 16));
+    serve_one("second", second, &other);
+    MUST(close(listener));
+    whether("refuses", refuses_soon(&address));
+}
+
 CASE(shutdown_wakes_who_waits) {
     struct address address = free_address();
     int listener = listening_at(&address);
