@@ -15,6 +15,7 @@ use worker_proto::job::JobTarget;
 
 pub use self::surroundings::SurroundingsError;
 
+use crate::config::dispatch::{self, Misfit};
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
 use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
@@ -30,6 +31,9 @@ pub enum PreflightError {
     /// No process at all.
     #[error("workers 0: at least 1 worker or an agent is needed (--workers 4, or --workers auto)")]
     NoProcess,
+    /// Settings that do not go with how connections come to the workers.
+    #[error(transparent)]
+    Dispatch(#[from] Misfit),
     /// More workers than one master is made for.
     #[error("workers {workers}: at most {MAX_WORKERS} are possible")]
     TooManyWorkers {
@@ -122,6 +126,7 @@ impl PreflightError {
             PreflightError::NoProcess
             | PreflightError::TooManyWorkers { .. }
             | PreflightError::TooFewDescriptors { .. } => Some("workers"),
+            PreflightError::Dispatch(_) => Some("dispatch"),
             PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
             PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
             PreflightError::DuplicateListener { .. }
@@ -154,6 +159,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     }
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    dispatch::check(&config)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
     let workers = config.plan().slots();

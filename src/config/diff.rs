@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::control::ControlSocket;
 use super::data_file::DataFile;
+use super::dispatch::{self, Dispatch, Waking};
 use super::listener::{ListenerSpec, Owner};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
@@ -55,6 +56,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         agents,
         listeners,
         on_demand,
+        dispatch,
         window,
         overflow,
         connection_limits,
@@ -85,6 +87,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.restart("listen", listeners, &new.listeners, listeners_text);
     diff.restart("allow-listen", on_demand, &new.on_demand, allowed_text);
     diff.restart("bind-retry", bind_retry, &new.bind_retry, time);
+    diff.dispatch(*dispatch, new.dispatch);
     diff.restart("window", window, &new.window, u32::to_string);
     diff.overflow(*overflow, new.overflow);
     diff.connection_limits(*connection_limits, new.connection_limits);
@@ -319,6 +322,20 @@ impl Diff {
         self.restart("message-hold", &hold, &new.hold, time);
     }
 
+    fn dispatch(&mut self, old: Dispatch, new: Dispatch) {
+        let Dispatch { mode, waking } = old;
+        self.restart("dispatch", &mode, &new.mode, |mode| {
+            dispatch::name(*mode).to_owned()
+        });
+        self.restart("exclusive", &waking, &new.waking, |waking| {
+            let exclusive = match waking {
+                Waking::One => "yes",
+                Waking::All => "no",
+            };
+            exclusive.to_owned()
+        });
+    }
+
     /// How long to wait is a setting of those who refuse.
     fn overflow(&mut self, old: Overflow, new: Overflow) {
         if let (
@@ -488,6 +505,7 @@ fn listener(spec: &ListenerSpec) -> String {
         v6only,
         mode,
         owner,
+        dispatch,
         ..
     } = spec;
     let (name, mut text) = (spec.name(), source.to_string());
@@ -502,6 +520,7 @@ fn listener(spec: &ListenerSpec) -> String {
             let [uid, gid] = [uid, gid].map(|id| id.map_or_else(String::new, |id| id.to_string()));
             format!("owner={uid}:{gid}")
         }),
+        dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
     ];
     options
         .into_iter()
@@ -553,6 +572,7 @@ mod tests {
     use worker_proto::job::{JobSpec, Schedule};
 
     use super::*;
+    use crate::config::dispatch::DispatchMode;
     use crate::jobs::{Planned, Standing};
 
     #[test]
@@ -616,6 +636,16 @@ mod tests {
             (
                 |c| c.on_demand = OnDemand::Any,
                 "allow-listen: none -> any",
+                RESTART,
+            ),
+            (
+                |c| c.dispatch.mode = DispatchMode::Shared,
+                "dispatch: hand-off -> shared",
+                RESTART,
+            ),
+            (
+                |c| c.dispatch.waking = Waking::All,
+                "exclusive: yes -> no",
                 RESTART,
             ),
             (|c| c.window = 7, "window: 32 -> 7", RESTART),

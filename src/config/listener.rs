@@ -1,5 +1,6 @@
 //! A listener to be had at the start, as `--listen` writes it:
-//! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]`.
+//! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
+//! [,dispatch=hand-off|shared|reuseport]`.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -8,6 +9,9 @@ use std::str::FromStr;
 use nix::unistd::{Group, User};
 use thiserror::Error;
 use worker_proto::address::{Address, AddressError};
+use worker_proto::frame::DispatchMode;
+
+use super::dispatch;
 
 /// A listener to be had at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct ListenerSpec {
     pub mode: Option<u32>,
     /// The owner of a Unix socket's file.
     pub owner: Option<Owner>,
+    /// How its connections come to the workers, if not as those of the others.
+    pub dispatch: Option<DispatchMode>,
 }
 
 /// Where a listening socket comes from.
@@ -106,6 +112,7 @@ impl ListenerSpec {
             v6only: None,
             mode: None,
             owner: None,
+            dispatch: None,
         }
     }
 
@@ -142,9 +149,12 @@ impl ListenerSpec {
                     Some(mode.ok_or_else(|| refused("write it in octal, for instance 660"))?);
             }
             "owner" => self.owner = Some(parse_owner(value).map_err(|reason| refused(&reason))?),
+            "dispatch" => {
+                self.dispatch = Some(dispatch::parse(value).map_err(|reason| refused(&reason))?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode and owner",
+                    "unknown: there are backlog, v6only, mode, owner and dispatch",
                 ));
             }
         }
@@ -241,6 +251,9 @@ mod tests {
             })
         );
 
+        let spec: ListenerSpec = "127.0.0.1:1,dispatch=shared".parse().unwrap();
+        assert_eq!(spec.dispatch, Some(DispatchMode::Shared));
+
         let spec: ListenerSpec = "[::]:8000,v6only=no".parse().unwrap();
         assert_eq!(spec.v6only, Some(false));
         assert_eq!(
@@ -261,6 +274,7 @@ mod tests {
             ("unix:/x,mode=999", "octal"),
             ("unix:/x,owner=no-such-user-here", "there is no user"),
             ("unix:/x,owner=", "write USER"),
+            ("127.0.0.1:80,dispatch=fair", "there are hand-off"),
             ("127.0.0.1:80,speed=9", "unknown"),
         ] {
             let err = text.parse::<ListenerSpec>().unwrap_err().to_string();

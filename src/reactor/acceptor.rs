@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
-use worker_proto::frame::{DeclaredListener, InheritedOption, Listen, ListenOptions};
+use worker_proto::frame::{DeclaredListener, DispatchMode, InheritedOption, Listen, ListenOptions};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
@@ -20,8 +20,9 @@ use super::queue::AcceptQueue;
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
+use crate::config::dispatch;
 use crate::config::listener::{ListenerSpec, Source};
-use crate::sys::listening::ListeningSocket;
+use crate::sys::listening::{Keeping, ListeningSocket};
 
 /// Every listener of the master.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Acceptor {
     /// In the order of their ids, so that no listener is preferred by chance.
     serving: BTreeMap<ListenerId, Serving>,
     on_demand: OnDemand,
+    /// How connections of listeners come that are bound on demand.
+    mode: DispatchMode,
     /// How many connections one accept queue holds.
     window: u32,
     rules: Rules,
@@ -45,6 +48,16 @@ pub(crate) struct Asker {
     pub(crate) slot: Slot,
     pub(crate) role: Role,
     pub(crate) is_in_rotation: bool,
+    pub(crate) voice: Voice,
+}
+
+/// Who speaks for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Its own program, with the SDK.
+    Program,
+    /// A library that is preloaded to it, which has one descriptor for one listener.
+    Library,
 }
 
 /// What a worker gets for its `Listen`.
@@ -53,7 +66,10 @@ pub(crate) struct Grant {
     pub(crate) listener: ListenerId,
     pub(crate) name: String,
     pub(crate) address: Address,
-    pub(crate) queue: OwnedFd,
+    pub(crate) mode: DispatchMode,
+    /// The accept queue, or the listening socket from which the worker accepts itself; after that
+    /// one comes the queue for a program that knows both.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 /// Why a worker does not get it.
@@ -70,6 +86,9 @@ pub struct ListenerStatus {
     pub name: String,
     /// The address really bound.
     pub address: Address,
+    /// How its connections come to the workers. Unless by hand-off the master sees only those that
+    /// waited in a socket that had lost its worker.
+    pub mode: DispatchMode,
     /// What happened to its connections.
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
@@ -83,10 +102,11 @@ pub struct ListenerStatus {
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand, window: u32, rules: Rules) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, mode: DispatchMode, window: u32, rules: Rules) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
+            mode,
             window,
             rules,
             next: ListenerId(0),
@@ -104,8 +124,8 @@ impl Acceptor {
     }
 
     /// Serves a listener that was declared.
-    pub(crate) fn declare(&mut self, name: String, socket: ListeningSocket) {
-        self.add(name, Tenure::Declared, socket);
+    pub(crate) fn declare(&mut self, name: String, mode: DispatchMode, socket: ListeningSocket) {
+        self.add(name, mode, Tenure::Declared, socket);
     }
 
     /// What a process is told of at its welcome.
@@ -144,7 +164,7 @@ impl Acceptor {
         let holds = self
             .serving
             .values()
-            .filter(|serving| serving.has_queue(asker.worker))
+            .filter(|serving| serving.is_taken_by(asker.worker))
             .count();
         if holds >= LISTENERS_PER_WORKER {
             let reason = format!("a worker holds at most {LISTENERS_PER_WORKER} listeners");
@@ -155,13 +175,13 @@ impl Acceptor {
             None => self.bind(asker, listen)?,
         };
         let serving = self.serving.get_mut(&id).expect("just found");
-        if serving.has_queue(asker.worker) {
+        if serving.is_taken_by(asker.worker) {
             let reason = format!("this worker listens on {} already", serving.name());
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
-        let granted = Self::grant(serving, asker, listen.options, self.window);
+        let granted = Self::grant(serving, asker, listen.options, self.window, turn);
         if asker.is_in_rotation {
-            self.enter(asker.worker, asker.slot);
+            self.enter(asker.worker, asker.slot, turn.now);
         }
         if granted.is_err() {
             self.drop_unclaimed(turn);
@@ -171,9 +191,8 @@ impl Acceptor {
 
     /// Connections of the listener are to have these options from now on.
     pub(crate) fn inherit(&mut self, listener: ListenerId, options: &[InheritedOption]) {
-        let serving = self.serving.get(&listener);
-        if let Some(socket) = serving.and_then(Serving::socket) {
-            socket.pass_on(options);
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.pass_on(options);
         }
     }
 
@@ -186,9 +205,9 @@ impl Acceptor {
     }
 
     /// The worker may receive from now on.
-    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot) {
+    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot, now: Instant) {
         for serving in self.serving.values_mut() {
-            serving.enter(worker, slot);
+            serving.enter(worker, slot, now);
         }
     }
 
@@ -274,7 +293,9 @@ impl Acceptor {
 
     fn each_named(&mut self, name: Option<&str>, act: fn(&mut Serving)) -> Vec<String> {
         let serving = self.serving.values_mut();
-        let named = serving.filter(|serving| name.is_none_or(|name| serving.name() == name));
+        // Nobody but the workers themselves could stop accepting.
+        let named = serving
+            .filter(|serving| !serving.lends() && name.is_none_or(|name| serving.name() == name));
         named
             .map(|serving| {
                 act(serving);
@@ -335,6 +356,7 @@ impl Acceptor {
             .map(|serving| ListenerStatus {
                 name: serving.name().to_owned(),
                 address: serving.address().clone(),
+                mode: serving.mode(),
                 counters: serving.counters(),
                 held: serving.held() as u64,
                 handoff_delay: serving.handoff_delay(now),
@@ -344,7 +366,13 @@ impl Acceptor {
             .collect()
     }
 
-    fn add(&mut self, name: String, tenure: Tenure, socket: ListeningSocket) -> ListenerId {
+    fn add(
+        &mut self,
+        name: String,
+        mode: DispatchMode,
+        tenure: Tenure,
+        socket: ListeningSocket,
+    ) -> ListenerId {
         if let Some((asked, limit)) = socket.clamped_backlog() {
             log::warn!(
                 "{name}: backlog {asked} is cut to {limit} by the kernel: raise net.core.somaxconn"
@@ -352,7 +380,7 @@ impl Acceptor {
         }
         let id = self.next;
         self.next.0 += 1;
-        let mut serving = Serving::new(id, name, self.rules, tenure, socket);
+        let mut serving = Serving::new(id, name, mode, self.rules, tenure, socket);
         if self.is_paused {
             serving.pause_admission();
         }
@@ -406,7 +434,12 @@ impl Acceptor {
             .options
             .v6only
             .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
-        let socket = ListeningSocket::open(&spec)
+        let mode = match self.mode {
+            // One that cannot be had as a group is better handed off than not had.
+            DispatchMode::ReusePort if !dispatch::can_group(&spec.source) => DispatchMode::HandOff,
+            mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
+        };
+        let socket = ListeningSocket::open(&spec, Keeping::of(mode))
             .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
         log::log!(
             news(self.next),
@@ -416,6 +449,7 @@ impl Acceptor {
         );
         Ok(self.add(
             target.clone(),
+            mode,
             Tenure::OnDemand {
                 awaited: BTreeSet::new(),
             },
@@ -428,6 +462,7 @@ impl Acceptor {
         asker: Asker,
         options: ListenOptions,
         window: u32,
+        turn: &mut Turn<'_>,
     ) -> Result<Grant, Refusal> {
         let failed = |err: io::Error| {
             Refusal::new(
@@ -436,13 +471,27 @@ impl Acceptor {
             )
         };
         let address = serving.address().clone();
-        let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
-        serving.add_queue(asker.worker, queue);
+        let mut descriptors = Vec::new();
+        if serving.lends() {
+            let socket = serving.lend(asker.worker, asker.slot, turn);
+            descriptors.push(socket.map_err(failed)?);
+            // The program itself waits with poll(2), a preloaded one as it always did.
+            let blocks = asker.voice == Voice::Library && !options.nonblocking;
+            serving.set_blocking(asker.worker, blocks).map_err(failed)?;
+            serving.note_asked(asker.worker);
+        }
+        if !serving.lends() || asker.voice == Voice::Program {
+            let queue = AcceptQueue::create(options, window, &address);
+            let (queue, worker_end) = queue.map_err(failed)?;
+            serving.add_queue(asker.worker, queue);
+            descriptors.push(worker_end);
+        }
         Ok(Grant {
             listener: serving.id(),
             name: serving.name().to_owned(),
             address,
-            queue: worker_end,
+            mode: serving.mode(),
+            descriptors,
         })
     }
 

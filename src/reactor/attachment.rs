@@ -6,10 +6,10 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use worker_proto::frame::{Attach, DispatchMode, FromMaster, Listening};
+use worker_proto::frame::{Attach, FromMaster, Listening};
 use worker_proto::ids::WorkerId;
 
-use super::acceptor::Asker;
+use super::acceptor::{Asker, Voice};
 use super::{Reactor, turn};
 use crate::control::event::Fact;
 use crate::reactor::clock;
@@ -27,6 +27,7 @@ impl Reactor {
             slot: process.slot,
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
+            voice: Voice::Library,
         };
         let page = if process.is_attached() {
             None
@@ -49,9 +50,9 @@ impl Reactor {
                     listener: grant.listener,
                     name: grant.name,
                     address: grant.address,
-                    mode: DispatchMode::HandOff,
+                    mode: grant.mode,
                 };
-                let descriptors = [Some(grant.queue), page].into_iter().flatten().collect();
+                let descriptors = grant.descriptors.into_iter().chain(page).collect();
                 self.answer_attach(worker, FromMaster::Listening(listening), descriptors, now);
             }
             Err(refusal) => {

@@ -12,6 +12,7 @@ use super::messages::COST_BEFORE_DRAIN;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
+use crate::config::dispatch::Waking;
 use crate::config::placeholder::Incumbent;
 use crate::control::event::{Circumstances, During};
 use crate::jobs::Event as JobEvent;
@@ -44,7 +45,7 @@ impl Reactor {
             }
             Action::Enter { worker } => {
                 if let Some(process) = self.processes.get(&worker) {
-                    self.acceptor.enter(worker, process.slot);
+                    self.acceptor.enter(worker, process.slot, now);
                     self.acceptor.settle(process.slot, &mut turn);
                 }
                 self.note_peer(worker);
@@ -198,6 +199,10 @@ impl Reactor {
             surroundings: incumbent.surroundings(&program.surroundings),
             slot,
             cell: self.cgroup.as_ref().map(|cgroup| cgroup.cell(worker.0)),
+        };
+        let launch = match self.config.dispatch.waking {
+            Waking::One => launch,
+            Waking::All => launch.with_env(env::WAKING, "all"),
         };
         launch
             .with_env(env::ROLE, role.to_string())

@@ -5,10 +5,10 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use worker_proto::frame::{DispatchMode, FromMaster, Listen, Listening, ToMaster};
+use worker_proto::frame::{FromMaster, Listen, Listening, ToMaster};
 use worker_proto::ids::{Role, WorkerId};
 
-use super::acceptor::Asker;
+use super::acceptor::{Asker, Voice};
 use super::link::{Broken, Flushed, Heard, Link};
 use super::messages::{COST_PER_PROCESS, COST_PER_TURN, cost_of};
 use super::problems::one_line;
@@ -190,6 +190,7 @@ impl Reactor {
             slot: process.slot,
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
+            voice: Voice::Program,
         };
         let request = listen.request;
         let mut turn = turn!(self, now);
@@ -202,14 +203,10 @@ impl Reactor {
                     listener: grant.listener,
                     name: grant.name,
                     address: grant.address,
-                    mode: DispatchMode::HandOff,
+                    mode: grant.mode,
                 };
-                self.tell(
-                    worker,
-                    FromMaster::Listening(listening),
-                    Some(grant.queue),
-                    now,
-                );
+                let answer = FromMaster::Listening(listening);
+                self.tell_with(worker, answer, grant.descriptors, now);
             }
             Err(refusal) => {
                 let target = &listen.target;
@@ -231,6 +228,16 @@ impl Reactor {
         descriptor: Option<OwnedFd>,
         now: Instant,
     ) {
+        self.tell_with(worker, frame, descriptor.into_iter().collect(), now);
+    }
+
+    fn tell_with(
+        &mut self,
+        worker: WorkerId,
+        frame: FromMaster,
+        descriptors: Vec<OwnedFd>,
+        now: Instant,
+    ) {
         let Some(link) = self.link(worker) else {
             return;
         };
@@ -238,7 +245,7 @@ impl Reactor {
         if link.is_attached() {
             return log::trace!("{worker} is not told {frame:?}");
         }
-        let flushed = link.send(frame, descriptor.into_iter().collect());
+        let flushed = link.send(frame, descriptors);
         self.settle_flush(worker, flushed, now);
     }
 

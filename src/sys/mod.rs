@@ -37,6 +37,7 @@ pub(crate) mod program;
 pub(crate) mod rights;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod steering;
 pub(crate) mod title;
 mod wait;
 pub(crate) mod window;

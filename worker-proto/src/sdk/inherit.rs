@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use socket2::{Domain, SockRef, Type};
 
-use crate::env::{ALL, CONTROL_FD, control_fd};
+use super::lent::Waking;
+use crate::env::{ALL, CONTROL_FD, WAKING, control_fd};
 use crate::socket::WorkerChannel;
 
 /// Takes the control channel, or `None` when no master started this process.
@@ -42,8 +43,18 @@ pub(crate) fn control_channel() -> Result<Option<WorkerChannel>, InheritError> {
     // open after this process has gone.
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(io::Error::from)?;
     SockRef::from(&fd).set_nonblocking(false)?;
+    let wakes_all = env::var_os(WAKING).is_some_and(|value| value == "all");
+    WAKES_ALL.store(wakes_all, Ordering::Release);
     remove_variables();
     Ok(Some(fd.into()))
+}
+
+/// Who wakes for a connection of a shared listener, as the master wants it.
+pub(crate) fn waking() -> Waking {
+    match WAKES_ALL.load(Ordering::Acquire) {
+        true => Waking::All,
+        false => Waking::One,
+    }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, nothing that could wait.
@@ -108,3 +119,5 @@ fn is_single_threaded() -> bool {
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+static WAKES_ALL: AtomicBool = AtomicBool::new(false);
