@@ -22,6 +22,7 @@ use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::dispatch;
 use crate::config::listener::{ListenerSpec, Source};
+use crate::sys::describe;
 use crate::sys::listening::{Keeping, ListeningSocket};
 
 /// Every listener of the master.
@@ -143,6 +144,36 @@ impl Acceptor {
                 })
             })
             .collect()
+    }
+
+    /// What a worker is started with, in the order of the declarations: the sockets from which it is
+    /// to accept itself, each with the name of its listener.
+    pub(crate) fn lend_at_start(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        turn: &mut Turn<'_>,
+    ) -> Vec<(String, OwnedFd)> {
+        let declared = self.serving.values_mut();
+        let lent = declared.filter(|it| it.is_declared() && it.lends() && it.socket().is_some());
+        let lent = lent.map(|serving| {
+            let socket = serving.lend_at_start(worker, slot, turn)?;
+            Ok((serving.name().to_owned(), socket))
+        });
+        lent.collect::<io::Result<_>>().unwrap_or_else(|err| {
+            log::error!(
+                "{worker}: starts without listening sockets: {}",
+                describe(&err)
+            );
+            Vec::new()
+        })
+    }
+
+    /// The worker speaks to the master, and asks for what it wants.
+    pub(crate) fn note_speaks(&mut self, worker: WorkerId) {
+        for serving in self.serving.values_mut() {
+            serving.note_speaks(worker);
+        }
     }
 
     /// Answers a worker's `Listen`.
@@ -478,7 +509,7 @@ impl Acceptor {
             // The program itself waits with poll(2), a preloaded one as it always did.
             let blocks = asker.voice == Voice::Library && !options.nonblocking;
             serving.set_blocking(asker.worker, blocks).map_err(failed)?;
-            serving.note_asked(asker.worker);
+            serving.note_asked(asker.worker, turn.now);
         }
         if !serving.lends() || asker.voice == Voice::Program {
             let queue = AcceptQueue::create(options, window, &address);

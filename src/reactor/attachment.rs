@@ -34,6 +34,7 @@ impl Reactor {
         } else {
             log::debug!("{worker} speaks {}", attach.library);
             process.note_attached(attach.pid);
+            self.acceptor.note_speaks(worker);
             let (scoreboard, page) = process.create_scoreboard().unzip();
             self.loads.join(worker, attach.pid, scoreboard);
             self.supervisor.handle(now, Event::Online { worker });

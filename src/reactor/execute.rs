@@ -167,10 +167,17 @@ impl Reactor {
             worker,
             Process::prepare(worker, slot, generation, role, master),
         );
+        let sockets = match role {
+            Role::Worker => self
+                .acceptor
+                .lend_at_start(worker, slot, &mut turn!(self, now)),
+            Role::Agent => Vec::new(),
+        };
         let order = Order {
             worker,
             launch,
             control: control.into(),
+            sockets,
         };
         self.spawner.order(order, now);
     }

@@ -166,6 +166,7 @@ impl Reactor {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
+        self.acceptor.note_speaks(worker);
         let count = self.supervisor.slots(process.role);
         let welcome = process.welcome(&self.config, count, self.acceptor.declared());
         let page = (process.role == Role::Worker).then(|| {

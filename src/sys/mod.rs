@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod accounts;
+pub(crate) mod activation;
 pub(crate) mod activity;
 pub(crate) mod census;
 pub(crate) mod cgroup;

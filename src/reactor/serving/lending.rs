@@ -41,8 +41,27 @@ pub(super) struct Lending {
 struct Borrower {
     slot: Slot,
     post: Post,
-    /// Whether it has asked for the listener, or was only started with it.
-    asked: bool,
+    claim: Claim,
+}
+
+/// What shows that a borrower accepts from its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It was started with it, and has never said anything: it knows no other way to listen.
+    Silent,
+    /// It was started with it, and speaks to the master: it will ask if it wants to listen.
+    Speaks,
+    /// It has asked.
+    Asked,
+}
+
+impl Borrower {
+    fn accepts(&self) -> bool {
+        match self.claim {
+            Claim::Silent | Claim::Asked => true,
+            Claim::Speaks => false,
+        }
+    }
 }
 
 /// What a borrower does.
@@ -96,11 +115,11 @@ impl Serving {
     /// Whether the worker has asked for the listener and got it.
     pub(crate) fn is_taken_by(&self, worker: WorkerId) -> bool {
         let borrower = self.lending.borrowers.get(&worker);
-        self.queues.contains_key(&worker) || borrower.is_some_and(|it| it.asked)
+        self.queues.contains_key(&worker) || borrower.is_some_and(|it| it.claim == Claim::Asked)
     }
 
     pub(super) fn has_borrowers(&self) -> bool {
-        !self.lending.borrowers.is_empty()
+        self.lending.borrowers.values().any(Borrower::accepts)
     }
 
     /// A copy of the socket from which the worker is to accept. It gets one of a group when it
@@ -118,7 +137,7 @@ impl Serving {
         let borrower = Borrower {
             slot,
             post: Post::Starts,
-            asked: false,
+            claim: Claim::Silent,
         };
         self.lending.borrowers.entry(worker).or_insert(borrower);
         turn.loads.let_accept(worker);
@@ -127,10 +146,37 @@ impl Serving {
         Ok(socket)
     }
 
-    /// The worker has asked for it: it is told that it has it already if it asks again.
-    pub(crate) fn note_asked(&mut self, worker: WorkerId) {
+    /// A copy for a worker that is about to be started. It may know nothing of its master, and then
+    /// expects that `accept(2)` waits; those who have asked for the socket have it as they want it.
+    pub(crate) fn lend_at_start(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<OwnedFd> {
+        let socket = self.lend(worker, slot, turn)?;
+        let mut borrowers = self.lending.borrowers.values();
+        let is_alone = self.mode == DispatchMode::ReusePort;
+        if is_alone || borrowers.all(|it| it.claim != Claim::Asked) {
+            self.set_blocking(worker, true)?;
+        }
+        Ok(socket)
+    }
+
+    /// The worker speaks to the master.
+    pub(crate) fn note_speaks(&mut self, worker: WorkerId) {
+        if let Some(borrower) = self.lending.borrowers.get_mut(&worker)
+            && borrower.claim == Claim::Silent
+        {
+            borrower.claim = Claim::Speaks;
+        }
+    }
+
+    /// The worker has asked for it.
+    pub(crate) fn note_asked(&mut self, worker: WorkerId, now: Instant) {
         if let Some(borrower) = self.lending.borrowers.get_mut(&worker) {
-            borrower.asked = true;
+            borrower.claim = Claim::Asked;
+            self.steer(now);
         }
     }
 
@@ -173,7 +219,7 @@ impl Serving {
 
     /// The worker accepts no more; answers whether it could.
     pub(super) fn take_back_socket(&mut self, worker: WorkerId, now: Instant) -> bool {
-        let Some(Borrower { slot, asked, .. }) = self.lending.borrowers.remove(&worker) else {
+        let Some(Borrower { slot, claim, .. }) = self.lending.borrowers.remove(&worker) else {
             return false;
         };
         let until = now + LINGER;
@@ -184,7 +230,7 @@ impl Serving {
             }
         }
         self.steer(now);
-        asked
+        claim == Claim::Asked
     }
 
     /// When lent sockets want to be looked at.
@@ -362,7 +408,7 @@ impl Serving {
         let serves = |member: &Member| match member.holder {
             Holder::Worker(worker) => {
                 let borrower = self.lending.borrowers.get(&worker);
-                borrower.is_some_and(|it| it.post == Post::Serves)
+                borrower.is_some_and(|it| it.post == Post::Serves && it.accepts())
             }
             Holder::Nobody { .. } | Holder::New => false,
         };
@@ -390,7 +436,7 @@ impl Serving {
 
     fn somebody_serves(&self) -> bool {
         let mut borrowers = self.lending.borrowers.values();
-        borrowers.any(|borrower| borrower.post == Post::Serves)
+        borrowers.any(|it| it.post == Post::Serves && it.accepts())
     }
 
     /// Whether nobody accepts from the socket at this place of the group: its worker is gone, or was
@@ -400,8 +446,11 @@ impl Serving {
             Holder::Nobody { .. } => true,
             Holder::Worker(worker) => {
                 let borrower = self.lending.borrowers.get(&worker);
-                borrower.is_none_or(|it| it.post == Post::Leaves)
-                    && self.queues.contains_key(&worker)
+                let Some(Borrower { post, claim, .. }) = borrower else {
+                    return true;
+                };
+                let has_queue = self.queues.contains_key(&worker);
+                *claim == Claim::Speaks || *post == Post::Leaves && has_queue
             }
             Holder::New => false,
         }
