@@ -34,7 +34,7 @@ pub use control::denied::Denied;
 pub use control::event::ClusterEvent;
 pub use exit_code::ExitCode;
 pub use master::{EVENTS, Ended, Events, Handle, Master, StartError};
-pub use preflight::{PreflightError, SurroundingsError};
+pub use preflight::{PreflightError, PreloadError, SurroundingsError};
 pub use reactor::acceptor::ListenerStatus;
 pub use reactor::command::Status;
 pub use reactor::counters::{Counters, QueueCounters, Refused};

@@ -3,6 +3,7 @@
 //! What is refused here is refused before anything is bound or started, with the value and the
 //! remedy.
 
+mod preload;
 mod surroundings;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use worker_proto::ids::Role;
 use worker_proto::job::JobTarget;
 
+pub use self::preload::PreloadError;
 pub use self::surroundings::SurroundingsError;
 
 use crate::config::dispatch::{self, Misfit};
@@ -109,6 +111,9 @@ pub enum PreflightError {
     /// Something around the processes that this master cannot give them.
     #[error(transparent)]
     Surroundings(#[from] SurroundingsError),
+    /// A library that cannot be loaded into the workers' program.
+    #[error(transparent)]
+    Preload(#[from] PreloadError),
     /// A directory that processes cannot be started in.
     #[error("directory {path}: {reason}")]
     Directory {
@@ -134,6 +139,7 @@ impl PreflightError {
             PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Job { .. } => Some("job"),
             PreflightError::Directory { .. } => Some("cwd"),
+            PreflightError::Preload(_) => Some("preload"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
             | PreflightError::Program(_)
@@ -164,6 +170,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     check_jobs(&config)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
+    preload::check(&config.program)?;
     let agents = config.agents.into_iter().zip(0..);
     config.agents = agents
         .map(|(program, slot)| check_program(program, Role::Agent, slot + 1))
@@ -269,8 +276,10 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
         return Ok(());
     };
     let listeners = config.listeners.len() as u64;
+    // A queue that must not end is kept open.
+    let kept = u64::from(config.program.preload.is_some());
     let each = DESCRIPTORS_PER_PROCESS
-        + DESCRIPTORS_PER_QUEUE * listeners.max(1)
+        + (DESCRIPTORS_PER_QUEUE + kept) * listeners.max(1)
         + config.program.surroundings.streams_read();
     let agents = config.agents.iter();
     let of_agents = agents.map(|it| each + it.surroundings.streams_read());

@@ -6,6 +6,7 @@ mod host;
 mod jobs;
 mod leftovers;
 mod messages;
+mod preload;
 mod process;
 mod renewal;
 mod values;
@@ -30,6 +31,7 @@ pub(super) use self::host::HostArgs;
 use self::jobs::JobArgs;
 use self::leftovers::LeftoverArgs;
 use self::messages::MessageArgs;
+use self::preload::PreloadArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use self::values::ValueArgs;
@@ -192,6 +194,9 @@ pub(super) struct Args {
     on_crash_loop: CrashLoop,
 
     #[command(flatten)]
+    preload: PreloadArgs,
+
+    #[command(flatten)]
     renewal: Renewal,
 
     #[command(flatten)]
@@ -322,6 +327,7 @@ impl Args {
         config.hang_timeout = self.hang_timeout.0;
         config.orphan_grace = self.orphan_grace;
         config.restart = self.restart();
+        self.preload.apply(&mut config)?;
         self.renewal.apply(&mut config)?;
         self.messages.apply(&mut config)?;
         self.values.apply(&mut config)?;

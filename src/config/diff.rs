@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::control::ControlSocket;
 use super::data_file::DataFile;
 use super::dispatch::{self, Dispatch, Waking};
+use super::farewell::{Farewell, StopSignal};
 use super::listener::{ListenerSpec, Owner};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
@@ -64,6 +65,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         bind_retry,
         ready_timeout,
         stop_timeout,
+        stop_signal,
+        farewell,
         kill_timeout,
         hang_timeout,
         orphan_grace,
@@ -94,6 +97,19 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.now("stall-timeout", stall_timeout, &new.stall_timeout, or_never);
     diff.now("ready-timeout", ready_timeout, &new.ready_timeout, time);
     diff.now("stop-timeout", stop_timeout, &new.stop_timeout, time);
+    diff.now(
+        "stop-signal",
+        stop_signal,
+        &new.stop_signal,
+        StopSignal::to_string,
+    );
+    diff.now("stop-signal-when", farewell, &new.farewell, |when| {
+        match when {
+            Farewell::Idle => "idle",
+            Farewell::AtOnce => "at-once",
+        }
+        .to_owned()
+    });
     diff.now("kill-timeout", kill_timeout, &new.kill_timeout, time);
     diff.now("hang-timeout", hang_timeout, &new.hang_timeout, or_never);
     // A process is told when it is welcomed.
@@ -681,6 +697,21 @@ mod tests {
                 NOW,
             ),
             (|c| c.stop_timeout = secs(7), "stop-timeout: 30s -> 7s", NOW),
+            (
+                |c| c.stop_signal = "QUIT".parse().unwrap(),
+                "stop-signal: TERM -> QUIT",
+                NOW,
+            ),
+            (
+                |c| c.farewell = Farewell::AtOnce,
+                "stop-signal-when: idle -> at-once",
+                NOW,
+            ),
+            (
+                |c| c.program.preload = Some("/lib/x.so".into()),
+                "preload: not set -> /lib/x.so",
+                GENERATION,
+            ),
             (|c| c.kill_timeout = secs(7), "kill-timeout: 1s -> 7s", NOW),
             (
                 |c| c.orphan_grace = secs(7),

@@ -3,7 +3,9 @@
 //! [,dispatch=hand-off|shared|reuseport]`.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::unistd::{Group, User};
@@ -30,6 +32,8 @@ pub struct ListenerSpec {
     pub owner: Option<Owner>,
     /// How its connections come to the workers, if not as those of the others.
     pub dispatch: Option<DispatchMode>,
+    /// The port that a program without an own say in it asks for, and gets this listener.
+    pub stands_for: Option<u16>,
 }
 
 /// Where a listening socket comes from.
@@ -113,7 +117,19 @@ impl ListenerSpec {
             mode: None,
             owner: None,
             dispatch: None,
+            stands_for: None,
         }
+    }
+
+    /// `8080=3000`: what a program asks for as its port 3000 is this listener.
+    fn standing_for(ours: &str, port: u16) -> Result<Self, ListenerError> {
+        let address: Address = match ours.parse::<u16>() {
+            Ok(ours) => SocketAddr::new(any_interface(), ours).into(),
+            Err(_) => ours.parse()?,
+        };
+        let mut spec = Self::bind(address);
+        spec.stands_for = Some(port);
+        Ok(spec)
     }
 
     fn set(&mut self, option: &str) -> Result<(), ListenerError> {
@@ -168,6 +184,15 @@ impl FromStr for ListenerSpec {
     fn from_str(text: &str) -> Result<Self, ListenerError> {
         let mut parts = text.split(',');
         let head = parts.next().unwrap_or_default();
+        if let Some((ours, theirs)) = head.split_once('=')
+            && let Ok(port) = theirs.parse::<u16>()
+        {
+            let mut spec = Self::standing_for(ours, port)?;
+            for option in parts {
+                spec.set(option)?;
+            }
+            return Ok(spec);
+        }
         let (name, address) = match head.split_once('=') {
             Some(("", _)) => {
                 return Err(ListenerError::EmptyName {
@@ -202,6 +227,15 @@ impl fmt::Display for Source {
             Source::Bind(address) => address.fmt(f),
             Source::Inherited(fd) => write!(f, "fd:{fd}"),
         }
+    }
+}
+
+/// Every interface, over IPv6 and IPv4 where there are both.
+fn any_interface() -> IpAddr {
+    if Path::new("/proc/net/if_inet6").exists() {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
     }
 }
 
@@ -253,6 +287,10 @@ mod tests {
 
         let spec: ListenerSpec = "127.0.0.1:1,dispatch=shared".parse().unwrap();
         assert_eq!(spec.dispatch, Some(DispatchMode::Shared));
+        let spec: ListenerSpec = "127.0.0.1:8080=3000,backlog=9".parse().unwrap();
+        assert_eq!((spec.stands_for, spec.backlog), (Some(3000), Some(9)));
+        let spec: ListenerSpec = "8080=3000".parse().unwrap();
+        assert!(spec.source.to_string().ends_with(":8080"), "{spec:?}");
 
         let spec: ListenerSpec = "[::]:8000,v6only=no".parse().unwrap();
         assert_eq!(spec.v6only, Some(false));

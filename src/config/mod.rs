@@ -5,6 +5,7 @@ pub mod control;
 pub mod data_file;
 pub mod diff;
 pub mod dispatch;
+pub mod farewell;
 pub mod listener;
 pub mod messages;
 pub mod own_process;
@@ -24,6 +25,7 @@ use worker_proto::ids::Role;
 use crate::config::control::ControlSocket;
 use crate::config::data_file::DataFile;
 use crate::config::dispatch::Dispatch;
+use crate::config::farewell::{Farewell, StopSignal};
 use crate::config::listener::ListenerSpec;
 use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
@@ -64,6 +66,10 @@ pub struct Config {
     pub ready_timeout: Duration,
     /// From the order to leave to SIGTERM.
     pub stop_timeout: Duration,
+    /// What asks a program to finish and exit that does not speak to its master.
+    pub stop_signal: StopSignal,
+    /// When it gets that.
+    pub farewell: Farewell,
     /// From SIGTERM or SIGABRT to SIGKILL.
     pub kill_timeout: Duration,
     /// How long a process that serves may do nothing before it counts as hung: SIGABRT, SIGKILL, a
@@ -163,6 +169,8 @@ impl Config {
             bind_retry: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(30),
+            stop_signal: StopSignal::TERM,
+            farewell: Farewell::default(),
             kill_timeout: Duration::from_secs(1),
             hang_timeout: None,
             orphan_grace: Duration::from_millis(500),

@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
-use worker_proto::frame::{DeclaredListener, DispatchMode, InheritedOption, Listen, ListenOptions};
+use worker_proto::frame::{Attach, DeclaredListener, DispatchMode, InheritedOption, Listen};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
@@ -20,10 +20,9 @@ use super::queue::AcceptQueue;
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
-use crate::config::dispatch;
-use crate::config::listener::{ListenerSpec, Source};
+use crate::config::listener::{ListenerSpec, Owner, Source};
 use crate::sys::describe;
-use crate::sys::listening::{Keeping, ListeningSocket};
+use crate::sys::listening::{BindError, Keeping, ListeningSocket};
 
 /// Every listener of the master.
 #[derive(Debug)]
@@ -37,6 +36,10 @@ pub(crate) struct Acceptor {
     window: u32,
     rules: Rules,
     next: ListenerId,
+    /// The ports that programs ask for where they get another listener.
+    aliases: BTreeMap<ListenerId, u16>,
+    /// How many queues were given to programs that take them for listening sockets.
+    queues: u64,
     is_closing: bool,
     /// Clients of new listeners wait, too.
     is_paused: bool,
@@ -49,16 +52,63 @@ pub(crate) struct Asker {
     pub(crate) slot: Slot,
     pub(crate) role: Role,
     pub(crate) is_in_rotation: bool,
-    pub(crate) voice: Voice,
 }
 
-/// Who speaks for a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Voice {
-    /// Its own program, with the SDK.
-    Program,
-    /// A library that is preloaded to it, which has one descriptor for one listener.
-    Library,
+/// What it asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    listen: &'a Listen,
+    program: Program<'a>,
+}
+
+/// Who has the queue.
+#[derive(Clone, Copy, Debug)]
+enum Program<'a> {
+    /// A program that knows what it is.
+    Speaks,
+    /// A program that takes it for a listening socket.
+    Preloaded {
+        attach: &'a Attach,
+        /// Whose the file of a Unix socket is to be.
+        owner: Option<Owner>,
+    },
+}
+
+/// The ends of a new queue that are not the master's own.
+struct Ends {
+    worker_end: OwnedFd,
+    sender: Option<OwnedFd>,
+}
+
+impl Ends {
+    fn add_to(self, grant: &mut Grant) {
+        grant.descriptors.push(self.worker_end);
+        grant.sender = self.sender;
+    }
+}
+
+impl Program<'_> {
+    /// Whether it takes an accept queue for what it is, also beside a listening socket.
+    fn knows_queues(self) -> bool {
+        match self {
+            Program::Speaks => true,
+            Program::Preloaded { .. } => false,
+        }
+    }
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn by_sdk(listen: &'a Listen) -> Self {
+        let program = Program::Speaks;
+        Wanted { listen, program }
+    }
+
+    pub(crate) fn by_library(attach: &'a Attach, owner: Option<Owner>) -> Self {
+        Wanted {
+            listen: &attach.listen,
+            program: Program::Preloaded { attach, owner },
+        }
+    }
 }
 
 /// What a worker gets for its `Listen`.
@@ -68,9 +118,11 @@ pub(crate) struct Grant {
     pub(crate) name: String,
     pub(crate) address: Address,
     pub(crate) mode: DispatchMode,
-    /// The accept queue, or the listening socket from which the worker accepts itself; after that
-    /// one comes the queue for a program that knows both.
+    /// The listening socket, if the worker accepts itself; then the queue, if it knows what to do
+    /// with it.
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// The queue's other end, for a program that must not see its queue end.
+    pub(crate) sender: Option<OwnedFd>,
 }
 
 /// Why a worker does not get it.
@@ -111,6 +163,8 @@ impl Acceptor {
             window,
             rules,
             next: ListenerId(0),
+            aliases: BTreeMap::new(),
+            queues: 0,
             is_closing: false,
             is_paused: false,
         }
@@ -125,8 +179,16 @@ impl Acceptor {
     }
 
     /// Serves a listener that was declared.
-    pub(crate) fn declare(&mut self, name: String, mode: DispatchMode, socket: ListeningSocket) {
-        self.add(name, mode, Tenure::Declared, socket);
+    pub(crate) fn declare(
+        &mut self,
+        spec: &ListenerSpec,
+        mode: DispatchMode,
+        socket: ListeningSocket,
+    ) {
+        let id = self.add(spec.name(), mode, Tenure::Declared, socket);
+        if let Some(port) = spec.stands_for {
+            self.aliases.insert(id, port);
+        }
     }
 
     /// What a process is told of at its welcome.
@@ -180,7 +242,7 @@ impl Acceptor {
     pub(crate) fn listen(
         &mut self,
         asker: Asker,
-        listen: &Listen,
+        wanted: Wanted<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<Grant, Refusal> {
         if asker.role == Role::Agent {
@@ -201,16 +263,27 @@ impl Acceptor {
             let reason = format!("a worker holds at most {LISTENERS_PER_WORKER} listeners");
             return Err(Refusal::new(libc::EMFILE, reason));
         }
-        let id = match self.find(&listen.target) {
-            Some(id) => id,
-            None => self.bind(asker, listen)?,
+        let found = match wanted.program {
+            Program::Speaks => self.find(&wanted.listen.target),
+            Program::Preloaded { .. } => self.find_for_preloaded(asker, &wanted.listen.target),
         };
+        let id = match found {
+            Some(id) => id,
+            None => self.bind(asker, wanted)?,
+        };
+        self.restore_file(id, asker, wanted, turn.registry);
         let serving = self.serving.get_mut(&id).expect("just found");
         if serving.is_taken_by(asker.worker) {
             let reason = format!("this worker listens on {} already", serving.name());
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
-        let granted = Self::grant(serving, asker, listen.options, self.window, turn);
+        let granted = Self::grant(serving, asker, wanted, turn).and_then(|mut grant| {
+            if grant.descriptors.is_empty() || wanted.program.knows_queues() {
+                Self::add_queue(serving, asker, wanted, (self.window, &mut self.queues))?
+                    .add_to(&mut grant);
+            }
+            Ok(grant)
+        });
         if asker.is_in_rotation {
             self.enter(asker.worker, asker.slot, turn.now);
         }
@@ -263,6 +336,24 @@ impl Acceptor {
                 serving.await_claim(slot);
             }
         }
+    }
+
+    /// The worker is still there and gets nothing new; what it has not received is for others. One
+    /// that accepts itself goes on until it is gone: it would see its socket end for ever.
+    pub(crate) fn dismiss(&mut self, worker: WorkerId, slot: Slot, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            if serving.lends() && !serving.has_queue(worker) {
+                serving.leave(worker, turn);
+            } else if serving.retire(worker, turn) {
+                serving.await_claim(slot);
+            }
+        }
+    }
+
+    /// Whether somebody waits in the socket from which the worker alone accepts.
+    pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
+        let mut serving = self.serving.values();
+        serving.any(|serving| serving.is_waited_for(worker))
     }
 
     /// The slot has a ready worker again, or will have none: what its last worker had bound, and
@@ -433,7 +524,35 @@ impl Acceptor {
         found.map(Serving::id)
     }
 
-    fn bind(&mut self, asker: Asker, listen: &Listen) -> Result<ListenerId, Refusal> {
+    /// A program that cannot be told names: what it asks for by address may be another one, which the
+    /// operator has declared for it. Each of its sockets with port 0 is another listener, and the
+    /// first of every worker is the same.
+    fn find_for_preloaded(&self, asker: Asker, target: &str) -> Option<ListenerId> {
+        let address: Address = target.parse().ok()?;
+        let Some(inet) = address.inet() else {
+            return self.find(target);
+        };
+        if inet.port() == 0 {
+            let mut named = self.serving.values().filter(|it| it.name() == target);
+            let found = named.find(|it| !it.is_taken_by(asker.worker) && it.socket().is_some());
+            return found.map(Serving::id);
+        }
+        let stands_for = |it: &&Serving| self.aliases.get(&it.id()) == Some(&inet.port());
+        let mut remapped = self.serving.values().filter(|it| it.socket().is_some());
+        if let Some(found) = remapped.find(stands_for) {
+            return Some(found.id());
+        }
+        let declared = self.serving.values().filter(|it| {
+            let port = it.address().inet().map(|address| address.port());
+            it.is_declared() && it.socket().is_some() && port == Some(inet.port())
+        });
+        let mut declared = declared.filter(|it| !self.aliases.contains_key(&it.id()));
+        self.find(target)
+            .or_else(|| declared.next().map(Serving::id))
+    }
+
+    fn bind(&mut self, asker: Asker, wanted: Wanted<'_>) -> Result<ListenerId, Refusal> {
+        let listen = wanted.listen;
         let target = &listen.target;
         let address: Address = target.parse().map_err(|err| {
             let declared: Vec<_> = self.serving.values().map(Serving::name).collect();
@@ -459,18 +578,12 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let mut spec = ListenerSpec::bind(address);
-        spec.backlog = listen.options.backlog;
-        spec.v6only = listen
-            .options
-            .v6only
-            .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
         let mode = match self.mode {
             // One that cannot be had as a group is better handed off than not had.
-            DispatchMode::ReusePort if !dispatch::can_group(&spec.source) => DispatchMode::HandOff,
+            DispatchMode::ReusePort if address.inet().is_none() => DispatchMode::HandOff,
             mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
         };
-        let socket = ListeningSocket::open(&spec, Keeping::of(mode))
+        let socket = Self::open(address, wanted, Keeping::of(mode))
             .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
         log::log!(
             news(self.next),
@@ -488,42 +601,113 @@ impl Acceptor {
         ))
     }
 
+    /// Programs remove the path that they are about to bind: the socket of others is bound to it once
+    /// more, if nobody could come to it otherwise.
+    fn restore_file(
+        &mut self,
+        id: ListenerId,
+        asker: Asker,
+        wanted: Wanted<'_>,
+        registry: &Registry,
+    ) {
+        let Some(serving) = self.serving.get_mut(&id) else {
+            return;
+        };
+        // Of a socket that was lent there are copies elsewhere.
+        if serving.is_declared() || serving.lends() {
+            return;
+        }
+        if !serving
+            .socket()
+            .is_some_and(ListeningSocket::has_lost_its_file)
+        {
+            return;
+        }
+        let address = serving.address().clone();
+        match Self::open(address, wanted, Keeping::Own) {
+            Ok(socket) => {
+                let name = serving.name();
+                log::info!("{name} had lost its file: bound again for {}", asker.worker);
+                serving.move_to(socket, registry);
+            }
+            Err(err) => log::warn!("{err}"),
+        }
+    }
+
+    fn open(
+        address: Address,
+        wanted: Wanted<'_>,
+        keeping: Keeping,
+    ) -> Result<ListeningSocket, BindError> {
+        let listen = wanted.listen;
+        let mut spec = ListenerSpec::bind(address);
+        spec.backlog = listen.options.backlog;
+        spec.v6only = listen
+            .options
+            .v6only
+            .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
+        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
+            (wanted.program, &spec.source)
+        {
+            spec.mode = Some(attach.file_mode & 0o777);
+            spec.owner = owner;
+        }
+        let socket = ListeningSocket::open(&spec, keeping)?;
+        if let Program::Preloaded { attach, .. } = wanted.program {
+            socket.pass_on(&attach.options);
+        }
+        Ok(socket)
+    }
+
+    /// What the worker gets, without a queue.
     fn grant(
         serving: &mut Serving,
         asker: Asker,
-        options: ListenOptions,
-        window: u32,
+        wanted: Wanted<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<Grant, Refusal> {
-        let failed = |err: io::Error| {
-            Refusal::new(
-                err.raw_os_error().unwrap_or(libc::EIO),
-                format!("make an accept queue: {err}"),
-            )
-        };
-        let address = serving.address().clone();
         let mut descriptors = Vec::new();
         if serving.lends() {
+            let failed = |err| Refusal::of("lend a listening socket", &err);
             let socket = serving.lend(asker.worker, asker.slot, turn);
             descriptors.push(socket.map_err(failed)?);
-            // The program itself waits with poll(2), a preloaded one as it always did.
-            let blocks = asker.voice == Voice::Library && !options.nonblocking;
+            // One that knows what it is waits with poll(2), the others as they always did.
+            let blocks = !wanted.program.knows_queues() && !wanted.listen.options.nonblocking;
             serving.set_blocking(asker.worker, blocks).map_err(failed)?;
             serving.note_asked(asker.worker, turn.now);
-        }
-        if !serving.lends() || asker.voice == Voice::Program {
-            let queue = AcceptQueue::create(options, window, &address);
-            let (queue, worker_end) = queue.map_err(failed)?;
-            serving.add_queue(asker.worker, queue);
-            descriptors.push(worker_end);
         }
         Ok(Grant {
             listener: serving.id(),
             name: serving.name().to_owned(),
-            address,
+            address: serving.address().clone(),
             mode: serving.mode(),
             descriptors,
+            sender: None,
         })
+    }
+
+    fn add_queue(
+        serving: &mut Serving,
+        asker: Asker,
+        wanted: Wanted<'_>,
+        (window, queues): (u32, &mut u64),
+    ) -> Result<Ends, Refusal> {
+        let options = wanted.listen.options;
+        let failed = |err| Refusal::of("make an accept queue", &err);
+        let address = serving.address().clone();
+        let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
+        let sender = match wanted.program {
+            Program::Speaks => None,
+            Program::Preloaded { .. } => {
+                *queues += 1;
+                let (worker, listener) = (asker.worker.0, serving.id().0);
+                let unique = format!("{}-{worker}-{listener}-{queues}", std::process::id());
+                queue.announce(&unique, &address).map_err(failed)?;
+                Some(queue.clone_sender().map_err(failed)?)
+            }
+        };
+        serving.add_queue(asker.worker, queue);
+        Ok(Ends { worker_end, sender })
     }
 
     /// Closes on-demand listeners that nobody holds any more.
@@ -552,6 +736,11 @@ fn news(listener: ListenerId) -> Level {
 }
 
 impl Refusal {
+    fn of(what: &str, err: &io::Error) -> Self {
+        let errno = err.raw_os_error().unwrap_or(libc::EIO);
+        Self::new(errno, format!("{what}: {err}"))
+    }
+
     fn new(errno: i32, reason: impl Into<String>) -> Self {
         Refusal {
             errno,

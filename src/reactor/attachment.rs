@@ -9,7 +9,7 @@ use std::time::Instant;
 use worker_proto::frame::{Attach, FromMaster, Listening};
 use worker_proto::ids::WorkerId;
 
-use super::acceptor::{Asker, Voice};
+use super::acceptor::{Asker, Wanted};
 use super::{Reactor, turn};
 use crate::control::event::Fact;
 use crate::reactor::clock;
@@ -27,7 +27,6 @@ impl Reactor {
             slot: process.slot,
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
-            voice: Voice::Library,
         };
         let page = if process.is_attached() {
             None
@@ -42,8 +41,15 @@ impl Reactor {
         };
         let request = attach.listen.request;
         let mut turn = turn!(self, now);
-        match self.acceptor.listen(asker, &attach.listen, &mut turn) {
+        let owner = process.owner(&self.config.program);
+        match self
+            .acceptor
+            .listen(asker, Wanted::by_library(attach, owner), &mut turn)
+        {
             Ok(grant) => {
+                if let Some(sender) = grant.sender {
+                    process.keep_silent(grant.listener, sender);
+                }
                 let fact = Fact::listening(process.who(), &grant.name, &grant.address);
                 self.announce(clock::wall(), fact);
                 let listening = Listening {

@@ -1,7 +1,7 @@
 //! The supervisor's actions, done: one arm per action.
 
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use worker_proto::env;
 use worker_proto::frame::FromMaster;
@@ -16,7 +16,7 @@ use crate::config::dispatch::Waking;
 use crate::config::placeholder::Incumbent;
 use crate::control::event::{Circumstances, During};
 use crate::jobs::Event as JobEvent;
-use crate::supervisor::{Action, Event, ExitStatus, Notice};
+use crate::supervisor::{Action, Event, ExitStatus, Notice, Signal};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -57,9 +57,7 @@ impl Reactor {
             Action::AnnounceReady { worker } => {
                 self.tell(worker, FromMaster::ClusterReady, None, now);
             }
-            Action::Ping { worker, token } => {
-                self.tell(worker, FromMaster::Ping { token }, None, now);
-            }
+            Action::Ping { worker, token } => self.ping_for_pulse(worker, token, now),
             Action::CloseListeners => {
                 self.acceptor.close(now);
                 self.loads.lift_limits();
@@ -69,22 +67,18 @@ impl Reactor {
                 self.acceptor.abandon(self.poll.registry());
                 self.progress = Progress::Running;
             }
-            Action::Drain { worker, within } => {
-                self.acceptor.end(worker, &mut turn);
-                self.release(worker);
-                // What it was asked before that it hears before that, and still answers.
-                self.write_to(worker, COST_BEFORE_DRAIN, now);
-                self.tell(worker, FromMaster::Drain { within }, None, now);
-                self.note_peer(worker);
-            }
+            Action::Drain { worker, within } => self.drain(worker, within, now),
             Action::Signal { worker, signal } => {
                 // It has been given time enough for what it has not even received.
                 if let Some(process) = self.processes.get(&worker) {
-                    self.acceptor.retire(worker, process.slot, &mut turn);
+                    self.acceptor.dismiss(worker, process.slot, &mut turn);
                 }
-                if let Some(process) = self.processes.get_mut(&worker)
-                    && let Err(err) = process.signal(signal, now)
-                {
+                let stop = self.config.stop_signal;
+                let sent = self.processes.get_mut(&worker).map(|process| match signal {
+                    Signal::Ask => process.ask(stop),
+                    Signal::Terminate | Signal::Abort | Signal::Kill => process.signal(signal, now),
+                });
+                if let Some(Err(err)) = sent {
                     log::error!("{worker}: send {signal:?}: {err}");
                 }
                 self.note_peer(worker);
@@ -92,6 +86,7 @@ impl Reactor {
             Action::Forget { worker } => {
                 self.spawner.give_up(worker);
                 self.problems.forget(worker);
+                self.farewells.forget(worker);
                 if let Some(mut process) = self.processes.remove(&worker) {
                     let (role, slot) = (process.role, process.slot);
                     self.acceptor.retire(worker, slot, &mut turn);
@@ -143,6 +138,27 @@ impl Reactor {
                 self.announce_end(code);
             }
         }
+    }
+
+    fn ping_for_pulse(&mut self, worker: WorkerId, token: u64, now: Instant) {
+        if self.is_heard(worker) {
+            self.tell(worker, FromMaster::Ping { token }, None, now);
+        } else {
+            // Whether such a program lives shows in its queues alone.
+            self.supervisor.handle(now, Event::Pong { worker, token });
+        }
+    }
+
+    fn drain(&mut self, worker: WorkerId, within: Duration, now: Instant) {
+        if !self.is_heard(worker) {
+            return self.part_from(worker, within, now);
+        }
+        self.acceptor.end(worker, &mut turn!(self, now));
+        self.release(worker);
+        // What it was asked before that it hears before that, and still answers.
+        self.write_to(worker, COST_BEFORE_DRAIN, now);
+        self.tell(worker, FromMaster::Drain { within }, None, now);
+        self.note_peer(worker);
     }
 
     fn spawn(
@@ -212,6 +228,7 @@ impl Reactor {
             Waking::All => launch.with_env(env::WAKING, "all"),
         };
         launch
+            .preload(program.preload.as_deref())
             .with_env(env::ROLE, role.to_string())
             .with_env(env::SLOT, slot.to_string())
             .with_env(env::COUNT, self.supervisor.slots(role).to_string())
@@ -229,6 +246,13 @@ impl Reactor {
             && let Some(activity) = process.activity()
         {
             line += &format!("; {activity}");
+        }
+        if let Notice::ReadyTimeout {
+            was_heard: false, ..
+        } = notice
+            && self.config.program.preload.is_some()
+        {
+            line += UNHEARD;
         }
         let Notice::Exited { who, expected, .. } = notice else {
             return log::log!(level, "{line}");
@@ -277,6 +301,9 @@ impl Reactor {
         self.processes.get(&worker).is_some_and(Process::was_killed)
     }
 }
+
+/// Why a preloaded library may have nothing to say.
+const UNHEARD: &str = "; it did not listen on a TCP or Unix stream socket through the preloaded library: perhaps what it runs is linked statically (Go), has the set-user-ID bit or capabilities, uses another C library, or makes its system calls by itself: see docs/any-program.md";
 
 const KILLED: ExitStatus = ExitStatus::Signal {
     signal: libc::SIGKILL,

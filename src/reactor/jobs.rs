@@ -65,7 +65,7 @@ impl Reactor {
             self.jobs.handle(now, Event::Left { worker });
         }
         for view in self.supervisor.workers().filter(is_able) {
-            if !self.jobs.has_member(view.worker) {
+            if !self.jobs.has_member(view.worker) && self.is_heard(view.worker) {
                 let WorkerView {
                     worker, role, slot, ..
                 } = view;

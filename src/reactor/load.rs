@@ -219,6 +219,22 @@ impl Loads {
         load.score
     }
 
+    /// Whether the worker has no connection, so far as it counts them. Of one that has not counted all
+    /// it was given that is not certain before `has_counted_all`.
+    pub(crate) fn is_idle(&mut self, worker: WorkerId, has_counted_all: bool) -> bool {
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return true;
+        };
+        load.look(&mut self.nonsense, worker);
+        match load.score {
+            None => has_counted_all,
+            Some(score) => {
+                score.finished >= score.received
+                    && (has_counted_all || score.received >= load.given)
+            }
+        }
+    }
+
     /// What is known of every worker's connections.
     pub(crate) fn status(&mut self) -> Vec<WorkerLoad> {
         let nonsense = &mut self.nonsense;

@@ -14,6 +14,7 @@ mod data_files;
 pub(crate) mod delay;
 mod execute;
 mod face;
+mod farewell;
 mod generations;
 mod host;
 mod jobs;
@@ -64,6 +65,7 @@ use self::command::{Command, Origin, Status};
 use self::data_files::DataFiles;
 use self::delay::Wakeup;
 use self::face::Face;
+use self::farewell::Farewells;
 use self::generations::{Generations, Versions};
 pub(crate) use self::host::Host;
 use self::lines::{Lines, Pipes};
@@ -151,6 +153,8 @@ pub(crate) struct Reactor {
     uploads: Uploads,
     data_files: DataFiles,
     leadership: Leadership,
+    /// Who is to get its stop signal.
+    farewells: Farewells,
     elections: Ration,
     registrations: Ration,
     spawner: Spawner,
@@ -229,7 +233,7 @@ impl Reactor {
             rules,
         );
         for (spec, socket) in config.listeners.iter().zip(sockets) {
-            acceptor.declare(spec.name(), config.mode_of(spec), socket);
+            acceptor.declare(spec, config.mode_of(spec), socket);
         }
         let cgroup = host.cgroup.map(Arc::new);
         let bounds = Bounds {
@@ -271,6 +275,7 @@ impl Reactor {
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
             data_files,
+            farewells: Farewells::default(),
             elections: Ration::default(),
             registrations: Ration::default(),
             commands,
@@ -315,6 +320,7 @@ impl Reactor {
             self.spawner.turn(now);
             self.loads.tick(now);
             self.watch_wear(now);
+            self.say_farewell(now);
             self.tell_jobs(now, JobEvent::Tick);
             self.acceptor.turn(&mut turn!(self, now));
             if self.act_on_findings(now) {
@@ -365,6 +371,7 @@ impl Reactor {
             self.acceptor.deadline(),
             self.loads.deadline(),
             self.wear.deadline(),
+            self.farewells.deadline(),
             self.jobs.next_deadline(),
             self.spawner.deadline(),
             self.starved.values().min().copied(),

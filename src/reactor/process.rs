@@ -8,13 +8,17 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use worker_proto::frame::{DeclaredListener, Limits, Welcome};
 use worker_proto::handshake::PROTOCOL;
-use worker_proto::ids::{Generation, Role, Slot, WorkerId};
+use worker_proto::ids::{Generation, ListenerId, Role, Slot, WorkerId};
 use worker_proto::scoreboard::Scoreboard;
 use worker_proto::socket::MasterChannel;
 
 use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
+use crate::config::farewell::StopSignal;
+use crate::config::listener::Owner;
+use crate::config::program::Program;
+use crate::config::surroundings::Account;
 use crate::supervisor::{ExitStatus, Signal, Who};
 use crate::sys::activity::Activity;
 use crate::sys::describe;
@@ -36,6 +40,9 @@ pub(crate) struct Process {
     complaints: u32,
     /// The pid of the first process of a program for which a preloaded library asked.
     attached: Option<u32>,
+    /// The sending ends of queues that get nothing any more: the program would take their end for
+    /// clients, for ever.
+    silent: Vec<(ListenerId, OwnedFd)>,
     /// The strongest signal that the supervisor had sent to it.
     signalled: Option<Signal>,
 }
@@ -69,6 +76,7 @@ impl Process {
             told: None,
             complaints: 0,
             attached: None,
+            silent: Vec::new(),
             signalled: None,
         }
     }
@@ -127,6 +135,16 @@ impl Process {
         self.attached.is_some()
     }
 
+    /// The queue stays as it is as long as the program has it, and it is not given back.
+    pub(crate) fn keep_silent(&mut self, listener: ListenerId, sender: OwnedFd) {
+        self.silent.push((listener, sender));
+    }
+
+    /// The program has given its queue back: nobody polls it any more.
+    pub(crate) fn give_back(&mut self, listener: ListenerId) {
+        self.silent.retain(|(kept, _)| *kept != listener);
+    }
+
     /// Logs what the process did wrong, if it has not done so too often.
     pub(crate) fn complain(&mut self, what: &str) {
         self.complaints = self.complaints.saturating_add(1);
@@ -169,11 +187,19 @@ impl Process {
             return Ok(());
         };
         match signal {
+            Signal::Ask | Signal::Abort => {}
             Signal::Terminate | Signal::Kill => self.told = self.told.or(Some(now)),
-            Signal::Abort => {}
         }
         self.signalled = Some(signal);
         pidfd.signal(signal)
+    }
+
+    /// Asks the process and those it started to leave, with the signal that its program takes so.
+    pub(crate) fn ask(&mut self, stop: StopSignal) -> io::Result<()> {
+        self.signalled = Some(Signal::Ask);
+        self.pidfd
+            .as_ref()
+            .map_or(Ok(()), |pidfd| pidfd.ask(stop.signal()))
     }
 
     /// Whether its SIGKILL, if it got one, is the master's.
@@ -203,6 +229,17 @@ impl Process {
     /// What the process is doing at this moment, unless it is gone.
     pub(crate) fn activity(&self) -> Option<Activity> {
         self.pidfd.as_ref().map(|pidfd| Activity::of(pidfd.pid()))
+    }
+
+    /// Whose files it makes; its own user if nothing else is said.
+    pub(crate) fn owner(&self, program: &Program) -> Option<Owner> {
+        let id = |account: &Option<Account>| match account {
+            Some(Account::Id(id)) => Some(*id),
+            Some(Account::Name(_)) | None => None,
+        };
+        let surroundings = &program.surroundings;
+        let (uid, gid) = (id(&surroundings.user), id(&surroundings.group));
+        (uid.is_some() || gid.is_some()).then_some(Owner { uid, gid })
     }
 
     /// Makes a page for the worker; the descriptor goes to it with its `Welcome`. It serves as well

@@ -5,11 +5,14 @@
 //! be taken back, bytes intact.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
+use socket2::{SockAddr, SockRef};
 use worker_proto::address::Address;
 use worker_proto::codec;
 use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
@@ -80,6 +83,21 @@ impl AcceptQueue {
     /// Whether this worker wants its connections with `O_NONBLOCK`.
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.nonblocking
+    }
+
+    /// Gives the sending end a name, by which a program that has the worker's end and knows nothing
+    /// else of it can tell what it is: `rr-queue/UNIQUE/b|n/ADDRESS`, in the abstract namespace of
+    /// `unix(7)`. `b` and `n` say whether connections come blocking. A long address is cut.
+    pub(crate) fn announce(&self, unique: &str, address: &Address) -> io::Result<()> {
+        let flag = if self.nonblocking { 'n' } else { 'b' };
+        let name = format!("\0rr-queue/{unique}/{flag}/{address}");
+        let name = &name.as_bytes()[..name.len().min(NAME_BYTES)];
+        SockRef::from(&self.sender).bind(&SockAddr::unix(OsStr::from_bytes(name))?)
+    }
+
+    /// As long as it is open, the queue does not end.
+    pub(crate) fn clone_sender(&self) -> io::Result<OwnedFd> {
+        self.sender.try_clone().map(Into::into)
     }
 
     /// Adds a connection to the packet being built; answers whether the packet is full now.
@@ -327,6 +345,9 @@ fn peer_bytes(address: &Address) -> usize {
         Address::Path(_) | Address::Abstract(_) | Address::Unnamed => 112,
     }
 }
+
+/// The most that an abstract name may have, with its zero, see `unix(7)`.
+const NAME_BYTES: usize = 108;
 
 /// The longest encoding of what a `Connections` frame has beside its peers and its padding.
 const FRAME_BYTES: usize = 16;

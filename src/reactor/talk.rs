@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use worker_proto::frame::{FromMaster, Listen, Listening, ToMaster};
 use worker_proto::ids::{Role, WorkerId};
 
-use super::acceptor::{Asker, Voice};
+use super::acceptor::{Asker, Wanted};
 use super::link::{Broken, Flushed, Heard, Link};
 use super::messages::{COST_PER_PROCESS, COST_PER_TURN, cost_of};
 use super::problems::one_line;
@@ -82,6 +82,9 @@ impl Reactor {
                 // Nothing more will come, whether it was taken away before or not.
                 self.acceptor
                     .unlisten(worker, listener, &mut turn!(self, now));
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.give_back(listener);
+                }
                 self.tell(worker, FromMaster::Unlistened { listener }, None, now);
             }
             ToMaster::Ready => {
@@ -191,11 +194,13 @@ impl Reactor {
             slot: process.slot,
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
-            voice: Voice::Program,
         };
         let request = listen.request;
         let mut turn = turn!(self, now);
-        match self.acceptor.listen(asker, listen, &mut turn) {
+        match self
+            .acceptor
+            .listen(asker, Wanted::by_sdk(listen), &mut turn)
+        {
             Ok(grant) => {
                 let fact = Fact::listening(process.who(), &grant.name, &grant.address);
                 self.announce(clock::wall(), fact);

@@ -208,7 +208,7 @@ impl Grave {
         match (&self.cell, signal) {
             (Some(cell), Signal::Terminate) => cell.terminate(),
             (Some(cell), Signal::Kill) => cell.kill(),
-            (Some(_), Signal::Abort) | (None, _) => {}
+            (Some(_), Signal::Ask | Signal::Abort) | (None, _) => {}
         }
         self.step = next;
         false

@@ -81,6 +81,9 @@ pub enum Action {
 /// The signals that the supervisor sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// Its stop signal, to its process group: the one that its program takes as the wish to finish
+    /// and exit.
+    Ask,
     /// SIGTERM, to its process group.
     Terminate,
     /// SIGABRT, to the process alone: it is for the core dump of the one that hangs, and its helpers

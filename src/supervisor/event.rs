@@ -55,6 +55,12 @@ pub enum Event {
         /// How that shows.
         symptom: Symptom,
     },
+    /// It is to leave, was not told so, and has nothing left to finish or not much time: it gets its
+    /// stop signal. Only of programs that do not speak to their master.
+    Idle {
+        /// Who.
+        worker: WorkerId,
+    },
     /// It is about to exit of its own accord.
     Goodbye {
         /// Who.

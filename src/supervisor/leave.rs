@@ -36,12 +36,25 @@ impl Supervisor {
                 process.turn(now, Phase::Leaving { departure, step });
             }
             Phase::Leaving { step: taken, .. } => match taken {
-                Step::Free { .. } => *taken = step,
+                Step::Free { .. } | Step::Asked { .. } => *taken = step,
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => return,
             },
             Phase::Spawning { .. } => return,
         }
         self.signal(worker, Signal::Terminate);
+    }
+
+    /// It has finished, or has to begin to stop by itself: it gets its stop signal, once.
+    pub(super) fn idle(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if let Phase::Leaving { step, .. } = &mut process.phase
+            && let Step::Free { until } = *step
+        {
+            *step = Step::Asked { until };
+            self.signal(worker, Signal::Ask);
+        }
     }
 
     /// Acts on every deadline of a process that has passed.
@@ -80,7 +93,7 @@ impl Supervisor {
                 });
             }
             Phase::Leaving { departure, step } => match step {
-                Step::Free { .. } => {
+                Step::Free { .. } | Step::Asked { .. } => {
                     self.terminate(now, worker, departure);
                     let why = Why::Overstayed;
                     self.notify(Notice::Terminating { who, why });

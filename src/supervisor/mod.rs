@@ -241,6 +241,7 @@ impl Supervisor {
             Event::Pong { worker, token } => self.pong(worker, token),
             Event::Untold { worker } => self.untold(worker),
             Event::Hung { worker, symptom } => self.hung(now, worker, symptom),
+            Event::Idle { worker } => self.idle(worker),
             Event::Goodbye { worker } => self.goodbye(now, worker),
             Event::Retiring { worker, reason } => self.retiring(now, worker, reason),
             Event::Worn { worker, why } => self.worn(now, worker, why),

@@ -413,7 +413,7 @@ impl fmt::Display for Notice {
             } => {
                 write!(f, "{who} not ready after {}", Span(*after))?;
                 if !was_heard {
-                    f.write_str(" and never said Hello (is it written with worker-proto?)")?;
+                    f.write_str(" and was never heard of (is it written with worker-proto, or run with --preload?)")?;
                 }
                 write!(f, ": SIGTERM, {next}")
             }
@@ -587,6 +587,7 @@ impl fmt::Display for Symptom {
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Signal::Ask => "its stop signal",
             Signal::Terminate => "SIGTERM",
             Signal::Abort => "SIGABRT",
             Signal::Kill => "SIGKILL",

@@ -41,6 +41,8 @@ pub(super) enum Departure {
 pub(super) enum Step {
     /// It leaves by itself until then.
     Free { until: Instant },
+    /// It got its stop signal, which it may take as it likes, and leaves by itself until then.
+    Asked { until: Instant },
     /// It got SIGTERM and has until then.
     Terminated { until: Instant },
     /// It got SIGABRT, since it hangs, and has until then.
@@ -63,9 +65,10 @@ impl Phase {
 impl Step {
     fn until(self) -> Option<Instant> {
         match self {
-            Step::Free { until } | Step::Terminated { until } | Step::Aborted { until } => {
-                Some(until)
-            }
+            Step::Free { until }
+            | Step::Asked { until }
+            | Step::Terminated { until }
+            | Step::Aborted { until } => Some(until),
             Step::Killed => None,
         }
     }

@@ -140,7 +140,7 @@ impl Supervisor {
             }
             Phase::Starting { .. } => self.send_off(now, worker, Why::NotReady),
             Phase::Leaving { step, .. } => match step {
-                Step::Free { until } => *until = deadline.min(*until),
+                Step::Free { until } | Step::Asked { until } => *until = deadline.min(*until),
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.
@@ -160,7 +160,9 @@ impl Supervisor {
                 self.send_off(now, worker, Why::Hurry);
             }
             Phase::Leaving { step, .. } => match step {
-                Step::Free { .. } => self.send_off(now, worker, Why::Hurry),
+                Step::Free { .. } | Step::Asked { .. } => {
+                    self.send_off(now, worker, Why::Hurry);
+                }
                 Step::Terminated { .. } | Step::Aborted { .. } | Step::Killed => {}
             },
             // Its turn comes with `Spawned`.

@@ -25,6 +25,7 @@ pub(crate) struct Credentials {
 pub(crate) enum Want {
     /// Or, of a directory, to enter it.
     Execute,
+    Read,
     Write,
     /// Of a directory: to make a file in it.
     Create,
@@ -123,6 +124,7 @@ impl Credentials {
         };
         let mode = match want {
             Want::Execute => libc::X_OK,
+            Want::Read => libc::R_OK,
             Want::Write => libc::W_OK,
             Want::Create => libc::W_OK | libc::X_OK,
         };

@@ -64,7 +64,7 @@ enum Origin {
     /// Bound here, to an Internet address or an abstract name.
     Bound,
     /// Bound here, to a path: the file is removed at the end, if it is still ours.
-    Path { _file: SocketFile },
+    Path { file: SocketFile },
     /// The parent's: others may go on using it.
     Inherited,
 }
@@ -308,7 +308,7 @@ impl ListeningSocket {
         if let Some(mode) = spec.mode {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
-        Self::listen(socket, spec, Origin::Path { _file: file })
+        Self::listen(socket, spec, Origin::Path { file })
     }
 
     fn listen(socket: Socket, spec: &ListenerSpec, origin: Origin) -> io::Result<Self> {
@@ -344,6 +344,14 @@ impl ListeningSocket {
     /// The address really bound.
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether its file was removed or replaced: no client comes any more.
+    pub(crate) fn has_lost_its_file(&self) -> bool {
+        match &self.origin {
+            Origin::Path { file } => !file.is_there(),
+            Origin::Bound | Origin::Inherited => false,
+        }
     }
 
     /// The backlog asked for and the kernel's limit, if the limit is lower.

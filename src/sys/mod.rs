@@ -24,6 +24,7 @@ pub(crate) mod inherited;
 pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listening;
+pub(crate) mod loading;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod oom;

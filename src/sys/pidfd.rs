@@ -76,10 +76,8 @@ impl Pidfd {
     /// The pid is not reaped while this value exists, so neither number can be a stranger's.
     pub(crate) fn signal(&self, order: Order) -> io::Result<()> {
         match order {
-            Order::Terminate => {
-                self.signal_group(Signal::SIGTERM)?;
-                self.signal_group(Signal::SIGCONT)
-            }
+            // The stop signal of a program that has no other.
+            Order::Ask | Order::Terminate => self.ask(Signal::SIGTERM),
             Order::Abort => {
                 self.signal_process(Signal::SIGABRT)?;
                 self.signal_process(Signal::SIGCONT)
@@ -90,6 +88,12 @@ impl Pidfd {
                 self.signal_group(Signal::SIGKILL).and(process)
             }
         }
+    }
+
+    /// Asks the group to leave with this signal. One that is stopped goes on, see above.
+    pub(crate) fn ask(&self, signal: Signal) -> io::Result<()> {
+        self.signal_group(signal)?;
+        self.signal_group(Signal::SIGCONT)
     }
 
     /// Signals the process group that the process leads; the process alone if it leads none yet.

@@ -12,7 +12,7 @@ use std::iter;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -183,6 +183,26 @@ impl Launch {
         self
     }
 
+    /// The same launch with a library that is loaded before all others, those that are to be
+    /// preloaded anyway included, see `ld.so(8)`.
+    pub(crate) fn preload(self, library: Option<&Path>) -> Self {
+        let Some(library) = library else {
+            return self;
+        };
+        let given = self.env.iter().rfind(|(name, _)| name == LD_PRELOAD);
+        let others = match (given, self.surroundings.environment) {
+            (Some((_, value)), _) => Some(value.clone()),
+            (None, Environment::Inherited) => var_os(LD_PRELOAD),
+            (None, Environment::Cleared) => None,
+        };
+        let mut value = library.as_os_str().to_owned();
+        if let Some(others) = others.filter(|others| !others.is_empty()) {
+            value.push(":");
+            value.push(others);
+        }
+        self.with_env(LD_PRELOAD, value)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(self.program.to_reach());
         let mut arguments = self.arguments();
@@ -254,6 +274,8 @@ impl Launch {
         })
     }
 }
+
+const LD_PRELOAD: &str = "LD_PRELOAD";
 
 fn path_of(stream: &Stream) -> io::Result<Option<CString>> {
     match stream {

@@ -97,6 +97,8 @@ struct Worker {
     term_due: Option<Instant>,
     /// The same for SIGKILL, once it got SIGTERM.
     kill_due: Option<Instant>,
+    /// Whether it is to get its stop signal, or has got it.
+    stop_signal: StopSignal,
     signals: Vec<Signal>,
     ready_at: Option<Instant>,
     asked: u64,
@@ -133,6 +135,13 @@ enum Standing {
     Leaving,
     /// Reaped, or never there.
     Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StopSignal {
+    Unsent,
+    Due,
+    Sent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +287,13 @@ impl Oracle {
                 let worker = self.worker(*worker);
                 worker.is_unmoved |= worker.standing == Standing::Serving;
             }
+            Event::Idle { worker } => {
+                let worker = self.worker(*worker);
+                let is_free = worker.standing == Standing::Leaving && worker.signals.is_empty();
+                if is_free && worker.stop_signal == StopSignal::Unsent {
+                    worker.stop_signal = StopSignal::Due;
+                }
+            }
             Event::Goodbye { worker } => self.begins_to_leave(now, *worker, self.plan.stop_timeout),
             Event::Disconnected { worker, cause } => {
                 self.worker(*worker).is_connected = false;
@@ -312,7 +328,8 @@ impl Oracle {
         };
         let is_ending = matches!(self.era, Era::Ending { .. });
         let worker = self.worker(id);
-        worker.is_failure = is_failure && worker.signals.is_empty();
+        worker.is_failure =
+            is_failure && worker.signals.is_empty() && worker.stop_signal != StopSignal::Sent;
         let is_failure = worker.is_failure;
         let was_ready = worker.ready_at.is_some();
         self.is_forced |= is_ending && is_failure && was_ready;
@@ -458,6 +475,16 @@ impl Oracle {
             }
             Action::Drain { worker, within } => self.drain(now, *worker, *within),
             Action::Signal { worker, signal } => match signal {
+                Signal::Ask => {
+                    let worker = self.known(*worker);
+                    assert_eq!(
+                        worker.stop_signal,
+                        StopSignal::Due,
+                        "asked without a reason"
+                    );
+                    assert_eq!(worker.signals, [], "asked after it was made to");
+                    worker.stop_signal = StopSignal::Sent;
+                }
                 Signal::Terminate => self.terminate(now, *worker),
                 Signal::Abort => self.abort(now, *worker),
                 Signal::Kill => self.kill(now, *worker),
@@ -526,6 +553,7 @@ impl Oracle {
             spawn_due: now + SPAWN_TIMEOUT,
             term_due: None,
             kill_due: None,
+            stop_signal: StopSignal::Unsent,
             signals: Vec::new(),
             ready_at: None,
             asked: 0,
@@ -899,6 +927,10 @@ impl Oracle {
             assert!(
                 worker.kill_due.is_none_or(|due| due > now),
                 "{id} needs SIGKILL"
+            );
+            assert!(
+                worker.stop_signal != StopSignal::Due || !worker.signals.is_empty(),
+                "{id} needs its stop signal"
             );
             assert!(
                 !(worker.is_outlaw && worker.signals.is_empty()),

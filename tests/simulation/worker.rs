@@ -46,6 +46,8 @@ pub(crate) enum Deed {
     Answer {
         token: u64,
     },
+    /// Not its own doing either: it seems to have nothing left to finish.
+    SeemIdle,
     /// Not its own doing: the master cannot tell it what it has to tell.
     StayUntold,
     /// Its control channel is as alive as ever, but it takes no connections.

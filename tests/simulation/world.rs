@@ -425,6 +425,7 @@ impl World {
             Deed::SayHello => self.tell(Event::Online { worker }),
             Deed::GetReady => self.tell(Event::Ready { worker }),
             Deed::SayGoodbye => self.tell(Event::Goodbye { worker }),
+            Deed::SeemIdle => self.tell(Event::Idle { worker }),
             Deed::Retire => self.tell(Event::Retiring {
                 worker,
                 reason: "heap corrupt".to_owned(),
@@ -582,6 +583,11 @@ impl World {
             Action::Drain { worker, .. } => {
                 let deeds = self.workers[&worker].character.drain.clone();
                 self.add_deeds(worker, deeds);
+                if self.rng.percent(20) {
+                    let after = Duration::from_millis(self.rng.between(0, 2_000).into());
+                    let idle = (after, Deed::SeemIdle);
+                    self.add_deeds(worker, vec![idle.clone(), idle]);
+                }
             }
             Action::Ping { worker, token } => {
                 let mut answer_after = self.workers[&worker].character.reaction;
@@ -602,7 +608,7 @@ impl World {
                 let fake = &self.workers[&worker];
                 assert_eq!(fake.life, Life::Alive, "nobody signals the dead");
                 let deeds = match signal {
-                    Signal::Terminate => fake.character.term.clone(),
+                    Signal::Ask | Signal::Terminate => fake.character.term.clone(),
                     Signal::Abort => fake.character.abort.clone(),
                     Signal::Kill => vec![(fake.character.death, Deed::Die)],
                 };

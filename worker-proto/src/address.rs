@@ -71,6 +71,57 @@ impl Address {
     }
 }
 
+/// An [`Address`] whose names are borrowed: the same bytes in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressRef<'a> {
+    /// An IPv4 address and port.
+    V4 {
+        /// In network order.
+        ip: [u8; 4],
+        /// In host order.
+        port: u16,
+    },
+    /// An IPv6 address and port.
+    V6 {
+        /// In network order.
+        ip: [u8; 16],
+        /// In host order.
+        port: u16,
+        /// `sin6_flowinfo`, see `ipv6(7)`.
+        flowinfo: u32,
+        /// `sin6_scope_id`.
+        scope_id: u32,
+    },
+    /// A Unix socket with a path.
+    Path(&'a [u8]),
+    /// A Unix socket with a name in the abstract namespace.
+    Abstract(&'a [u8]),
+    /// A Unix socket without a name.
+    Unnamed,
+}
+
+impl<'a> From<&'a Address> for AddressRef<'a> {
+    fn from(address: &'a Address) -> Self {
+        match address {
+            &Address::V4 { ip, port } => AddressRef::V4 { ip, port },
+            &Address::V6 {
+                ip,
+                port,
+                flowinfo,
+                scope_id,
+            } => AddressRef::V6 {
+                ip,
+                port,
+                flowinfo,
+                scope_id,
+            },
+            Address::Path(path) => AddressRef::Path(path),
+            Address::Abstract(name) => AddressRef::Abstract(name),
+            Address::Unnamed => AddressRef::Unnamed,
+        }
+    }
+}
+
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         match address {

@@ -54,11 +54,17 @@ impl SocketFile {
             identity: identity(path)?,
         })
     }
+
+    /// Whether clients still find it under its path.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|now| now == self.identity)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        if self.is_there() {
             _ = fs::remove_file(&self.path);
         }
     }

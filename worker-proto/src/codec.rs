@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::frame::OneConnection;
+
 /// The largest frame in bytes. A larger one is refused by both sides.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 
@@ -53,6 +55,26 @@ pub fn encode<F: Serialize>(frame: &F, buffer: &mut Vec<u8>) -> Result<(), Encod
         )));
     }
     Ok(())
+}
+
+/// Writes the frame's bytes to the beginning of `buffer` and answers how many they are. Allocates
+/// nothing, so that a signal handler may call it.
+///
+/// # Errors
+/// When the frame is larger than the buffer.
+pub fn encode_into_slice<F: Serialize>(frame: &F, buffer: &mut [u8]) -> Result<usize, EncodeError> {
+    Ok(bincode::serde::encode_into_slice(frame, buffer, CONFIG)?)
+}
+
+/// Reads a [`Connections`](crate::frame::Connections) frame that carries one connection, from its
+/// beginning: what follows the address of the peer may be cut off. Allocates nothing, so that a
+/// signal handler may call it. `None`: the bytes are no such frame.
+#[must_use]
+pub fn decode_one_connection(bytes: &[u8]) -> Option<OneConnection<'_>> {
+    // A list is its length, then its elements.
+    let ((sequence, peers, peer), _) =
+        bincode::serde::borrow_decode_from_slice::<(u64, u64, _), _>(bytes, CONFIG).ok()?;
+    (peers == 1).then_some(OneConnection { sequence, peer })
 }
 
 /// Reads exactly one frame.
@@ -133,3 +155,67 @@ const MAX_DECODED_BYTES: usize = 8 * MAX_FRAME_BYTES;
 const SMALL_PAYLOAD_BYTES: usize = 64 << 10;
 const MEDIUM_PAYLOAD_BYTES: usize = 4 << 20;
 const LARGE_PAYLOAD_BYTES: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{Address, AddressRef};
+    use crate::frame::Connections;
+
+    #[test]
+    fn one_connection_is_read_without_its_padding() {
+        let peers = [
+            Address::V4 {
+                ip: [127, 0, 0, 1],
+                port: 54321,
+            },
+            Address::V6 {
+                ip: [7; 16],
+                port: 1,
+                flowinfo: 1 << 19,
+                scope_id: 3,
+            },
+            Address::Path(b"/run/client.sock".to_vec()),
+            Address::Abstract(vec![0; 107]),
+            Address::Unnamed,
+        ];
+        for (sequence, peer) in [0, 250, 251, 1 << 20, u64::MAX].into_iter().zip(peers) {
+            let frame = Connections {
+                sequence,
+                peers: vec![peer.clone()],
+                padding: vec![0; 1000],
+            };
+            let mut bytes = Vec::new();
+            encode(&frame, &mut bytes).unwrap();
+            let one = decode_one_connection(&bytes[..256]).unwrap();
+            assert_eq!(one.sequence, sequence);
+            assert_eq!(one.peer, AddressRef::from(&peer));
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_connection_is_refused() {
+        let two = Connections {
+            sequence: 0,
+            peers: vec![Address::Unnamed; 2],
+            padding: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        encode(&two, &mut bytes).unwrap();
+        assert_eq!(decode_one_connection(&bytes), None);
+        assert_eq!(decode_one_connection(&[0, 1]), None, "no peer");
+        assert_eq!(
+            decode_one_connection(&[0, 1, 2, 9, 1]),
+            None,
+            "a short path"
+        );
+        assert_eq!(decode_one_connection(&[0, 1, 9]), None, "no such address");
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_buffer_is_refused() {
+        let mut buffer = [0; 2];
+        assert_eq!(encode_into_slice(&(1u8, 2u8), &mut buffer).unwrap(), 2);
+        assert!(encode_into_slice(&[0u8; 3], &mut buffer).is_err());
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::address::{Address, AddressRef};
 use crate::ids::{Generation, ListenerId, RequestId, Role, Slot, WorkerId};
 use crate::job::{JobRun, JobSpec};
 use crate::message::{Deliver, MessageId, More, Peer, Receipt, Send};
@@ -402,6 +402,16 @@ pub struct Connections {
     /// Zeros that make every packet of a queue count the same in the kernel, where a narrow window
     /// needs it. Means nothing.
     pub padding: Vec<u8>,
+}
+
+/// A [`Connections`] frame with a single connection, as it is read in place by
+/// [`decode_one_connection`](crate::codec::decode_one_connection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneConnection<'a> {
+    /// The packet's number.
+    pub sequence: u64,
+    /// The address of the client.
+    pub peer: AddressRef<'a>,
 }
 
 /// How much of a worker's own words about what went wrong is of use to anybody.

@@ -534,7 +534,8 @@ fn sample(setting: &Setting, plain: &Settings) -> String {
 }
 
 /// Of each form that values have.
-const SAMPLES: [&str; 14] = [
+const SAMPLES: [&str; 15] = [
+    "QUIT",
     "7",
     "7s",
     "70%",

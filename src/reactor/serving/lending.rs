@@ -118,6 +118,22 @@ impl Serving {
         self.queues.contains_key(&worker) || borrower.is_some_and(|it| it.claim == Claim::Asked)
     }
 
+    /// Whether it has an accept queue, beside a socket or without one.
+    pub(crate) fn has_queue(&self, worker: WorkerId) -> bool {
+        self.queues.contains_key(&worker)
+    }
+
+    /// Whether somebody waits in the socket from which the worker alone accepts.
+    pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
+        let holder = Holder::Worker(worker);
+        let mut places = 0..self.lending.group.len();
+        places.any(|place| {
+            let socket = self.member_socket(place);
+            self.lending.group[place].holder == holder
+                && socket.is_some_and(ListeningSocket::has_waiting)
+        })
+    }
+
     pub(super) fn has_borrowers(&self) -> bool {
         self.lending.borrowers.values().any(Borrower::accepts)
     }

@@ -452,6 +452,20 @@ impl Serving {
         self.admission == Admission::Paused
     }
 
+    /// Listens on this socket instead, whose address is the same; who waits at the other one is held.
+    pub(crate) fn move_to(&mut self, socket: ListeningSocket, registry: &Registry) {
+        self.deregister(registry);
+        let Some(mut old) = self.socket.replace(socket) else {
+            return;
+        };
+        // Fails only for what nobody can come to anyway.
+        let _ = old.stop_admitting();
+        while let Ok(connection) = old.accept(self.nonblocking) {
+            self.counters.accepted += 1;
+            self.held.push_back(connection);
+        }
+    }
+
     /// Closes the socket as it is.
     pub(crate) fn abandon(&mut self, registry: &Registry) {
         self.admission = Admission::Closing(Grace::Over);

@@ -27,6 +27,13 @@ impl Oracle {
                 if workers == 0 && self.plan.agents == 0 {
                     return Err(Refused::NobodyLeft);
                 }
+                let slots = workers + self.plan.spare;
+                let mut left = (0..slots).map(|slot| self.seats.get(&(Role::Worker, Slot(slot))));
+                let all_drained =
+                    left.all(|seat| seat.is_some_and(|it| it.parked == Some(Parked::Drained)));
+                if workers > 0 && workers != self.plan.workers && all_drained {
+                    return Err(Refused::AllDrained);
+                }
                 self.scale(workers);
                 Ok(())
             }

@@ -1,0 +1,397 @@
+//! Programs that know nothing of their master, with the library that is preloaded to them: how they
+//! start, how they are refused, and how they are let go.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+
+use common::client::{Asked, ask, connect, get};
+use common::load::Load;
+use common::{Cluster, await_condition, rr_master, run_to_end};
+
+const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/any/server.py");
+
+/// Its workers run the server in Python, which asks for this address.
+fn start(flags: &[&str], asks_for: &str) -> Cluster {
+    let program = ["--preload", "python3", SERVER, asks_for];
+    Cluster::start([flags, &program].concat())
+}
+
+fn await_address(cluster: &mut Cluster) -> SocketAddr {
+    let line = cluster.find_line("an address", |line| {
+        line.contains("listening on ") && line.contains(" for w")
+    });
+    let (_, rest) = line.split_once("listening on ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_unchanged_program_is_served_by_all_workers_in_turn() {
+    let mut cluster = start(&["-w", "3"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let slots: Vec<u32> = (0..30)
+        .map(|_| get(address, "/").unwrap().server().slot)
+        .collect();
+    assert_eq!(slots[..3], slots[3..6]);
+    for slot in 0..3 {
+        assert_eq!(slots.iter().filter(|it| **it == slot).count(), 10);
+    }
+    let port = get(address, "/port").unwrap().body;
+    assert_eq!(port.trim(), address.port().to_string());
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+#[test]
+fn one_that_is_killed_is_replaced_and_what_it_had_not_received_is_served() {
+    let mut cluster = start(&["-w", "2"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let stopped = get(address, "/").unwrap().server();
+    kill(stopped.pid(), Signal::SIGSTOP).unwrap();
+    let asked: Vec<Asked<TcpStream>> = (0..6)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    kill(stopped.pid(), Signal::SIGKILL).unwrap();
+    for answer in asked {
+        assert_eq!(answer.answer().unwrap().status, 200);
+    }
+    await_condition("a replacement serves", || {
+        let server = get(address, "/").unwrap().server();
+        server.slot == stopped.slot && server.id != stopped.id
+    });
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+#[test]
+fn a_reload_fails_no_request() {
+    let mut cluster = start(&["-w", "2", "--canary", "0s"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let load = Load::start(address, 4);
+    load.await_more(50);
+    cluster.signal(Signal::SIGHUP);
+    cluster.await_text("all at generation 2");
+    load.await_more(50);
+    let tally = load.stop();
+    assert_eq!(tally.failures, Vec::<String>::new());
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// What the program calls its port 3000 is another one outside.
+#[test]
+fn a_port_that_is_mapped_is_served_where_the_operator_wants_it() {
+    let mut cluster = start(&["-w", "2", "-l", "127.0.0.1:0=3000"], "0.0.0.0:3000");
+    let address = cluster.address();
+    cluster.await_ready();
+    assert_ne!(address.port(), 3000);
+    assert_eq!(get(address, "/").unwrap().body, "hello\n");
+    assert_eq!(get(address, "/port").unwrap().body, "3000\n");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// The operator says where: a program that asks for the same port anywhere gets it there.
+#[test]
+fn a_declared_port_is_the_programs_whatever_host_it_asks_for() {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let mut cluster = start(
+        &["-w", "2", "-l", &address.to_string()],
+        &format!("0.0.0.0:{}", address.port()),
+    );
+    cluster.await_ready();
+    assert_eq!(get(address, "/").unwrap().body, "hello\n");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+#[test]
+fn what_is_neither_declared_nor_allowed_is_refused_and_the_program_is_told() {
+    let mut cluster = start(
+        &["-w", "1", "--no-refork", "-l", "127.0.0.1:0"],
+        "127.0.0.1:9",
+    );
+    cluster.find_text("may not listen on \"127.0.0.1:9\"");
+    cluster.find_text("--listen 127.0.0.1:9");
+    assert_ne!(cluster.wait().code(), 0);
+}
+
+/// It has no handler for SIGTERM: that would end it in the middle.
+#[test]
+fn a_program_without_a_handler_finishes_what_it_has() {
+    let mut cluster = start(&["-w", "1"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let (stream, asked) = ask_slowly(address);
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping");
+    await_condition("nobody is let in", || TcpStream::connect(address).is_err());
+    finish(stream);
+    assert_eq!(asked.answer().unwrap().body, "/slow\n");
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+}
+
+/// A connection that nothing happens on does not keep a program for ever: it is told a little
+/// before it would be made to.
+#[test]
+fn a_program_gets_its_stop_signal_before_the_deadline_whatever_it_has() {
+    let mut cluster = start(
+        &["-w", "1", "--stop-timeout", "4s", "--env", "HANDLES=TERM"],
+        "127.0.0.1:0",
+    );
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let (_stream, _asked) = ask_slowly(address);
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("slot=0 got SIGTERM");
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+    assert!(
+        !ended.log.contains("did not leave in time"),
+        "{}",
+        ended.log
+    );
+}
+
+#[test]
+fn a_program_that_finishes_by_itself_may_be_told_at_once_and_with_its_own_signal() {
+    let flags = [
+        "-w",
+        "2",
+        "--stop-signal",
+        "quit",
+        "--stop-signal-when",
+        "at-once",
+        "--env",
+        "HANDLES=QUIT",
+    ];
+    let mut cluster = start(&flags, "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let (_stream, _asked) = ask_slowly(address);
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("slot=0 got SIGQUIT");
+    cluster.await_text("slot=1 got SIGQUIT");
+    assert_eq!(cluster.wait().code(), 0);
+}
+
+/// Nothing is left to accept, and for a busy loop there would be no end of it.
+#[test]
+fn a_program_that_waits_for_its_stop_signal_does_not_spin() {
+    let program = "
+import asyncio, os, sys
+async def serve(reader, writer):
+    await reader.readline()
+    writer.write(b'x'); await writer.drain()
+    await reader.read(1)
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, '127.0.0.1', 0)
+    await server.serve_forever()
+asyncio.run(main())";
+    let mut cluster = Cluster::start(["-w", "1", "--preload", "python3", "-c", program]);
+    let address = await_address(&mut cluster);
+    let ready = cluster.find_line("it is ready", |line| line.contains(" ready after "));
+    let pid: u32 = word_after(&ready, "pid=").parse().unwrap();
+    let mut stream = connect(address).unwrap();
+    stream.write_all(b"hello\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    cluster.signal(Signal::SIGTERM);
+    await_condition("nobody is let in", || TcpStream::connect(address).is_err());
+    let (used, switches) = (cpu_ticks(pid), switches(pid));
+    // Half a second of looks at whether it is finished.
+    let watch = common::Stopwatch::start();
+    await_condition("time passes", || watch.elapsed().as_millis() > 500);
+    assert!(cpu_ticks(pid) - used <= 5, "{used} {}", cpu_ticks(pid));
+    assert!(
+        self::switches(pid) - switches < 20,
+        "it wakes up again and again"
+    );
+    stream.write_all(b"x").unwrap();
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+}
+
+#[test]
+fn programs_do_not_outlive_a_killed_master() {
+    let mut cluster = start(&["-w", "2", "--env", "HANDLES=TERM"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let pids: Vec<i32> = (0..2)
+        .map(|_| get(address, "/").unwrap().server().pid)
+        .collect();
+    assert_ne!(pids[0], pids[1]);
+    cluster.signal(Signal::SIGKILL);
+    await_condition("they are gone", || {
+        let alive = |pid: &&i32| {
+            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        pids.iter().find(alive).is_none()
+    });
+}
+
+/// A shell between the master and the server, as npm and others have it.
+#[test]
+fn whoever_of_the_program_listens_is_served() {
+    let line = format!("python3 {SERVER} 127.0.0.1:0; exit 3");
+    let mut cluster = Cluster::start(["-w", "2", "--preload", "sh", "-c", &line]);
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let slots: Vec<u32> = (0..4)
+        .map(|_| get(address, "/").unwrap().server().slot)
+        .collect();
+    assert_eq!(slots[..2], slots[2..]);
+    assert_ne!(slots[0], slots[1]);
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+#[test]
+fn other_preloaded_libraries_stay() {
+    let given = "LD_PRELOAD=libc.so.6";
+    let mut cluster = start(&["-w", "1", "--env", given], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let preloaded = get(address, "/preload").unwrap().body;
+    let (ours, others) = preloaded.trim().split_once(':').unwrap();
+    assert!(ours.ends_with("/librr_preload.so"), "{preloaded}");
+    assert_eq!(others, "libc.so.6");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// A static program would serve by itself, or not at all, and nobody would see why.
+#[test]
+fn a_static_program_is_refused_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = static_program(directory.path(), "int main(void) { return 0; }");
+    let ended = run_to_end(&["--preload", program.to_str().unwrap()]);
+    assert_eq!(ended.code(), 2);
+    assert!(ended.log.contains("is linked statically"), "{}", ended.log);
+    assert!(ended.log.contains("LISTEN_FDS"), "{}", ended.log);
+}
+
+/// Behind a shell it is seen only when it does not get ready.
+#[test]
+fn a_program_that_was_never_heard_of_fails_the_start_with_the_reasons() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "#include <unistd.h>\nint main(void) { for (;;) pause(); }";
+    let program = static_program(directory.path(), source);
+    let ended = run_to_end(&[
+        "-w",
+        "1",
+        "--no-refork",
+        "--ready-timeout",
+        "300ms",
+        "--preload",
+        "sh",
+        "-c",
+        &format!("exec {}", program.display()),
+    ]);
+    assert_eq!(ended.code(), 3, "{}", ended.log);
+    assert!(
+        ended.log.contains("linked statically (Go)"),
+        "{}",
+        ended.log
+    );
+}
+
+#[test]
+fn without_its_library_it_says_where_it_has_looked() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = copy_of_rr_master(directory.path(), Library::Missing);
+    let (code, log) = run(&binary, &["--preload", "true"]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("librr_preload.so"), "{log}");
+    assert!(log.contains("lib/rr-master"), "{log}");
+}
+
+#[test]
+fn a_library_that_anybody_may_change_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = copy_of_rr_master(directory.path(), Library::Beside);
+    let library = directory.path().join("librr_preload.so");
+    let everybody = fs::Permissions::from_mode(0o646);
+    fs::set_permissions(&library, everybody).unwrap();
+    let (code, log) = run(&binary, &["--preload", "true"]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("everybody may write to"), "{log}");
+    assert!(log.contains("chmod o-w"), "{log}");
+}
+
+enum Library {
+    Missing,
+    Beside,
+}
+
+fn copy_of_rr_master(directory: &Path, library: Library) -> PathBuf {
+    let binary = directory.join("rr-master");
+    fs::copy(rr_master(), &binary).unwrap();
+    match library {
+        Library::Missing => {}
+        Library::Beside => {
+            let name = "librr_preload.so";
+            fs::copy(rr_master().with_file_name(name), directory.join(name)).unwrap();
+        }
+    }
+    binary
+}
+
+fn run(binary: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(binary).args(args).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), log)
+}
+
+fn static_program(directory: &Path, source: &str) -> PathBuf {
+    let (file, program) = (directory.join("program.c"), directory.join("program"));
+    fs::write(&file, source).unwrap();
+    let compiled = Command::new("cc")
+        .args([OsStr::new("-static"), OsStr::new("-o")])
+        .args([&program, &file])
+        .status()
+        .expect("a C compiler: apt-get install gcc libc6-dev");
+    assert!(compiled.success());
+    program
+}
+
+/// A request that is answered when a further byte comes.
+fn ask_slowly(address: SocketAddr) -> (TcpStream, Asked<TcpStream>) {
+    let stream = connect(address).unwrap();
+    let ours = stream.try_clone().unwrap();
+    let asked = ask(stream, "/slow").unwrap();
+    (ours, asked)
+}
+
+fn finish(mut stream: TcpStream) {
+    stream.write_all(b"x").unwrap();
+}
+
+fn word_after<'a>(line: &'a str, mark: &str) -> &'a str {
+    let (_, rest) = line.split_once(mark).unwrap();
+    rest.split(' ').next().unwrap()
+}
+
+/// User and system time so far, in ticks of 10 ms, see `proc_pid_stat(5)`.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = rest.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// How often it has gone to sleep by itself.
+fn switches(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
