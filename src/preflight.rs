@@ -17,7 +17,7 @@ use worker_proto::job::JobTarget;
 pub use self::preload::PreloadError;
 pub use self::surroundings::SurroundingsError;
 
-use crate::config::dispatch::{self, Misfit};
+use crate::config::dispatch::{self, DispatchMode, Misfit};
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
 use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
@@ -278,7 +278,11 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
     let listeners = config.listeners.len() as u64;
     // A queue that must not end is kept open.
     let kept = u64::from(config.program.preload.is_some());
+    // Of a group everybody has a socket.
+    let modes = config.listeners.iter().map(|spec| config.mode_of(spec));
+    let grouped = modes.filter(|mode| *mode == DispatchMode::ReusePort);
     let each = DESCRIPTORS_PER_PROCESS
+        + grouped.count() as u64
         + (DESCRIPTORS_PER_QUEUE + kept) * listeners.max(1)
         + config.program.surroundings.streams_read();
     let agents = config.agents.iter();

@@ -379,10 +379,96 @@ fn what_needs_connections_that_the_master_sees_is_refused_with_other_modes() {
 
 /// A group is open to every process of the same user.
 #[test]
+fn a_listener_from_which_workers_accept_cannot_be_paused() {
+    for mode in LENT {
+        let (_cluster, address, control) = cluster(mode, 1, &[]);
+        let said = operator::ctl(&control, &["pause"]);
+        assert_ne!(said.code, 0);
+        assert!(said.err.contains("workers accept themselves"), "{said:?}");
+        assert_eq!(get(address, "/").unwrap().status, 200);
+    }
+}
+
+/// Those who stand by get nobody, and take the place of one that is missing.
+#[test]
+fn a_spare_worker_gets_no_share_of_a_group() {
+    let flags = ["--spare", "1", "--backoff", "10m..10m"];
+    let (cluster, address, _) = cluster("reuseport", 2, &flags);
+    let slots = || -> BTreeSet<u32> {
+        let answers = (0..80).map(|_| get(address, "/").unwrap().server().slot);
+        answers.collect()
+    };
+    let before = slots();
+    assert_eq!(before.len(), 2);
+    let first = *before.first().unwrap();
+    kill(cluster.worker(first).pid(), Signal::SIGKILL).unwrap();
+    await_condition("the spare one serves", || {
+        slots().difference(&before).count() == 1
+    });
+}
+
+#[test]
 fn two_masters_do_not_share_an_address_by_accident() {
     let (_cluster, address, _) = cluster("reuseport", 1, &[]);
     let address = address.to_string();
     let ended = run_to_end(&["-l", &address, "--dispatch", "reuseport", "true"]);
     assert_eq!(ended.code(), 6, "{}", ended.log);
     assert!(ended.log.contains("in use"), "{}", ended.log);
+}
+
+/// Its workers run a server in Python that knows nothing of all this.
+fn preloaded(mode: &str, flags: &[&str]) -> (Cluster, SocketAddr) {
+    const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/any/server.py");
+    let usual = ["--dispatch", mode, "-l", "127.0.0.1:0=8000"];
+    let program = ["--preload", "python3", SERVER, "127.0.0.1:8000"];
+    let mut cluster = Cluster::start([&usual, flags, &program].concat());
+    let address = cluster.address();
+    cluster.await_ready();
+    (cluster, address)
+}
+
+#[test]
+fn an_unchanged_program_accepts_itself_with_the_library() {
+    for mode in LENT {
+        let (cluster, address) = preloaded(mode, &["-w", "2"]);
+        let mut seen = BTreeSet::new();
+        await_condition("both serve", || {
+            seen.insert(get(address, "/").expect(mode).server().slot);
+            seen.len() == 2
+        });
+        assert_eq!(cluster.stop().code(), 0);
+    }
+}
+
+/// Each has a socket of its own, which gets nobody new while it leaves. A shared socket has no such
+/// moment: the program accepts until its stop signal comes.
+#[test]
+fn unchanged_programs_are_replaced_in_a_group_without_a_failure() {
+    let (mut cluster, address) = preloaded("reuseport", &["-w", "2", "--canary", "0s"]);
+    let load = Load::start(address, 4);
+    load.await_more(50);
+    let control = cluster.control();
+    operator::done(&control, &["reload", "--wait"]);
+    load.await_more(50);
+    let tally = load.stop();
+    assert_eq!(tally.failures, Vec::<String>::new());
+    let generations: BTreeSet<u64> = tally.answers.iter().map(|it| it.generation).collect();
+    assert_eq!(generations, BTreeSet::from([1, 2]));
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+#[test]
+fn what_waited_for_an_unchanged_program_is_for_its_replacement() {
+    for mode in LENT {
+        let (mut cluster, address) = preloaded(mode, &["-w", "1"]);
+        let worker = cluster.worker(0);
+        processes::freeze(worker.pid());
+        let answers = ask_all(address, 10);
+        kill(worker.pid(), Signal::SIGKILL).unwrap();
+        cluster.await_line("the replacement", |line| line.contains("ready after"));
+        for _ in 0..10 {
+            let server = answers.recv_timeout(DEADLINE).expect(mode);
+            assert_ne!(server.id, worker.id, "{mode}");
+        }
+    }
 }

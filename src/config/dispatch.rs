@@ -47,6 +47,11 @@ pub enum Misfit {
         /// The listener's.
         name: String,
     },
+    /// A worker that has the socket accepts from it.
+    #[error(
+        "--spare needs a master that can keep connections from a worker, and with dispatch shared every worker accepts: leave it out, or use another --dispatch"
+    )]
+    Spare,
     /// The master is to do something with connections that it never sees.
     #[error(
         "--{setting} needs connections that the master accepts, and with dispatch {} workers accept them themselves: leave it out, or use --dispatch hand-off",
@@ -71,6 +76,9 @@ pub(crate) fn check(config: &Config) -> Result<(), Misfit> {
     let mut modes: Vec<DispatchMode> = of_listeners.collect();
     if modes.is_empty() {
         modes.push(config.dispatch.mode);
+    }
+    if modes.contains(&DispatchMode::Shared) && config.spare > 0 {
+        return Err(Misfit::Spare);
     }
     let unseen = modes.iter().find(|mode| **mode != DispatchMode::HandOff);
     let Some(&mode) = unseen else { return Ok(()) };
@@ -199,6 +207,9 @@ mod tests {
             with("127.0.0.1:1", "shared", |c| c.stall_timeout = None),
             ""
         );
+        let spare = |config: &mut Config| config.spare = 1;
+        assert!(with("127.0.0.1:1", "shared", spare).starts_with("--spare needs"));
+        assert_eq!(with("127.0.0.1:1", "reuseport", spare), "");
     }
 
     #[test]

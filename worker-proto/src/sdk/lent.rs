@@ -223,3 +223,132 @@ const DRAINING: u64 = 2;
 
 /// How long the master may take to listen again.
 const SHUT_FOR: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+
+    use crate::frame::ListenOptions;
+    use crate::sdk::{Connection, FakeMaster, Listener, Server, Worker};
+
+    use super::*;
+
+    /// A worker that accepts itself, and where.
+    fn lent(options: ListenOptions) -> (FakeMaster, Worker, Listener, TcpListener) {
+        let (master, worker) = FakeMaster::new();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        master.lend(WEB, socket.try_clone().unwrap().into());
+        let listener = worker.listen_with(WEB, options).unwrap();
+        (master, worker, listener, socket)
+    }
+
+    fn address(socket: &TcpListener) -> SocketAddr {
+        socket.local_addr().unwrap()
+    }
+
+    #[test]
+    fn it_serves_what_it_accepts_and_what_it_is_given_and_counts_both() {
+        let (master, _worker, listener, socket) = lent(ListenOptions::default());
+        let mut own = TcpStream::connect(address(&socket)).unwrap();
+        let accepted = listener.accept().unwrap().unwrap();
+        assert_eq!(accepted.peer().inet(), Some(own.local_addr().unwrap()));
+        let mut given = master.connect(WEB);
+        let received = listener.accept().unwrap().unwrap();
+        assert_eq!(master.score().unwrap().open(), 2);
+        for (mut connection, client) in [
+            (accepted, &mut own as &mut dyn Read),
+            (received, &mut given as &mut dyn Read),
+        ] {
+            connection.write_all(b"x").unwrap();
+            drop(connection);
+            assert_eq!(client.read(&mut [0; 2]).unwrap(), 1);
+        }
+        assert_eq!(master.score().unwrap().open(), 0);
+    }
+
+    #[test]
+    fn it_leaves_the_socket_to_others_when_it_drains_and_takes_what_it_was_given() {
+        let (master, _worker, listener, socket) = lent(ListenOptions::default());
+        let _given = master.connect(WEB);
+        let _late = TcpStream::connect(address(&socket)).unwrap();
+        master.drain(Duration::ZERO);
+        // Draining begins with the frame, the end of the queue comes with it.
+        let rest: Vec<Connection> = listener.incoming().map(Result::unwrap).collect();
+        let own = rest.iter().filter(|it| it.peer().inet().is_some()).count();
+        assert_eq!(rest.len() - own, 1);
+        assert!(listener.accept().unwrap().is_none(), "ended for good");
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!(socket.accept().is_ok(), own == 0, "one of the two has it");
+    }
+
+    #[test]
+    fn one_that_waits_ends_when_it_is_to_drain() {
+        let (master, _worker, listener, _socket) = lent(ListenOptions::default());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| listener.accept().unwrap().is_none());
+            master.drain(Duration::ZERO);
+            assert!(waiting.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_non_blocking_one_is_polled_by_one_descriptor() {
+        let options = ListenOptions {
+            nonblocking: true,
+            ..ListenOptions::default()
+        };
+        let (master, _worker, listener, socket) = lent(options);
+        let nobody = |result: io::Result<Option<Connection>>| {
+            result.unwrap_err().kind() == io::ErrorKind::WouldBlock
+        };
+        let is_readable = || wait::readable([listener.as_fd()], Some(SHUT_FOR)).unwrap() == [true];
+        assert!(nobody(listener.accept()) && !is_readable());
+        let _own = TcpStream::connect(address(&socket)).unwrap();
+        assert!(is_readable() && listener.accept().unwrap().is_some());
+        let _given = master.connect(WEB);
+        assert!(is_readable() && listener.accept().unwrap().is_some());
+        assert!(nobody(listener.accept()) && !is_readable());
+        master.drain(Duration::ZERO);
+        assert!(wait::readable([listener.as_fd()], None).unwrap() == [true]);
+        assert!(matches!(listener.accept(), Ok(None)));
+    }
+
+    /// Somebody else was faster: that is counted, and no error.
+    #[test]
+    fn a_wake_up_for_nobody_is_counted() {
+        let (master, _worker, listener, socket) = lent(ListenOptions::default());
+        let idle = listener.idle_wakeups();
+        thread::scope(|scope| {
+            let server = scope.spawn(|| Server::new().serve([listener], drop).unwrap());
+            socket.set_nonblocking(true).unwrap();
+            // Sooner or later this one is faster.
+            while idle.count() == 0 {
+                let _client = TcpStream::connect(address(&socket)).unwrap();
+                let _ = socket.accept();
+            }
+            master.drain(Duration::ZERO);
+            server.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_down_serves_again_when_it_listens_again() {
+        let (_master, _worker, listener, socket) = lent(ListenOptions::default());
+        let again = Socket::from(socket.try_clone().unwrap());
+        let address = address(&socket);
+        again.shutdown(std::net::Shutdown::Both).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| listener.accept().unwrap());
+            // The kernel has forgotten the port, since nobody asked for it by its number.
+            again.bind(&address.into()).unwrap();
+            again.listen(8).unwrap();
+            let client = TcpStream::connect(address).unwrap();
+            let connection = waiting.join().unwrap().unwrap();
+            assert_eq!(connection.peer().inet(), client.local_addr().ok());
+        });
+    }
+
+    const WEB: &str = "web";
+}
