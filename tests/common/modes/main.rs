@@ -14,12 +14,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use worker_proto::{Connection, IdleWakeups, Server, Worker};
+use worker_proto::{Connection, IdleWakeups, Listener, Server, Worker};
 
 fn main() -> Result<ExitCode> {
     let worker = Worker::connect().context("run it under rr-master")?;
     let listeners = worker.listen_declared_or("127.0.0.1:0")?;
-    let idle: Vec<IdleWakeups> = listeners.iter().map(|it| it.idle_wakeups()).collect();
+    let idle: Vec<IdleWakeups> = listeners.iter().map(Listener::idle_wakeups).collect();
     worker.ready()?;
     // One thread: which of its threads a process wakes is another question.
     let served = Server::new().max_threads(1).serve(listeners, answer)?;
