@@ -20,6 +20,7 @@ pub use self::surroundings::SurroundingsError;
 use crate::config::dispatch::{self, DispatchMode, Misfit};
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
+use crate::config::watch::Watch;
 use crate::config::{Config, LEAST_HANG_TIMEOUT, LEAST_STALL_TIMEOUT, OnDemand};
 use crate::jobs::{self, MOST_JOBS, Planned};
 use crate::sys::limits::NofileLimit;
@@ -114,6 +115,14 @@ pub enum PreflightError {
     /// A library that cannot be loaded into the workers' program.
     #[error(transparent)]
     Preload(#[from] PreloadError),
+    /// A path to watch that is not there.
+    #[error("watch {path}: {reason}: create it, or check --watch")]
+    Watch {
+        /// As it was given.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A directory that processes cannot be started in.
     #[error("directory {path}: {reason}")]
     Directory {
@@ -139,6 +148,7 @@ impl PreflightError {
             PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Job { .. } => Some("job"),
             PreflightError::Directory { .. } => Some("cwd"),
+            PreflightError::Watch { .. } => Some("watch"),
             PreflightError::Preload(_) => Some("preload"),
             // A socket may come from systemd, a program may be an agent's, and surroundings have many.
             PreflightError::Inherited(_)
@@ -168,6 +178,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     dispatch::check(&config)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
+    check_watch(&config.watch)?;
     let workers = config.plan().slots();
     config.program = check_program(config.program, Role::Worker, workers)?;
     preload::check(&config.program)?;
@@ -269,6 +280,17 @@ fn check_jobs(config: &Config) -> Result<(), PreflightError> {
         }),
         None => Ok(()),
     }
+}
+
+/// Every path is there now. Later it may be gone for a while.
+fn check_watch(watch: &Watch) -> Result<(), PreflightError> {
+    for path in &watch.paths {
+        path.metadata().map_err(|err| PreflightError::Watch {
+            path: path.display().to_string(),
+            reason: describe(&err),
+        })?;
+    }
+    Ok(())
 }
 
 fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError> {

@@ -20,6 +20,7 @@ mod environment;
 mod frame;
 mod input;
 mod listener_spec;
+mod proxy_header;
 mod relay;
 mod scoreboard;
 
@@ -31,5 +32,6 @@ pub use control_request::control_request;
 pub use environment::environment;
 pub use frame::{connections, from_master, to_master};
 pub use listener_spec::listener_spec;
+pub use proxy_header::proxy_header;
 pub use relay::relay;
 pub use scoreboard::scoreboard;

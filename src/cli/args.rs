@@ -10,6 +10,7 @@ mod preload;
 mod process;
 mod renewal;
 mod values;
+mod watch;
 
 use std::env;
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ use self::preload::PreloadArgs;
 use self::process::ProcessArgs;
 use self::renewal::Renewal;
 use self::values::ValueArgs;
+use self::watch::WatchArgs;
 use super::banner::Running;
 use super::{Failure, usage};
 use crate::config::listener::ListenerSpec;
@@ -200,6 +202,9 @@ pub(super) struct Args {
     renewal: Renewal,
 
     #[command(flatten)]
+    watch: WatchArgs,
+
+    #[command(flatten)]
     messages: MessageArgs,
 
     #[command(flatten)]
@@ -329,6 +334,7 @@ impl Args {
         config.restart = self.restart();
         self.preload.apply(&mut config)?;
         self.renewal.apply(&mut config)?;
+        self.watch.apply(&mut config)?;
         self.messages.apply(&mut config)?;
         self.values.apply(&mut config)?;
         self.jobs.apply(&mut config);

@@ -19,6 +19,7 @@ use super::own_process::OwnProcess;
 use super::program::Program;
 use super::rollout::Recycling;
 use super::surroundings::{Account, Environment, Privileges, Stream, Surroundings};
+use super::watch::Watch;
 use super::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 use crate::supervisor::{BackoffPlan, OnCrashLoop, Restart, RestartLimit, RolloutPlan};
 
@@ -78,6 +79,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         recycling,
         messages,
         data_files,
+        watch,
         jobs,
         own_process,
         cgroup,
@@ -129,6 +131,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         or_never,
     );
     diff.rollout(*rollout, new.rollout);
+    diff.watch(watch, &new.watch);
     diff.recycling(*recycling, new.recycling);
     diff.messages(*messages, new.messages);
     diff.now("watch-data", data_files, &new.data_files, |files| {
@@ -309,6 +312,21 @@ impl Diff {
             u32::to_string,
         );
         self.now("canary", &canary, &new.canary, time);
+    }
+
+    fn watch(&mut self, old: &Watch, new: &Watch) {
+        let Watch {
+            paths,
+            delay,
+            ignore,
+        } = old;
+        self.now("watch", paths, &new.paths, |paths| {
+            list(paths.iter().map(|path| path.display().to_string()))
+        });
+        self.now("watch-delay", delay, &new.delay, time);
+        self.now("watch-ignore", ignore, &new.ignore, |patterns| {
+            list(patterns.iter().map(ToString::to_string))
+        });
     }
 
     fn recycling(&mut self, old: Recycling, new: Recycling) {

@@ -16,6 +16,7 @@ pub mod rollout;
 pub mod service;
 pub mod surroundings;
 pub mod systemd;
+pub mod watch;
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::config::watch::Watch;
 use crate::jobs::Planned;
 use crate::supervisor::{Plan, Restart, RolloutPlan};
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub messages: MessageLimits,
     /// Files that are the value of a key, each of another one.
     pub data_files: Vec<DataFile>,
+    /// Files whose change is a reason for a reload.
+    pub watch: Watch,
     /// What is to be run when.
     pub jobs: Vec<Planned>,
     /// Where operators reach the master.
@@ -182,6 +186,7 @@ impl Config {
             recycling: Recycling::default(),
             messages: MessageLimits::default(),
             data_files: Vec::new(),
+            watch: Watch::default(),
             jobs: Vec::new(),
             control: ControlSocket::default(),
             own_process: OwnProcess::default(),

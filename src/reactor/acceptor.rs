@@ -16,11 +16,12 @@ use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
 use super::delay::HandoffDelay;
-use super::queue::AcceptQueue;
+use super::queue::{AcceptQueue, Taker};
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
-use crate::config::listener::{ListenerSpec, Owner, Source};
+use crate::config::listener::{ListenerSpec, Source};
+use crate::sys::applicant::Applicant;
 use crate::sys::describe;
 use crate::sys::listening::{BindError, Keeping, ListeningSocket};
 
@@ -69,8 +70,8 @@ enum Program<'a> {
     /// A program that takes it for a listening socket.
     Preloaded {
         attach: &'a Attach,
-        /// Whose the file of a Unix socket is to be.
-        owner: Option<Owner>,
+        /// Whose rights count, and whose the file of a Unix socket is to be.
+        applicant: Option<Applicant>,
     },
 }
 
@@ -103,10 +104,11 @@ impl<'a> Wanted<'a> {
         Wanted { listen, program }
     }
 
-    pub(crate) fn by_library(attach: &'a Attach, owner: Option<Owner>) -> Self {
+    pub(crate) fn by_library(attach: &'a Attach) -> Self {
+        let applicant = Applicant::of(attach.pid);
         Wanted {
             listen: &attach.listen,
-            program: Program::Preloaded { attach, owner },
+            program: Program::Preloaded { attach, applicant },
         }
     }
 }
@@ -563,7 +565,14 @@ impl Acceptor {
             Refusal::new(libc::ENOENT, reason)
         })?;
         match &self.on_demand {
-            OnDemand::Any => {}
+            OnDemand::Any => {
+                if let Program::Preloaded { applicant, .. } = wanted.program
+                    && !applicant.is_some_and(|it| it.may_bind(&address))
+                {
+                    let reason = "the program has given up the rights that this takes";
+                    return Err(Refusal::new(libc::EACCES, reason));
+                }
+            }
             OnDemand::Only(allowed) if allowed.contains(&address) => {}
             OnDemand::Only(_) => {
                 let reason = format!(
@@ -583,8 +592,14 @@ impl Acceptor {
             DispatchMode::ReusePort if address.inet().is_none() => DispatchMode::HandOff,
             mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
         };
-        let socket = Self::open(address, wanted, Keeping::of(mode))
-            .map_err(|err| Refusal::new(err.errno(), err.to_string()))?;
+        let socket = Self::open(address, wanted, Keeping::of(mode)).map_err(|err| {
+            let errno = match (wanted.program, err.errno()) {
+                // What bind(2) says of a path that anything is in the way of.
+                (Program::Preloaded { .. }, libc::EEXIST) => libc::EADDRINUSE,
+                (Program::Speaks | Program::Preloaded { .. }, errno) => errno,
+            };
+            Refusal::new(errno, err.to_string())
+        })?;
         log::log!(
             news(self.next),
             "listening on {} for {}",
@@ -646,11 +661,11 @@ impl Acceptor {
             .options
             .v6only
             .filter(|_| matches!(spec.source, Source::Bind(Address::V6 { .. })));
-        if let (Program::Preloaded { attach, owner }, Source::Bind(Address::Path(_))) =
+        if let (Program::Preloaded { attach, applicant }, Source::Bind(Address::Path(_))) =
             (wanted.program, &spec.source)
         {
             spec.mode = Some(attach.file_mode & 0o777);
-            spec.owner = owner;
+            spec.owner = applicant.and_then(Applicant::owner);
         }
         let socket = ListeningSocket::open(&spec, keeping)?;
         if let Program::Preloaded { attach, .. } = wanted.program {
@@ -695,7 +710,12 @@ impl Acceptor {
         let options = wanted.listen.options;
         let failed = |err| Refusal::of("make an accept queue", &err);
         let address = serving.address().clone();
-        let (queue, worker_end) = AcceptQueue::create(options, window, &address).map_err(failed)?;
+        let taker = match wanted.program {
+            Program::Speaks => Taker::Worker,
+            Program::Preloaded { .. } => Taker::Program,
+        };
+        let (queue, worker_end) =
+            AcceptQueue::create(options, window, &address, taker).map_err(failed)?;
         let sender = match wanted.program {
             Program::Speaks => None,
             Program::Preloaded { .. } => {

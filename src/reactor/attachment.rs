@@ -41,10 +41,9 @@ impl Reactor {
         };
         let request = attach.listen.request;
         let mut turn = turn!(self, now);
-        let owner = process.owner(&self.config.program);
         match self
             .acceptor
-            .listen(asker, Wanted::by_library(attach, owner), &mut turn)
+            .listen(asker, Wanted::by_library(attach), &mut turn)
         {
             Ok(grant) => {
                 if let Some(sender) = grant.sender {

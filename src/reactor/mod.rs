@@ -44,6 +44,7 @@ mod undertaker;
 mod uploads;
 mod values;
 mod waiting;
+mod watch;
 mod wear;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -83,6 +84,7 @@ use self::token::Source;
 use self::undertaker::Undertaker;
 use self::uploads::Uploads;
 use self::waiting::Waiting;
+use self::watch::Watcher;
 use self::wear::{Sight, WearWatch};
 use crate::config::Config;
 use crate::control::change::Change;
@@ -152,6 +154,7 @@ pub(crate) struct Reactor {
     /// Values that operators have not sent whole.
     uploads: Uploads,
     data_files: DataFiles,
+    watcher: Watcher,
     leadership: Leadership,
     /// Who is to get its stop signal.
     farewells: Farewells,
@@ -241,6 +244,7 @@ impl Reactor {
             together: config.messages.memory,
         };
         let data_files = DataFiles::start(&config.data_files, bounds.longest, Arc::clone(&waker))?;
+        let watcher = Watcher::start(&config.watch, Arc::clone(&waker))?;
         let reactor = Reactor {
             supervisor: Supervisor::new(config.plan()),
             spawner: Spawner::start(Arc::clone(&waker), clock::now())?,
@@ -275,6 +279,7 @@ impl Reactor {
             values: Values::new(bounds),
             uploads: Uploads::new(bounds.together),
             data_files,
+            watcher,
             farewells: Farewells::default(),
             elections: Ration::default(),
             registrations: Ration::default(),
@@ -397,6 +402,7 @@ impl Reactor {
                 self.go_on_with_reload(now);
                 self.read_commands(now);
                 self.read_data_files();
+                self.read_watch(now);
             }
             Source::Signals => self.read_signals(now),
             Source::Listener(listener) => {

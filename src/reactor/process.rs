@@ -16,9 +16,6 @@ use super::link::Link;
 use super::token::Source;
 use crate::config::Config;
 use crate::config::farewell::StopSignal;
-use crate::config::listener::Owner;
-use crate::config::program::Program;
-use crate::config::surroundings::Account;
 use crate::supervisor::{ExitStatus, Signal, Who};
 use crate::sys::activity::Activity;
 use crate::sys::describe;
@@ -229,17 +226,6 @@ impl Process {
     /// What the process is doing at this moment, unless it is gone.
     pub(crate) fn activity(&self) -> Option<Activity> {
         self.pidfd.as_ref().map(|pidfd| Activity::of(pidfd.pid()))
-    }
-
-    /// Whose files it makes; its own user if nothing else is said.
-    pub(crate) fn owner(&self, program: &Program) -> Option<Owner> {
-        let id = |account: &Option<Account>| match account {
-            Some(Account::Id(id)) => Some(*id),
-            Some(Account::Name(_)) | None => None,
-        };
-        let surroundings = &program.surroundings;
-        let (uid, gid) = (id(&surroundings.user), id(&surroundings.group));
-        (uid.is_some() || gid.is_some()).then_some(Owner { uid, gid })
     }
 
     /// Makes a page for the worker; the descriptor goes to it with its `Welcome`. It serves as well

@@ -51,6 +51,7 @@ impl AcceptQueue {
         options: ListenOptions,
         window: u32,
         address: &Address,
+        taker: Taker,
     ) -> io::Result<(Self, OwnedFd)> {
         let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
         let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
@@ -58,6 +59,9 @@ impl AcceptQueue {
         let largest = FRAME_BYTES + max_batch * peer_bytes(address);
         let kept = Window::measure(window / max_batch, largest)?;
         kept.apply(&sender)?;
+        if let Taker::Program = taker {
+            fill(&receiver)?;
+        }
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
         let worker_end = receiver.try_clone()?;
@@ -317,6 +321,24 @@ impl AcceptQueue {
     }
 }
 
+/// Who polls the worker's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// Somebody who knows what it is.
+    Worker,
+    /// A program that takes it for a listening socket, which is never writable.
+    Program,
+}
+
+/// Uses up what the worker's end may send, with a packet that nobody reads: it is not writable from
+/// then on, see `unix_writable()` in the kernel's `af_unix.c`.
+fn fill(receiver: &QueueReceiver) -> io::Result<()> {
+    let socket = SockRef::from(receiver);
+    // The kernel makes it the least there is.
+    socket.set_send_buffer_size(0)?;
+    socket.send(&[0; FILLER_BYTES]).map(drop)
+}
+
 /// The first unread packet of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -345,6 +367,9 @@ fn peer_bytes(address: &Address) -> usize {
         Address::Path(_) | Address::Abstract(_) | Address::Unnamed => 112,
     }
 }
+
+/// More than a quarter of the smallest send buffer, and less than all of it.
+const FILLER_BYTES: usize = 2048;
 
 /// The most that an abstract name may have, with its zero, see `unix(7)`.
 const NAME_BYTES: usize = 108;

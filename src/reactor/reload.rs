@@ -360,6 +360,7 @@ impl Reactor {
         if config.agents.len() != old.agents.len() {
             config.agents.clone_from(&old.agents);
         }
+        let is_other_watch = config.watch != old.watch;
         let is_other_data = config.data_files != old.data_files;
         // Who was scaled by hand stays so, unless the configuration wants another number now.
         let workers = (config.workers != old.workers).then_some(workers);
@@ -369,6 +370,9 @@ impl Reactor {
         self.wear.adopt(self.config.recycling);
         if is_other_data {
             self.adopt_data_files();
+        }
+        if is_other_watch {
+            self.adopt_watch();
         }
         self.adopt_jobs(now);
         self.supervisor.adopt(now, self.config.plan());

@@ -10,6 +10,7 @@
 pub(crate) mod accounts;
 pub(crate) mod activation;
 pub(crate) mod activity;
+pub(crate) mod applicant;
 pub(crate) mod census;
 pub(crate) mod cgroup;
 pub(crate) mod channel;

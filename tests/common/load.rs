@@ -1,5 +1,6 @@
 //! Clients that ask again and again until they are told to stop, and note every failure.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,31 +10,42 @@ use std::time::Duration;
 use super::client::{Server, get};
 
 /// Running clients.
-pub struct Load {
-    clients: Vec<JoinHandle<Tally>>,
+pub struct Load<A = Server> {
+    clients: Vec<JoinHandle<Tally<A>>>,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
 }
 
 /// What happened to the requests.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub answers: Vec<Server>,
+#[derive(Debug)]
+pub struct Tally<A = Server> {
+    pub answers: Vec<A>,
     pub failures: Vec<String>,
 }
 
 impl Load {
     pub fn start(address: SocketAddr, clients: usize) -> Self {
+        Self::asking(clients, move || Ok(get(address, "/")?.server()))
+    }
+}
+
+impl<A: Send + 'static> Load<A> {
+    /// Clients that ask in a way of their own.
+    pub fn asking(
+        clients: usize,
+        ask: impl Fn() -> io::Result<A> + Clone + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
         let clients = (0..clients)
             .map(|_| {
                 let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                let ask = ask.clone();
                 thread::spawn(move || {
                     let mut tally = Tally::default();
                     while !stop.load(Ordering::Relaxed) {
-                        match get(address, "/") {
-                            Ok(response) => tally.answers.push(response.server()),
+                        match ask() {
+                            Ok(answer) => tally.answers.push(answer),
                             Err(err) => tally.failures.push(format!("{err:?}")),
                         }
                         answered.fetch_add(1, Ordering::Relaxed);
@@ -59,7 +71,7 @@ impl Load {
         });
     }
 
-    pub fn stop(self) -> Tally {
+    pub fn stop(self) -> Tally<A> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Tally::default();
         for client in self.clients {
@@ -68,5 +80,14 @@ impl Load {
             all.failures.extend(tally.failures);
         }
         all
+    }
+}
+
+impl<A> Default for Tally<A> {
+    fn default() -> Self {
+        Tally {
+            answers: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 }

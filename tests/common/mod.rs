@@ -19,6 +19,7 @@ pub mod load;
 pub mod log;
 pub mod manager;
 pub mod operator;
+pub mod port;
 pub mod processes;
 pub mod puppet;
 pub mod redis;

@@ -1,10 +1,9 @@
 //! Processes that belong to a master, found by what they inherited from it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, iter, thread};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -29,6 +28,24 @@ pub fn of_master(master: Pid) -> Vec<Pid> {
             })
         })
         .map(Pid::from_raw)
+        .collect()
+}
+
+/// The process that started this one, or took it over.
+pub fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let parent = after_name.split(' ').nth(1)?.parse().ok()?;
+    Some(Pid::from_raw(parent))
+}
+
+/// Every process below this one: its children, theirs, and so on. Also finds those that write over
+/// their environment to change their title.
+pub fn descendants(ancestor: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    let pids = pids.map(Pid::from_raw);
+    pids.filter(|&pid| iter::successors(parent(pid), |&it| parent(it)).any(|it| it == ancestor))
         .collect()
 }
 

@@ -44,6 +44,7 @@ decoders! {
     flags,
     from_master,
     listener_spec,
+    proxy_header,
     relay,
     scoreboard,
     to_master,

@@ -30,6 +30,10 @@ pub fn socket_address(address: &Address) -> io::Result<SockAddr> {
     }
 }
 
+/// What the abstract names of those begin with who connect only to see who listens, `unix(7)`: the
+/// library that is preloaded to programs does so. The master does not take them for clients.
+pub const PROBE_NAME: &[u8] = b"rr-probe/";
+
 /// The file of a bound Unix socket. Dropping it removes the file, unless somebody has put another
 /// in its place.
 #[derive(Debug)]

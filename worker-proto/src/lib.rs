@@ -48,10 +48,12 @@ pub mod ids;
 pub mod job;
 pub mod message;
 pub mod name;
+pub mod network;
 #[allow(unsafe_code, reason = "mmap, and a reference into what it maps")]
 mod origin;
 #[allow(unsafe_code, reason = "mmap, and references into what it maps")]
 pub mod page;
+pub mod proxy_protocol;
 #[allow(unsafe_code, reason = "sendmsg and recvmsg with ancillary data")]
 pub mod scm;
 pub mod scoreboard;
@@ -66,8 +68,8 @@ pub use sdk::{
     Alarm, BadAction, Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch, ConnectError,
     Connection, ContentError, Draining, Event, Handler, HookResult, Identity, IdleWakeups,
     InFlight, Incoming, JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers,
-    RegisterError, RequestCounter, RequestFailure, SendFailure, Served, Server, Stream,
-    Subscription, Work, Worker, shared,
+    Proxy, ProxyProtocol, Refused, RegisterError, RequestCounter, RequestFailure, SendFailure,
+    Served, Server, Stream, Subscription, Work, Worker, shared,
 };
 
 pub use frame::ListenOptions;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use worker_proto::address::Address;
+use worker_proto::bind::PROBE_NAME;
 use worker_proto::frame::DispatchMode;
 use worker_proto::ids::{ListenerId, Slot, WorkerId};
 use worker_proto::socket::Inbox;
@@ -517,6 +518,7 @@ impl Serving {
         while *budget > 0 && self.is_unfinished() && self.held.is_empty() {
             let Some(socket) = &self.socket else { break };
             match socket.accept(self.nonblocking) {
+                Ok(connection) if is_probe(&connection.peer) => *budget -= 1,
                 Ok(connection) => {
                     *budget -= 1;
                     any = true;
@@ -611,6 +613,11 @@ impl Serving {
         }
         self.interest = Interested::No;
     }
+}
+
+/// Whether it is no client, but wants to see who listens.
+fn is_probe(peer: &Address) -> bool {
+    matches!(peer, Address::Abstract(name) if name.starts_with(PROBE_NAME))
 }
 
 /// How many connections one listener accepts before the loop looks at anything else.

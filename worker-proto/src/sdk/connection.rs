@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::in_flight::InFlight;
+use super::proxy::Proxy;
 use crate::address::Address;
 
 /// A client's connection. Reads and writes like the stream inside; dropping it closes it.
@@ -16,6 +17,7 @@ pub struct Connection {
     // Dropped in this order: what counts as finished is closed.
     stream: Stream,
     peer: Address,
+    proxy: Option<Box<Proxy>>,
     in_flight: InFlight,
 }
 
@@ -35,6 +37,7 @@ impl Connection {
         Connection {
             stream,
             peer,
+            proxy: None,
             in_flight: InFlight::uncounted(),
         }
     }
@@ -48,14 +51,29 @@ impl Connection {
         Connection {
             stream,
             peer,
+            proxy: None,
             in_flight,
         }
+    }
+
+    /// The same, when it is known whose it is: the client's, if the balancer named one.
+    pub(crate) fn introduced(mut self, proxy: Proxy, client: Option<Address>) -> Self {
+        self.peer = client.unwrap_or(self.peer);
+        self.proxy = Some(Box::new(proxy));
+        self
     }
 
     /// The client's address.
     #[must_use]
     pub fn peer(&self) -> &Address {
         &self.peer
+    }
+
+    /// The balancer that the connection came through; `None` unless the listener is
+    /// [`behind_proxy`](super::Listener::behind_proxy).
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_deref()
     }
 
     /// The stream inside.
@@ -127,7 +145,9 @@ impl Connection {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
             Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
         };
-        Ok(Connection::new(stream, self.peer.clone()))
+        let mut clone = Connection::new(stream, self.peer.clone());
+        clone.proxy.clone_from(&self.proxy);
+        Ok(clone)
     }
 
     /// How long a read may wait; `None` for ever. See [`TcpStream::set_read_timeout`].

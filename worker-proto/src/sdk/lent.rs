@@ -22,6 +22,7 @@ use super::scorekeeper::Scorekeeper;
 use super::standalone::is_the_clients_fault;
 use super::wait;
 use crate::address::Address;
+use crate::scm::Wait;
 
 /// A listening socket of the master's.
 pub(crate) struct LentSocket {
@@ -95,24 +96,8 @@ impl LentSocket {
     pub(crate) fn accept(&self) -> io::Result<Option<Connection>> {
         let mut woken = Woken::No;
         loop {
-            if self.draining.is_draining() {
-                self.leave();
-                self.queue_is_ready.store(true, Ordering::Relaxed);
-            }
-            if self.queue_is_ready.swap(false, Ordering::Relaxed) {
-                match self.queue.accept() {
-                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                    result => {
-                        // There may be more.
-                        self.queue_is_ready.store(true, Ordering::Relaxed);
-                        return result;
-                    }
-                }
-            }
-            if !self.draining.is_draining()
-                && let Some(connection) = self.accept_itself()?
-            {
-                return Ok(Some(connection));
+            if let Some(answer) = self.accept_ready() {
+                return answer;
             }
             if woken == Woken::BySocket {
                 self.idle_wakeups.0.fetch_add(1, Ordering::Relaxed);
@@ -121,6 +106,45 @@ impl LentSocket {
                 return self.accept_queued();
             }
             woken = self.wait_at_most(EpollTimeout::NONE)?;
+        }
+    }
+
+    /// The same, now or `WouldBlock`.
+    pub(crate) fn accept_now(&self) -> io::Result<Option<Connection>> {
+        let ready = self.accept_ready();
+        ready.unwrap_or_else(|| self.accept_queued())
+    }
+
+    /// Whether accepting waits.
+    pub(crate) fn waits(&self) -> Wait {
+        match self.nonblocking {
+            true => Wait::Never,
+            false => Wait::AsSet,
+        }
+    }
+
+    /// What there is, as far as that is known: the queue is asked when it was seen to be ready.
+    fn accept_ready(&self) -> Option<io::Result<Option<Connection>>> {
+        if self.draining.is_draining() {
+            self.leave();
+            self.queue_is_ready.store(true, Ordering::Relaxed);
+        }
+        if self.queue_is_ready.swap(false, Ordering::Relaxed) {
+            match self.queue.accept(Wait::Never) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                result => {
+                    // There may be more.
+                    self.queue_is_ready.store(true, Ordering::Relaxed);
+                    return Some(result);
+                }
+            }
+        }
+        if self.draining.is_draining() {
+            return None;
+        }
+        match self.accept_itself() {
+            Ok(None) => None,
+            result => Some(result),
         }
     }
 
@@ -161,7 +185,7 @@ impl LentSocket {
     }
 
     fn accept_queued(&self) -> io::Result<Option<Connection>> {
-        let result = self.queue.accept();
+        let result = self.queue.accept(Wait::Never);
         if result.is_ok() {
             self.queue_is_ready.store(true, Ordering::Relaxed);
         }

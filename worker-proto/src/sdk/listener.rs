@@ -19,6 +19,7 @@ use super::draining::Draining;
 use super::in_flight::InFlight;
 use super::inherit;
 use super::lent::{IdleWakeups, LentSocket, Waking};
+use super::proxy::{Greeting, Porch, ProxyProtocol, Ways};
 use super::standalone::OwnSocket;
 use super::wait;
 use crate::address::{Address, AddressError};
@@ -37,6 +38,7 @@ pub struct Listener {
     name: String,
     address: Address,
     source: Source,
+    porch: Option<Porch>,
 }
 
 enum Source {
@@ -77,6 +79,7 @@ impl Listener {
             name: listening.name,
             address: listening.address,
             source,
+            porch: None,
         })
     }
 
@@ -85,7 +88,38 @@ impl Listener {
             name: name.to_owned(),
             address: socket.address()?,
             source: Source::Socket(socket),
+            porch: None,
         })
+    }
+
+    /// The same listener behind a load balancer that speaks the PROXY protocol: a connection is
+    /// given to the program when its header is whole, and its [`peer`](Connection::peer) is then
+    /// the client that the balancer names. Every other connection is closed. What follows the header is the
+    /// program's, to the byte.
+    ///
+    /// A connection that says nothing keeps no other one waiting; in a [`Server`](super::Server) it
+    /// occupies its own thread. From now on the descriptor is another one, so call this before it is
+    /// registered anywhere.
+    ///
+    /// ```
+    /// # let (master, worker) = worker_proto::FakeMaster::new();
+    /// use worker_proto::ProxyProtocol;
+    ///
+    /// let balancers = ["10.0.0.0/8".parse()?, "fd00::/8".parse()?];
+    /// let protocol = ProxyProtocol::trusting(balancers);
+    /// let listener = worker.listen("127.0.0.1:8000")?.behind_proxy(&protocol)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `epoll_create1(2)` and `timerfd_create(2)`.
+    pub fn behind_proxy(mut self, protocol: &ProxyProtocol) -> io::Result<Self> {
+        self.porch = Some(Porch::new(
+            protocol.clone(),
+            self.source.waits(),
+            &self.source,
+        )?);
+        Ok(self)
     }
 
     /// The name it was declared with, otherwise the address it was asked for.
@@ -109,14 +143,31 @@ impl Listener {
     /// when the listener was made; with less than that, or many descriptors opened at once between
     /// two connections, one may be lost). Otherwise the listener is of no more use.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
-        match &self.source {
-            Source::Queue(queue) => queue.accept(),
-            Source::Lent(lent) => lent.accept(),
-            Source::Socket(socket) => socket.accept(),
+        match &self.porch {
+            Some(porch) => porch.accept(&self.source),
+            None => self.source.accept(),
         }
     }
 
-    /// Waits until [`accept`](Self::accept) has something to say.
+    /// The next connection for a thread that may wait with it until it is known whose it is.
+    pub(crate) fn receive(&self) -> io::Result<Option<Arrival>> {
+        let Some(porch) = &self.porch else {
+            return Ok(self.source.accept()?.map(Arrival::Client));
+        };
+        loop {
+            if let Some(greeting) = porch.take() {
+                return Ok(Some(Arrival::Stranger(greeting)));
+            }
+            let Some(connection) = self.source.accept()? else {
+                return Ok(None);
+            };
+            if let Some(greeting) = Greeting::begin(connection, porch.protocol()) {
+                return Ok(Some(Arrival::Stranger(greeting)));
+            }
+        }
+    }
+
+    /// Waits until [`receive`](Self::receive) has something to say.
     pub(crate) fn wait(&self) -> io::Result<()> {
         match &self.source {
             Source::Queue(queue) => wait::readable([queue.receiver.as_fd()], None).map(drop),
@@ -148,22 +199,89 @@ impl Listener {
     /// Gives the listener back and waits until the master has taken it: after that it may be
     /// listened to again. What waits in the queue is served by other workers; what was already
     /// received in a packet with others is returned, for it is yours alone. Empty unless
-    /// `max_batch` was more than 1.
-    pub fn close(self) -> Vec<Connection> {
-        match self.source {
+    /// `max_batch` was more than 1, or the listener is [`behind_proxy`](Self::behind_proxy): then it
+    /// also waits for the headers of those connections.
+    pub fn close(mut self) -> Vec<Connection> {
+        let porch = self.porch.take();
+        let received = match self.source {
             Source::Queue(queue) => queue.close(),
             Source::Lent(lent) => lent.close(),
             Source::Socket(_) => Vec::new(),
+        };
+        let Some(porch) = porch else {
+            return received;
+        };
+        let protocol = porch.protocol().clone();
+        let begin = |connection| Greeting::begin(connection, &protocol);
+        let greetings = porch.into_greetings();
+        let greetings = greetings.chain(received.into_iter().filter_map(begin));
+        // Begun together: the time that they have is the same.
+        let greetings: Vec<Greeting> = greetings.collect();
+        greetings.into_iter().filter_map(Greeting::finish).collect()
+    }
+}
+
+/// A connection for a thread of its own.
+pub(crate) enum Arrival {
+    Client(Connection),
+    /// Whose it is, it has still to say.
+    Stranger(Greeting),
+}
+
+impl Arrival {
+    /// Waits until it is known whose it is; `None` when it was refused.
+    pub(crate) fn greet(self) -> Option<Connection> {
+        match self {
+            Arrival::Client(connection) => Some(connection),
+            Arrival::Stranger(greeting) => greeting.finish(),
+        }
+    }
+}
+
+impl Source {
+    fn accept(&self) -> io::Result<Option<Connection>> {
+        match self {
+            Source::Queue(queue) => queue.accept(queue.wait),
+            Source::Lent(lent) => lent.accept(),
+            Source::Socket(socket) => socket.accept(),
+        }
+    }
+
+    /// Whether accepting waits.
+    fn waits(&self) -> Wait {
+        match self {
+            Source::Queue(queue) => queue.wait,
+            Source::Lent(lent) => lent.waits(),
+            Source::Socket(socket) => socket.waits(),
+        }
+    }
+}
+
+impl Ways for Source {
+    fn accept_now(&self) -> io::Result<Option<Connection>> {
+        match self {
+            Source::Queue(queue) => queue.accept(Wait::Never),
+            Source::Lent(lent) => lent.accept_now(),
+            Source::Socket(socket) => socket.accept_now(),
+        }
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Source::Queue(queue) => vec![queue.receiver.as_fd()],
+            Source::Lent(lent) => vec![lent.as_fd()],
+            Source::Socket(socket) => socket.descriptors().into(),
         }
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.source {
-            Source::Queue(queue) => queue.receiver.as_fd(),
-            Source::Lent(lent) => lent.as_fd(),
-            Source::Socket(socket) => socket.as_fd(),
+        match (&self.porch, &self.source) {
+            (Some(porch), _) => porch.as_fd(),
+            (None, Source::Queue(queue)) => queue.receiver.as_fd(),
+            (None, Source::Lent(lent)) => lent.as_fd(),
+            (None, Source::Socket(socket)) => socket.as_fd(),
         }
     }
 }
@@ -327,7 +445,7 @@ impl AcceptQueue {
         }
     }
 
-    pub(super) fn accept(&self) -> io::Result<Option<Connection>> {
+    pub(super) fn accept(&self, wait: Wait) -> io::Result<Option<Connection>> {
         // Held while waiting: several threads that accept take turns, as at a listening socket.
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -338,7 +456,7 @@ impl AcceptQueue {
             if self.control.is_sated() {
                 return Ok(None);
             }
-            match self.receive(&mut intake) {
+            match self.receive(&mut intake, wait) {
                 Ok(()) => intake.short = false,
                 Err(ReceiveError::Closed) => return Ok(None),
                 Err(ReceiveError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -371,26 +489,24 @@ impl AcceptQueue {
     }
 
     /// Receives one packet, whole or not at all.
-    fn receive(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
-        let result = self.receive_packet(intake);
+    fn receive(&self, intake: &mut Intake, wait: Wait) -> Result<(), ReceiveError> {
+        let result = self.receive_packet(intake, wait);
         // Whatever came with an unwelcome packet is closed now.
         intake.inbox.descriptors.clear();
         result
     }
 
-    fn receive_packet(&self, intake: &mut Intake) -> Result<(), ReceiveError> {
+    fn receive_packet(&self, intake: &mut Intake, wait: Wait) -> Result<(), ReceiveError> {
         // Beyond the limit a packet arrives without its descriptors, and they are lost. To look
         // first takes a system call more, so only near the limit.
         if intake.is_near_limit()
-            && let Some(next) = self
-                .receiver
-                .next_beyond_limit(&mut intake.inbox, self.wait)?
+            && let Some(next) = self.receiver.next_beyond_limit(&mut intake.inbox, wait)?
         {
             self.refuse(intake, next.sequence);
             let full = io::Error::from_raw_os_error(libc::EMFILE);
             return Err(ReceiveError::Io(full));
         }
-        let packet = self.receiver.receive(&mut intake.inbox, self.wait)?;
+        let packet = self.receiver.receive(&mut intake.inbox, wait)?;
         let peers = packet.frame.peers;
         intake.note_highest();
         let descriptors = intake.inbox.take_descriptors(peers.len())?;

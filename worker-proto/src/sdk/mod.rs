@@ -26,6 +26,7 @@ mod lent;
 mod listener;
 mod messenger;
 mod on_panic;
+mod proxy;
 mod request_counter;
 mod scorekeeper;
 mod server;
@@ -56,6 +57,7 @@ pub use messenger::{
     SendFailure, Subscription,
 };
 pub use on_panic::OnPanic;
+pub use proxy::{Proxy, ProxyProtocol, Refused};
 pub use request_counter::RequestCounter;
 pub use server::{Served, Server};
 pub use work::Work;

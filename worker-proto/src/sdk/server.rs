@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::connection::Connection;
 use super::hook::message;
-use super::listener::{Listener, is_shortage};
+use super::listener::{Arrival, Listener, is_shortage};
 
 /// Serves connections, each in a thread of a bounded pool.
 #[derive(Clone, Debug)]
@@ -149,9 +149,9 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
                 roster.idle -= 1;
             }
             match self.receive(&baton.listener) {
-                Ok(Some(connection)) => {
+                Ok(Some(arrival)) => {
                     self.pass(baton, scope);
-                    self.serve(connection);
+                    self.serve(arrival);
                 }
                 Ok(None) => drop(baton),
                 Err(err) => self.fail(&baton, err),
@@ -188,10 +188,10 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
     }
 
     /// Waits for the next connection.
-    fn receive(&self, listener: &Listener) -> io::Result<Option<Connection>> {
+    fn receive(&self, listener: &Listener) -> io::Result<Option<Arrival>> {
         let mut short = false;
         loop {
-            match listener.accept() {
+            match listener.receive() {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                     listener.wait()?;
                 }
@@ -207,7 +207,14 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
         }
     }
 
-    fn serve(&self, connection: Connection) {
+    fn serve(&self, arrival: Arrival) {
+        if let Some(connection) = arrival.greet() {
+            self.handle(connection);
+        }
+        _ = self.finished.0.try_send(());
+    }
+
+    fn handle(&self, connection: Connection) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         let peer = connection.peer().clone();
         // The handler cannot be seen half-way by us; its own state is shared between threads, so
@@ -217,7 +224,6 @@ impl<H: Fn(Connection) + Send + Sync> Crew<H> {
             self.panics.fetch_add(1, Ordering::Relaxed);
             log::error!("the handler of {peer} panicked: {}", message(&*payload));
         }
-        _ = self.finished.0.try_send(());
     }
 
     fn fail(&self, baton: &Baton, err: io::Error) {

@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use crate::address::Address;
 use crate::bind::{SocketFile, socket_address};
 use crate::frame::ListenOptions;
+use crate::scm::Wait;
 use crate::sdk::connection::Connection;
 use crate::sdk::draining::Draining;
 use crate::sdk::in_flight::InFlight;
@@ -64,8 +65,29 @@ impl OwnSocket {
         Ok(Address::from(&self.socket.local_addr()?))
     }
 
+    /// Whether accepting waits.
+    pub(crate) fn waits(&self) -> Wait {
+        if self.nonblocking {
+            Wait::Never
+        } else {
+            Wait::AsSet
+        }
+    }
+
     /// The next connection; `None` when the program drains.
     pub(crate) fn accept(&self) -> io::Result<Option<Connection>> {
+        loop {
+            match self.accept_now() {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock && !self.nonblocking => {
+                    self.wait()?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn accept_now(&self) -> io::Result<Option<Connection>> {
         while !self.draining.is_draining() {
             match self.socket.accept() {
                 Ok((socket, peer)) => {
@@ -74,9 +96,6 @@ impl OwnSocket {
                     let connection =
                         Connection::accepted(socket.into(), peer, InFlight::uncounted());
                     return Ok(Some(connection));
-                }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock && !self.nonblocking => {
-                    self.wait()?;
                 }
                 Err(err) if is_the_clients_fault(&err) => {}
                 Err(err) => return Err(err),
@@ -87,8 +106,13 @@ impl OwnSocket {
 
     /// Waits until there is something to accept, or the program drains.
     pub(crate) fn wait(&self) -> io::Result<()> {
-        wait::readable([self.as_fd(), self.draining.as_fd()], None)?;
+        wait::readable(self.descriptors(), None)?;
         Ok(())
+    }
+
+    /// What is readable when there is something to accept, and when the program drains.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.as_fd(), self.draining.as_fd()]
     }
 }
 
