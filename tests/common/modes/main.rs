@@ -26,11 +26,13 @@ fn main() -> Result<ExitCode> {
     let idle: u64 = idle.iter().map(IdleWakeups::count).sum();
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let cpu = usage.user_time() + usage.system_time();
-    eprintln!(
-        "modes: {} {idle} {}",
+    // Whole: the workers share it.
+    let line = format!(
+        "modes: {} {idle} {}\n",
         served.connections,
         cpu.num_microseconds()
     );
+    std::io::stderr().write_all(line.as_bytes())?;
     Ok(worker.leave())
 }
 
