@@ -29,7 +29,7 @@ use crate::reactor::{Host, Reactor};
 use crate::supervisor::Stop;
 use crate::sys::cgroup::{Cgroup, CgroupError};
 use crate::sys::describe;
-use crate::sys::listening::{BindError, ListeningSocket};
+use crate::sys::listening::{BindError, Keeping, ListeningSocket};
 use crate::values::Content;
 
 /// A master whose listeners are bound, ready to [`run`](Master::run).
@@ -405,17 +405,20 @@ fn bind_listeners(config: &Config, host: &Host) -> Result<Vec<ListeningSocket>, 
     let mut patience = config.bind_retry;
     let listeners = config.listeners.iter();
     listeners
-        .map(|spec| bind_listener(spec, &mut patience, host))
+        .map(|spec| {
+            let keeping = Keeping::of(config.mode_of(spec));
+            bind_listener((spec, keeping), &mut patience, host)
+        })
         .collect()
 }
 
 /// Binds one listener; while somebody else has its address, as often as the patience allows.
 fn bind_listener(
-    spec: &ListenerSpec,
+    (spec, keeping): (&ListenerSpec, Keeping),
     patience: &mut Duration,
     host: &Host,
 ) -> Result<ListeningSocket, StartError> {
-    let mut bound = ListeningSocket::open(spec);
+    let mut bound = ListeningSocket::open(spec, keeping);
     if let Err(err) = &bound
         && err.is_in_use()
         && !patience.is_zero()
@@ -431,7 +434,7 @@ fn bind_listener(
         if host.wait(pause)? {
             return Err(StartError::Interrupted);
         }
-        bound = ListeningSocket::open(spec);
+        bound = ListeningSocket::open(spec, keeping);
     }
     Ok(bound?)
 }

@@ -17,6 +17,7 @@ use worker_proto::job::JobTarget;
 pub use self::preload::PreloadError;
 pub use self::surroundings::SurroundingsError;
 
+use crate::config::dispatch::{self, DispatchMode, Misfit};
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::program::Program;
 use crate::config::readiness::ReadyOn;
@@ -34,6 +35,9 @@ pub enum PreflightError {
     /// No process at all.
     #[error("workers 0: at least 1 worker or an agent is needed (--workers 4, or --workers auto)")]
     NoProcess,
+    /// Settings that do not go with how connections come to the workers.
+    #[error(transparent)]
+    Dispatch(#[from] Misfit),
     /// More workers than one master is made for.
     #[error("workers {workers}: at most {MAX_WORKERS} are possible")]
     TooManyWorkers {
@@ -145,6 +149,7 @@ impl PreflightError {
             PreflightError::NoProcess
             | PreflightError::TooManyWorkers { .. }
             | PreflightError::TooFewDescriptors { .. } => Some("workers"),
+            PreflightError::Dispatch(_) => Some("dispatch"),
             PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
             PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
             PreflightError::DuplicateListener { .. }
@@ -180,6 +185,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     }
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    dispatch::check(&config)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
     config.watch = check_watch(config.watch)?;
@@ -319,7 +325,11 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
     let listeners = config.listeners.len() as u64;
     // A queue that must not end is kept open.
     let kept = u64::from(config.program.preload.is_some());
+    // Of a group everybody has a socket.
+    let modes = config.listeners.iter().map(|spec| config.mode_of(spec));
+    let grouped = modes.filter(|mode| *mode == DispatchMode::ReusePort);
     let each = DESCRIPTORS_PER_PROCESS
+        + grouped.count() as u64
         + (DESCRIPTORS_PER_QUEUE + kept) * listeners.max(1)
         + config.program.surroundings.streams_read();
     let agents = config.agents.iter();

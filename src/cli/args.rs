@@ -1,6 +1,7 @@
 //! The flags, and what they mean for the configuration.
 
 mod control;
+mod dispatch;
 mod host;
 mod jobs;
 mod leftovers;
@@ -27,6 +28,7 @@ use worker_proto::address::Address;
 
 use self::configuration::ConfigurationArgs;
 use self::control::Control;
+use self::dispatch::DispatchArgs;
 pub(super) use self::host::HostArgs;
 use self::jobs::JobArgs;
 use self::leftovers::LeftoverArgs;
@@ -94,7 +96,8 @@ pub(super) struct Args {
     process: ProcessArgs,
 
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
-    /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP. Sockets passed by
+    /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP,
+    /// dispatch=MODE. Sockets passed by
     /// systemd are taken without being named here
     #[arg(
         short,
@@ -112,6 +115,9 @@ pub(super) struct Args {
     /// How long to wait for an address that is in use
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time, help_heading = "Listening")]
     bind_retry: Duration,
+
+    #[command(flatten)]
+    dispatch: DispatchArgs,
 
     /// How many connections may wait in one worker's accept queue. A worker whose queue is full is
     /// skipped; when all are, clients wait in the listen backlog
@@ -317,6 +323,7 @@ impl Args {
             ([], []) if config.listeners.is_empty() => OnDemand::Any,
             (_, allowed) => OnDemand::Only(allowed.to_vec()),
         };
+        self.dispatch.apply(&mut config);
         config.window = self.window;
         config.overflow = self.overflow()?;
         config.connection_limits = ConnectionLimits {

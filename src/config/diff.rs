@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::control::ControlSocket;
 use super::data_file::DataFile;
+use super::dispatch::{self, Dispatch, Waking};
 use super::farewell::{Farewell, StopSignal};
 use super::listener::{ListenerSpec, Owner};
 use super::messages::MessageLimits;
@@ -57,6 +58,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         agents,
         listeners,
         on_demand,
+        dispatch,
         window,
         overflow,
         connection_limits,
@@ -90,6 +92,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.restart("listen", listeners, &new.listeners, listeners_text);
     diff.restart("allow-listen", on_demand, &new.on_demand, allowed_text);
     diff.restart("bind-retry", bind_retry, &new.bind_retry, time);
+    diff.dispatch(*dispatch, new.dispatch);
     diff.restart("window", window, &new.window, u32::to_string);
     diff.overflow(*overflow, new.overflow);
     diff.connection_limits(*connection_limits, new.connection_limits);
@@ -355,6 +358,20 @@ impl Diff {
         self.restart("message-hold", &hold, &new.hold, time);
     }
 
+    fn dispatch(&mut self, old: Dispatch, new: Dispatch) {
+        let Dispatch { mode, waking } = old;
+        self.restart("dispatch", &mode, &new.mode, |mode| {
+            dispatch::name(*mode).to_owned()
+        });
+        self.restart("exclusive", &waking, &new.waking, |waking| {
+            let exclusive = match waking {
+                Waking::One => "yes",
+                Waking::All => "no",
+            };
+            exclusive.to_owned()
+        });
+    }
+
     /// How long to wait is a setting of those who refuse.
     fn overflow(&mut self, old: Overflow, new: Overflow) {
         if let (
@@ -524,6 +541,7 @@ fn listener(spec: &ListenerSpec) -> String {
         v6only,
         mode,
         owner,
+        dispatch,
         ..
     } = spec;
     let (name, mut text) = (spec.name(), source.to_string());
@@ -538,6 +556,7 @@ fn listener(spec: &ListenerSpec) -> String {
             let [uid, gid] = [uid, gid].map(|id| id.map_or_else(String::new, |id| id.to_string()));
             format!("owner={uid}:{gid}")
         }),
+        dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
     ];
     options
         .into_iter()
@@ -589,6 +608,7 @@ mod tests {
     use worker_proto::job::{JobSpec, Schedule};
 
     use super::*;
+    use crate::config::dispatch::DispatchMode;
     use crate::jobs::{Planned, Standing};
 
     #[test]
@@ -652,6 +672,16 @@ mod tests {
             (
                 |c| c.on_demand = OnDemand::Any,
                 "allow-listen: none -> any",
+                RESTART,
+            ),
+            (
+                |c| c.dispatch.mode = DispatchMode::Shared,
+                "dispatch: hand-off -> shared",
+                RESTART,
+            ),
+            (
+                |c| c.dispatch.waking = Waking::All,
+                "exclusive: yes -> no",
                 RESTART,
             ),
             (|c| c.window = 7, "window: 32 -> 7", RESTART),

@@ -1,5 +1,6 @@
 //! A listener to be had at the start, as `--listen` writes it:
-//! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]`.
+//! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
+//! [,dispatch=hand-off|shared|reuseport]`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,6 +11,9 @@ use std::str::FromStr;
 use nix::unistd::{Group, User};
 use thiserror::Error;
 use worker_proto::address::{Address, AddressError};
+use worker_proto::frame::DispatchMode;
+
+use super::dispatch;
 
 /// A listener to be had at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct ListenerSpec {
     pub mode: Option<u32>,
     /// The owner of a Unix socket's file.
     pub owner: Option<Owner>,
+    /// How its connections come to the workers, if not as those of the others.
+    pub dispatch: Option<DispatchMode>,
     /// The port that a program without an own say in it asks for, and gets this listener.
     pub stands_for: Option<u16>,
 }
@@ -110,6 +116,7 @@ impl ListenerSpec {
             v6only: None,
             mode: None,
             owner: None,
+            dispatch: None,
             stands_for: None,
         }
     }
@@ -158,9 +165,12 @@ impl ListenerSpec {
                     Some(mode.ok_or_else(|| refused("write it in octal, for instance 660"))?);
             }
             "owner" => self.owner = Some(parse_owner(value).map_err(|reason| refused(&reason))?),
+            "dispatch" => {
+                self.dispatch = Some(dispatch::parse(value).map_err(|reason| refused(&reason))?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode and owner",
+                    "unknown: there are backlog, v6only, mode, owner and dispatch",
                 ));
             }
         }
@@ -275,6 +285,8 @@ mod tests {
             })
         );
 
+        let spec: ListenerSpec = "127.0.0.1:1,dispatch=shared".parse().unwrap();
+        assert_eq!(spec.dispatch, Some(DispatchMode::Shared));
         let spec: ListenerSpec = "127.0.0.1:8080=3000,backlog=9".parse().unwrap();
         assert_eq!((spec.stands_for, spec.backlog), (Some(3000), Some(9)));
         let spec: ListenerSpec = "8080=3000".parse().unwrap();
@@ -300,6 +312,7 @@ mod tests {
             ("unix:/x,mode=999", "octal"),
             ("unix:/x,owner=no-such-user-here", "there is no user"),
             ("unix:/x,owner=", "write USER"),
+            ("127.0.0.1:80,dispatch=fair", "there are hand-off"),
             ("127.0.0.1:80,speed=9", "unknown"),
         ] {
             let err = text.parse::<ListenerSpec>().unwrap_err().to_string();

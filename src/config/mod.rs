@@ -4,6 +4,7 @@
 pub mod control;
 pub mod data_file;
 pub mod diff;
+pub mod dispatch;
 pub mod farewell;
 pub mod listener;
 pub mod messages;
@@ -25,6 +26,7 @@ use worker_proto::ids::Role;
 
 use crate::config::control::ControlSocket;
 use crate::config::data_file::DataFile;
+use crate::config::dispatch::Dispatch;
 use crate::config::farewell::{Farewell, StopSignal};
 use crate::config::listener::ListenerSpec;
 use crate::config::messages::MessageLimits;
@@ -50,6 +52,8 @@ pub struct Config {
     pub listeners: Vec<ListenerSpec>,
     /// What a worker may have bound that is not among `listeners`.
     pub on_demand: OnDemand,
+    /// How connections come to the workers.
+    pub dispatch: Dispatch,
     /// How many connections may wait in one worker's accept queue, 1 to [`MAX_WINDOW`].
     pub window: u32,
     /// What happens to clients while no worker has room.
@@ -162,6 +166,7 @@ impl Config {
             agents: Vec::new(),
             listeners: Vec::new(),
             on_demand: OnDemand::Any,
+            dispatch: Dispatch::default(),
             window: DEFAULT_WINDOW,
             overflow: Overflow::Wait,
             connection_limits: ConnectionLimits::default(),

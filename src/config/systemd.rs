@@ -36,12 +36,12 @@ pub fn listeners(own_pid: u32, variable: impl Fn(&str) -> Option<OsString>) -> V
 /// The variables of the protocol: for one process alone, not for those it starts.
 pub const VARIABLES: [&str; 3] = [PID, FDS, FDNAMES];
 
-const PID: &str = "LISTEN_PID";
-const FDS: &str = "LISTEN_FDS";
-const FDNAMES: &str = "LISTEN_FDNAMES";
+pub(crate) const PID: &str = "LISTEN_PID";
+pub(crate) const FDS: &str = "LISTEN_FDS";
+pub(crate) const FDNAMES: &str = "LISTEN_FDNAMES";
 
 /// `SD_LISTEN_FDS_START`.
-const FIRST_SOCKET: RawFd = 3;
+pub(crate) const FIRST_SOCKET: RawFd = 3;
 
 /// More than any unit has; keeps a nonsense count harmless.
 const MOST_SOCKETS: u32 = 1024;

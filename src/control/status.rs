@@ -84,10 +84,10 @@ pub struct Worker {
 /// The connections of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
-    /// Handed to it and not taken back.
-    pub given: u64,
-    /// Those that it has not received.
-    pub unread: u64,
+    /// Handed to it and not taken back; `None` for one that accepts connections itself.
+    pub given: Option<u64>,
+    /// Those that it has not received; `None` as well.
+    pub unread: Option<u64>,
     /// Those that it has received; `None` for a program without a scoreboard, here and below.
     pub received: Option<u64>,
     /// Those of the received that it has not closed.
@@ -105,18 +105,28 @@ pub struct Listener {
     pub name: String,
     /// The address really bound.
     pub address: String,
+    /// How connections come to the workers: `hand-off`, `shared` or `reuseport`. Unless by hand-off
+    /// the master knows nothing of most of them.
+    #[serde(default = "hand_off")]
+    pub mode: String,
     /// Whether the master accepts nothing, since an operator wants it so.
     pub paused: bool,
     /// Accepted, and waiting in the master.
     pub held: u64,
-    /// Taken from the kernel.
-    pub accepted: u64,
+    /// Taken from the kernel; `None` where workers accept themselves.
+    pub accepted: Option<u64>,
     /// Put into an accept queue.
     pub handed_off: u64,
     /// Taken back out of one, unread.
     pub reclaimed: u64,
     /// Those of them that were taken from a stalled worker.
     pub moved: u64,
+    /// Taken out of a listening socket that had lost its worker, and handed off.
+    #[serde(default)]
+    pub rescued: u64,
+    /// How often a worker had shut the listening socket down, and it was listened again.
+    #[serde(default)]
+    pub mended: u64,
     /// Closed by the master.
     pub refused: u64,
     /// Failed before they were accepted.
@@ -126,6 +136,10 @@ pub struct Listener {
     /// From a readable socket to a sent descriptor.
     #[serde(default)]
     pub handoff_delay: HandoffDelay,
+}
+
+fn hand_off() -> String {
+    "hand-off".to_owned()
 }
 
 /// How long the latest hand-offs of a listener took, in the master.

@@ -138,10 +138,10 @@ fn worker_columns() -> Vec<Column<Worker>> {
             or_dash(it.load.as_ref().and_then(|it| it.received))
         }),
         column("GIVEN", Right, 12, |it| {
-            or_dash(it.load.as_ref().map(|it| it.given))
+            or_dash(it.load.as_ref().and_then(|it| it.given))
         }),
         column("UNREAD", Right, 8, |it| {
-            or_dash(it.load.as_ref().map(|it| it.unread))
+            or_dash(it.load.as_ref().and_then(|it| it.unread))
         }),
         column("ASIDE", Left, 6, |it| {
             let aside = it.load.as_ref().map(|it| it.aside.join(" "));
@@ -157,13 +157,12 @@ fn listener_columns() -> Vec<Column<Listener>> {
             printable(&it.name).into_plain()
         }),
         column("ADDRESS", Left, 2, |it| printable(&it.address).into_plain()),
+        column("MODE", Left, 7, |it| printable(&it.mode).into_plain()),
         column("STATE", Left, 0, |it| match it.paused {
             true => ("paused".to_owned(), Tone::Changing),
             false => ("open".to_owned(), Tone::Good),
         }),
-        column("ACCEPTED", Right, 0, |it| {
-            it.accepted.to_string().into_plain()
-        }),
+        column("ACCEPTED", Right, 0, |it| or_dash(it.accepted)),
         column("HELD", Right, 3, |it| it.held.to_string().into_plain()),
         column("RECLAIMED", Right, 4, |it| {
             it.reclaimed.to_string().into_plain()
@@ -320,8 +319,8 @@ mod tests {
             uptime_ms: Some(62_000),
             restarts: u64::from(slot),
             load: Some(Load {
-                given: 12,
-                unread: 1,
+                given: Some(12),
+                unread: Some(1),
                 received: Some(11),
                 active: Some(2),
                 requests: Some(0),

@@ -11,7 +11,7 @@ use std::time::Instant;
 use log::Level;
 use mio::Registry;
 use worker_proto::address::Address;
-use worker_proto::frame::{Attach, DeclaredListener, InheritedOption, Listen};
+use worker_proto::frame::{Attach, DeclaredListener, DispatchMode, InheritedOption, Listen};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
 use super::counters::Counters;
@@ -22,7 +22,8 @@ use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::sys::applicant::Applicant;
-use crate::sys::listening::{BindError, ListeningSocket};
+use crate::sys::describe;
+use crate::sys::listening::{BindError, Keeping, ListeningSocket};
 
 /// Every listener of the master.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Acceptor {
     /// In the order of their ids, so that no listener is preferred by chance.
     serving: BTreeMap<ListenerId, Serving>,
     on_demand: OnDemand,
+    /// How connections of listeners come that are bound on demand.
+    mode: DispatchMode,
     /// How many connections one accept queue holds.
     window: u32,
     rules: Rules,
@@ -72,6 +75,29 @@ enum Program<'a> {
     },
 }
 
+/// The ends of a new queue that are not the master's own.
+struct Ends {
+    worker_end: OwnedFd,
+    sender: Option<OwnedFd>,
+}
+
+impl Ends {
+    fn add_to(self, grant: &mut Grant) {
+        grant.descriptors.push(self.worker_end);
+        grant.sender = self.sender;
+    }
+}
+
+impl Program<'_> {
+    /// Whether it takes an accept queue for what it is, also beside a listening socket.
+    fn knows_queues(self) -> bool {
+        match self {
+            Program::Speaks => true,
+            Program::Preloaded { .. } => false,
+        }
+    }
+}
+
 impl<'a> Wanted<'a> {
     pub(crate) fn by_sdk(listen: &'a Listen) -> Self {
         let program = Program::Speaks;
@@ -93,8 +119,11 @@ pub(crate) struct Grant {
     pub(crate) listener: ListenerId,
     pub(crate) name: String,
     pub(crate) address: Address,
-    pub(crate) queue: OwnedFd,
-    /// The other end, for a program that must not see its queue end.
+    pub(crate) mode: DispatchMode,
+    /// The listening socket, if the worker accepts itself; then the queue, if it knows what to do
+    /// with it.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// The queue's other end, for a program that must not see its queue end.
     pub(crate) sender: Option<OwnedFd>,
 }
 
@@ -112,6 +141,9 @@ pub struct ListenerStatus {
     pub name: String,
     /// The address really bound.
     pub address: Address,
+    /// How its connections come to the workers. Unless by hand-off the master sees only those that
+    /// waited in a socket that had lost its worker.
+    pub mode: DispatchMode,
     /// What happened to its connections.
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
@@ -125,10 +157,11 @@ pub struct ListenerStatus {
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand, window: u32, rules: Rules) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, mode: DispatchMode, window: u32, rules: Rules) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
+            mode,
             window,
             rules,
             next: ListenerId(0),
@@ -148,8 +181,13 @@ impl Acceptor {
     }
 
     /// Serves a listener that was declared.
-    pub(crate) fn declare(&mut self, spec: &ListenerSpec, socket: ListeningSocket) {
-        let id = self.add(spec.name(), Tenure::Declared, socket);
+    pub(crate) fn declare(
+        &mut self,
+        spec: &ListenerSpec,
+        mode: DispatchMode,
+        socket: ListeningSocket,
+    ) {
+        let id = self.add(spec.name(), mode, Tenure::Declared, socket);
         if let Some(port) = spec.stands_for {
             self.aliases.insert(id, port);
         }
@@ -172,6 +210,36 @@ impl Acceptor {
             .collect()
     }
 
+    /// What a worker is started with, in the order of the declarations: the sockets from which it is
+    /// to accept itself, each with the name of its listener.
+    pub(crate) fn lend_at_start(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        turn: &mut Turn<'_>,
+    ) -> Vec<(String, OwnedFd)> {
+        let declared = self.serving.values_mut();
+        let lent = declared.filter(|it| it.is_declared() && it.lends() && it.socket().is_some());
+        let lent = lent.map(|serving| {
+            let socket = serving.lend_at_start(worker, slot, turn)?;
+            Ok((serving.name().to_owned(), socket))
+        });
+        lent.collect::<io::Result<_>>().unwrap_or_else(|err| {
+            log::error!(
+                "{worker}: starts without listening sockets: {}",
+                describe(&err)
+            );
+            Vec::new()
+        })
+    }
+
+    /// The worker speaks to the master, and asks for what it wants.
+    pub(crate) fn note_speaks(&mut self, worker: WorkerId) {
+        for serving in self.serving.values_mut() {
+            serving.note_speaks(worker);
+        }
+    }
+
     /// Answers a worker's `Listen`.
     pub(crate) fn listen(
         &mut self,
@@ -191,7 +259,7 @@ impl Acceptor {
         let holds = self
             .serving
             .values()
-            .filter(|serving| serving.has_queue(asker.worker))
+            .filter(|serving| serving.is_taken_by(asker.worker))
             .count();
         if holds >= LISTENERS_PER_WORKER {
             let reason = format!("a worker holds at most {LISTENERS_PER_WORKER} listeners");
@@ -207,13 +275,19 @@ impl Acceptor {
         };
         self.restore_file(id, asker, wanted, turn.registry);
         let serving = self.serving.get_mut(&id).expect("just found");
-        if serving.has_queue(asker.worker) {
+        if serving.is_taken_by(asker.worker) {
             let reason = format!("this worker listens on {} already", serving.name());
             return Err(Refusal::new(libc::EADDRINUSE, reason));
         }
-        let granted = Self::grant(serving, asker, wanted, self.window, &mut self.queues);
+        let granted = Self::grant(serving, asker, wanted, turn).and_then(|mut grant| {
+            if grant.descriptors.is_empty() || wanted.program.knows_queues() {
+                Self::add_queue(serving, asker, wanted, (self.window, &mut self.queues))?
+                    .add_to(&mut grant);
+            }
+            Ok(grant)
+        });
         if asker.is_in_rotation {
-            self.enter(asker.worker, asker.slot);
+            self.enter(asker.worker, asker.slot, turn.now);
         }
         if granted.is_err() {
             self.drop_unclaimed(turn);
@@ -223,9 +297,8 @@ impl Acceptor {
 
     /// Connections of the listener are to have these options from now on.
     pub(crate) fn inherit(&mut self, listener: ListenerId, options: &[InheritedOption]) {
-        let serving = self.serving.get(&listener);
-        if let Some(socket) = serving.and_then(Serving::socket) {
-            socket.pass_on(options);
+        if let Some(serving) = self.serving.get_mut(&listener) {
+            serving.pass_on(options);
         }
     }
 
@@ -238,9 +311,9 @@ impl Acceptor {
     }
 
     /// The worker may receive from now on.
-    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot) {
+    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot, now: Instant) {
         for serving in self.serving.values_mut() {
-            serving.enter(worker, slot);
+            serving.enter(worker, slot, now);
         }
     }
 
@@ -265,6 +338,24 @@ impl Acceptor {
                 serving.await_claim(slot);
             }
         }
+    }
+
+    /// The worker is still there and gets nothing new; what it has not received is for others. One
+    /// that accepts itself goes on until it is gone: it would see its socket end for ever.
+    pub(crate) fn dismiss(&mut self, worker: WorkerId, slot: Slot, turn: &mut Turn<'_>) {
+        for serving in self.serving.values_mut() {
+            if serving.lends() && !serving.has_queue(worker) {
+                serving.leave(worker, turn);
+            } else if serving.retire(worker, turn) {
+                serving.await_claim(slot);
+            }
+        }
+    }
+
+    /// Whether somebody waits in the socket from which the worker alone accepts.
+    pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
+        let mut serving = self.serving.values();
+        serving.any(|serving| serving.is_waited_for(worker))
     }
 
     /// The slot has a ready worker again, or will have none: what its last worker had bound, and
@@ -326,7 +417,9 @@ impl Acceptor {
 
     fn each_named(&mut self, name: Option<&str>, act: fn(&mut Serving)) -> Vec<String> {
         let serving = self.serving.values_mut();
-        let named = serving.filter(|serving| name.is_none_or(|name| serving.name() == name));
+        // Nobody but the workers themselves could stop accepting.
+        let named = serving
+            .filter(|serving| !serving.lends() && name.is_none_or(|name| serving.name() == name));
         named
             .map(|serving| {
                 act(serving);
@@ -387,6 +480,7 @@ impl Acceptor {
             .map(|serving| ListenerStatus {
                 name: serving.name().to_owned(),
                 address: serving.address().clone(),
+                mode: serving.mode(),
                 counters: serving.counters(),
                 held: serving.held() as u64,
                 handoff_delay: serving.handoff_delay(now),
@@ -396,7 +490,13 @@ impl Acceptor {
             .collect()
     }
 
-    fn add(&mut self, name: String, tenure: Tenure, socket: ListeningSocket) -> ListenerId {
+    fn add(
+        &mut self,
+        name: String,
+        mode: DispatchMode,
+        tenure: Tenure,
+        socket: ListeningSocket,
+    ) -> ListenerId {
         if let Some((asked, limit)) = socket.clamped_backlog() {
             log::warn!(
                 "{name}: backlog {asked} is cut to {limit} by the kernel: raise net.core.somaxconn"
@@ -404,7 +504,7 @@ impl Acceptor {
         }
         let id = self.next;
         self.next.0 += 1;
-        let mut serving = Serving::new(id, name, self.rules, tenure, socket);
+        let mut serving = Serving::new(id, name, mode, self.rules, tenure, socket);
         if self.is_paused {
             serving.pause_admission();
         }
@@ -436,7 +536,7 @@ impl Acceptor {
         };
         if inet.port() == 0 {
             let mut named = self.serving.values().filter(|it| it.name() == target);
-            let found = named.find(|it| !it.has_queue(asker.worker) && it.socket().is_some());
+            let found = named.find(|it| !it.is_taken_by(asker.worker) && it.socket().is_some());
             return found.map(Serving::id);
         }
         let stands_for = |it: &&Serving| self.aliases.get(&it.id()) == Some(&inet.port());
@@ -487,7 +587,12 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let socket = Self::open(address, wanted).map_err(|err| {
+        let mode = match self.mode {
+            // One that cannot be had as a group is better handed off than not had.
+            DispatchMode::ReusePort if address.inet().is_none() => DispatchMode::HandOff,
+            mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
+        };
+        let socket = Self::open(address, wanted, Keeping::of(mode)).map_err(|err| {
             let errno = match (wanted.program, err.errno()) {
                 // What bind(2) says of a path that anything is in the way of.
                 (Program::Preloaded { .. }, libc::EEXIST) => libc::EADDRINUSE,
@@ -503,6 +608,7 @@ impl Acceptor {
         );
         Ok(self.add(
             target.clone(),
+            mode,
             Tenure::OnDemand {
                 awaited: BTreeSet::new(),
             },
@@ -519,9 +625,13 @@ impl Acceptor {
         wanted: Wanted<'_>,
         registry: &Registry,
     ) {
-        let Some(serving) = self.serving.get_mut(&id).filter(|it| !it.is_declared()) else {
+        let Some(serving) = self.serving.get_mut(&id) else {
             return;
         };
+        // Of a socket that was lent there are copies elsewhere.
+        if serving.is_declared() || serving.lends() {
+            return;
+        }
         if !serving
             .socket()
             .is_some_and(ListeningSocket::has_lost_its_file)
@@ -529,7 +639,7 @@ impl Acceptor {
             return;
         }
         let address = serving.address().clone();
-        match Self::open(address, wanted) {
+        match Self::open(address, wanted, Keeping::Own) {
             Ok(socket) => {
                 let name = serving.name();
                 log::info!("{name} had lost its file: bound again for {}", asker.worker);
@@ -539,7 +649,11 @@ impl Acceptor {
         }
     }
 
-    fn open(address: Address, wanted: Wanted<'_>) -> Result<ListeningSocket, BindError> {
+    fn open(
+        address: Address,
+        wanted: Wanted<'_>,
+        keeping: Keeping,
+    ) -> Result<ListeningSocket, BindError> {
         let listen = wanted.listen;
         let mut spec = ListenerSpec::bind(address);
         spec.backlog = listen.options.backlog;
@@ -553,27 +667,48 @@ impl Acceptor {
             spec.mode = Some(attach.file_mode & 0o777);
             spec.owner = applicant.and_then(Applicant::owner);
         }
-        let socket = ListeningSocket::open(&spec)?;
+        let socket = ListeningSocket::open(&spec, keeping)?;
         if let Program::Preloaded { attach, .. } = wanted.program {
             socket.pass_on(&attach.options);
         }
         Ok(socket)
     }
 
+    /// What the worker gets, without a queue.
     fn grant(
         serving: &mut Serving,
         asker: Asker,
         wanted: Wanted<'_>,
-        window: u32,
-        queues: &mut u64,
+        turn: &mut Turn<'_>,
     ) -> Result<Grant, Refusal> {
+        let mut descriptors = Vec::new();
+        if serving.lends() {
+            let failed = |err| Refusal::of("lend a listening socket", &err);
+            let socket = serving.lend(asker.worker, asker.slot, turn);
+            descriptors.push(socket.map_err(failed)?);
+            // One that knows what it is waits with poll(2), the others as they always did.
+            let blocks = !wanted.program.knows_queues() && !wanted.listen.options.nonblocking;
+            serving.set_blocking(asker.worker, blocks).map_err(failed)?;
+            serving.note_asked(asker.worker, turn.now);
+        }
+        Ok(Grant {
+            listener: serving.id(),
+            name: serving.name().to_owned(),
+            address: serving.address().clone(),
+            mode: serving.mode(),
+            descriptors,
+            sender: None,
+        })
+    }
+
+    fn add_queue(
+        serving: &mut Serving,
+        asker: Asker,
+        wanted: Wanted<'_>,
+        (window, queues): (u32, &mut u64),
+    ) -> Result<Ends, Refusal> {
         let options = wanted.listen.options;
-        let failed = |err: io::Error| {
-            Refusal::new(
-                err.raw_os_error().unwrap_or(libc::EIO),
-                format!("make an accept queue: {err}"),
-            )
-        };
+        let failed = |err| Refusal::of("make an accept queue", &err);
         let address = serving.address().clone();
         let taker = match wanted.program {
             Program::Speaks => Taker::Worker,
@@ -592,13 +727,7 @@ impl Acceptor {
             }
         };
         serving.add_queue(asker.worker, queue);
-        Ok(Grant {
-            listener: serving.id(),
-            name: serving.name().to_owned(),
-            address,
-            queue: worker_end,
-            sender,
-        })
+        Ok(Ends { worker_end, sender })
     }
 
     /// Closes on-demand listeners that nobody holds any more.
@@ -627,6 +756,11 @@ fn news(listener: ListenerId) -> Level {
 }
 
 impl Refusal {
+    fn of(what: &str, err: &io::Error) -> Self {
+        let errno = err.raw_os_error().unwrap_or(libc::EIO);
+        Self::new(errno, format!("{what}: {err}"))
+    }
+
     fn new(errno: i32, reason: impl Into<String>) -> Self {
         Refusal {
             errno,

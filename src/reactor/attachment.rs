@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use worker_proto::frame::{Attach, DispatchMode, FromMaster, Listening};
+use worker_proto::frame::{Attach, FromMaster, Listening};
 use worker_proto::ids::WorkerId;
 
 use super::acceptor::{Asker, Wanted};
@@ -33,6 +33,7 @@ impl Reactor {
         } else {
             log::debug!("{worker} speaks {}", attach.library);
             process.note_attached(attach.pid);
+            self.acceptor.note_speaks(worker);
             let (scoreboard, page) = process.create_scoreboard().unzip();
             self.loads.join(worker, attach.pid, scoreboard);
             self.supervisor.handle(now, Event::Online { worker });
@@ -55,9 +56,9 @@ impl Reactor {
                     listener: grant.listener,
                     name: grant.name,
                     address: grant.address,
-                    mode: DispatchMode::HandOff,
+                    mode: grant.mode,
                 };
-                let descriptors = [Some(grant.queue), page].into_iter().flatten().collect();
+                let descriptors = grant.descriptors.into_iter().chain(page).collect();
                 self.answer_attach(worker, FromMaster::Listening(listening), descriptors, now);
             }
             Err(refusal) => {

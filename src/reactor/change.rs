@@ -9,6 +9,7 @@ use worker_proto::ids::{Generation, Role, Slot, WorkerId};
 use super::reload::ReloadOutcome;
 use super::waiting::{Goal, Waiting};
 use super::{Reactor, clock};
+use crate::config::dispatch::DispatchMode;
 use crate::config::program::Program;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
 use crate::control::denied::Denied;
@@ -110,12 +111,14 @@ impl Reactor {
             Change::Kill(target) => self.kill(now, target).map(at_once),
             Change::Signal { to, signal } => self.signal(to, *signal).map(at_once),
             Change::Pause(name) => {
+                self.expect_own_accept(name.as_deref())?;
                 let listeners = self.acceptor.pause(name.as_deref());
                 self.expect_listeners(name.as_deref(), &listeners)?;
                 self.announce_listeners("paused", &listeners);
                 Ok(at_once(Outcome::Paused { listeners }))
             }
             Change::Resume(name) => {
+                self.expect_own_accept(name.as_deref())?;
                 let listeners = self.acceptor.resume(name.as_deref());
                 self.expect_listeners(name.as_deref(), &listeners)?;
                 self.announce_listeners("resumed", &listeners);
@@ -258,6 +261,21 @@ impl Reactor {
                 there_are: listed(agents.iter().map(Program::name)),
             }),
         }
+    }
+
+    /// Of a listener from which workers accept themselves nobody can keep them.
+    fn expect_own_accept(&self, name: Option<&str>) -> Result<(), Denied> {
+        let listeners = self.listeners();
+        let mut named = listeners
+            .iter()
+            .filter(|it| name.is_none_or(|name| it.name == name))
+            .peekable();
+        if named.peek().is_some() && named.all(|it| it.mode != DispatchMode::HandOff) {
+            return Err(Denied::Unsupported(
+                "workers accept themselves there, whatever the master does: only a listener with dispatch hand-off can be paused",
+            ));
+        }
+        Ok(())
     }
 
     fn expect_listeners(&self, name: Option<&str>, found: &[String]) -> Result<(), Denied> {

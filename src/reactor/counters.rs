@@ -15,6 +15,10 @@ pub struct Counters {
     pub reclaimed: u64,
     /// Those of the reclaimed that were taken from a stalled worker.
     pub moved: u64,
+    /// Those of the accepted that waited in a socket that had lost its worker.
+    pub rescued: u64,
+    /// How often a worker had shut the listening socket down, and it was listened again.
+    pub mended: u64,
     /// Closed by the master.
     pub refused: Refused,
     /// Failed before they were accepted: not part of `accepted`.

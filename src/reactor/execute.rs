@@ -12,6 +12,7 @@ use super::messages::COST_BEFORE_DRAIN;
 use super::process::Process;
 use super::spawner::Order;
 use super::{Progress, Reactor, turn};
+use crate::config::dispatch::Waking;
 use crate::config::placeholder::Incumbent;
 use crate::control::event::{Circumstances, During};
 use crate::jobs::Event as JobEvent;
@@ -44,7 +45,7 @@ impl Reactor {
             }
             Action::Enter { worker } => {
                 if let Some(process) = self.processes.get(&worker) {
-                    self.acceptor.enter(worker, process.slot);
+                    self.acceptor.enter(worker, process.slot, now);
                     self.acceptor.settle(process.slot, &mut turn);
                 }
                 self.note_peer(worker);
@@ -70,7 +71,7 @@ impl Reactor {
             Action::Signal { worker, signal } => {
                 // It has been given time enough for what it has not even received.
                 if let Some(process) = self.processes.get(&worker) {
-                    self.acceptor.retire(worker, process.slot, &mut turn);
+                    self.acceptor.dismiss(worker, process.slot, &mut turn);
                 }
                 let stop = self.config.stop_signal;
                 let sent = self.processes.get_mut(&worker).map(|process| match signal {
@@ -183,10 +184,17 @@ impl Reactor {
             worker,
             Process::prepare(worker, slot, generation, role, master),
         );
+        let sockets = match role {
+            Role::Worker => self
+                .acceptor
+                .lend_at_start(worker, slot, &mut turn!(self, now)),
+            Role::Agent => Vec::new(),
+        };
         let order = Order {
             worker,
             launch,
             control: control.into(),
+            sockets,
         };
         self.spawner.order(order, now);
     }
@@ -215,6 +223,10 @@ impl Reactor {
             surroundings: incumbent.surroundings(&program.surroundings),
             slot,
             cell: self.cgroup.as_ref().map(|cgroup| cgroup.cell(worker.0)),
+        };
+        let launch = match self.config.dispatch.waking {
+            Waking::One => launch,
+            Waking::All => launch.with_env(env::WAKING, "all"),
         };
         launch
             .preload(program.preload.as_deref())

@@ -54,7 +54,10 @@ impl Reactor {
     /// A program that cannot be told so is to leave.
     pub(super) fn part_from(&mut self, worker: WorkerId, within: Duration, now: Instant) {
         self.acceptor.leave(worker, &mut turn!(self, now));
-        self.retire(worker, now);
+        if let Some(process) = self.processes.get(&worker) {
+            let slot = process.slot;
+            self.acceptor.dismiss(worker, slot, &mut turn!(self, now));
+        }
         self.note_peer(worker);
         let latest = match self.config.farewell {
             Farewell::AtOnce => now,
@@ -72,10 +75,11 @@ impl Reactor {
         if self.farewells.look_at.is_none_or(|at| now < at) {
             return;
         }
-        let loads = &mut self.loads;
+        let (loads, acceptor) = (&mut self.loads, &self.acceptor);
         let due = self.farewells.leaving.iter().filter(|(worker, leaving)| {
             let has_counted_all = now >= leaving.settled_at;
-            now >= leaving.latest || loads.is_idle(**worker, has_counted_all)
+            let is_idle = loads.is_idle(**worker, has_counted_all);
+            now >= leaving.latest || is_idle && !acceptor.is_waited_for(**worker)
         });
         let due: Vec<WorkerId> = due.map(|(worker, _)| *worker).collect();
         for worker in due {

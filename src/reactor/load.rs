@@ -34,6 +34,8 @@ struct Load {
     given: u64,
     scoreboard: Option<Scoreboard>,
     score: Option<Score>,
+    /// It accepts itself: what it was given says nothing about what it has.
+    accepts: bool,
     /// How many more a worker without a scoreboard can take before the kernel is asked again.
     credit: u64,
 }
@@ -43,8 +45,8 @@ struct Load {
 pub struct WorkerLoad {
     /// Who.
     pub worker: WorkerId,
-    /// Handed to it and not reclaimed.
-    pub given: u64,
+    /// Handed to it and not reclaimed; `None` for one that accepts connections itself.
+    pub given: Option<u64>,
     /// What it says itself, made possible; `None` for a program that does not use its scoreboard.
     pub score: Option<Score>,
 }
@@ -64,10 +66,18 @@ impl Loads {
         self.limits = limits;
     }
 
-    /// How many connections each worker was given, and which were not taken back.
-    pub(crate) fn given(&self) -> impl Iterator<Item = (WorkerId, u64)> {
-        let workers = self.workers.iter();
-        workers.map(|(worker, load)| (*worker, load.given))
+    /// How many connections each worker was given, and which were not taken back; of one that
+    /// accepts itself what it says it has received.
+    pub(crate) fn given(&mut self) -> impl Iterator<Item = (WorkerId, u64)> {
+        let nonsense = &mut self.nonsense;
+        let workers = self.workers.iter_mut();
+        workers.map(|(&worker, load)| {
+            if !load.accepts {
+                return (worker, load.given);
+            }
+            load.look(nonsense, worker);
+            (worker, load.score.map_or(0, |score| score.received))
+        })
     }
 
     /// There are no limits any more: at a stop everybody who waits is served.
@@ -83,9 +93,17 @@ impl Loads {
             given: 0,
             scoreboard,
             score: None,
+            accepts: false,
             credit: 0,
         };
         self.workers.insert(worker, load);
+    }
+
+    /// The worker accepts connections itself from now on, beside those it is given.
+    pub(crate) fn let_accept(&mut self, worker: WorkerId) {
+        if let Some(load) = self.workers.get_mut(&worker) {
+            load.accepts = true;
+        }
     }
 
     /// The worker is no more.
@@ -226,7 +244,7 @@ impl Loads {
                 load.look(nonsense, worker);
                 WorkerLoad {
                     worker,
-                    given: load.given,
+                    given: (!load.accepts).then_some(load.given),
                     score: load.score,
                 }
             })
@@ -243,8 +261,11 @@ impl Load {
     /// How many connections it has, as of the last look; none that are known of, without a
     /// scoreboard.
     fn open(&self) -> u64 {
-        self.score
-            .map_or(0, |score| self.given.saturating_sub(score.finished))
+        let open = |score: Score| match self.accepts {
+            true => score.open(),
+            false => self.given.saturating_sub(score.finished),
+        };
+        self.score.map_or(0, open)
     }
 
     /// The same, now.
@@ -253,7 +274,7 @@ impl Load {
             let Reading {
                 score,
                 nonsense: what,
-            } = scoreboard.read(self.given);
+            } = scoreboard.read(if self.accepts { u64::MAX } else { self.given });
             self.score = score;
             nonsense.extend(what.map(|what| (worker, what)));
         }

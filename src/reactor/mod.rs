@@ -232,9 +232,14 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let mut acceptor = Acceptor::new(config.on_demand.clone(), config.window, rules);
+        let mut acceptor = Acceptor::new(
+            config.on_demand.clone(),
+            config.dispatch.mode,
+            config.window,
+            rules,
+        );
         for (spec, socket) in config.listeners.iter().zip(sockets) {
-            acceptor.declare(spec, socket);
+            acceptor.declare(spec, config.mode_of(spec), socket);
         }
         let cgroup = host.cgroup.map(Arc::new);
         let bounds = Bounds {

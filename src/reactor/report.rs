@@ -11,6 +11,7 @@ use super::acceptor::ListenerStatus;
 use super::load::WorkerLoad;
 use super::operators::VERSION;
 use super::serving::QueueStatus;
+use crate::config::dispatch::{self, DispatchMode};
 use crate::config::program::Program;
 use crate::control::event::millis;
 use crate::control::status::{Cluster, HandoffDelay, Listener, Load, Master, Rollout, Worker};
@@ -136,6 +137,7 @@ impl Reactor {
             "program": command_line(&config.program),
             "agents": config.agents.iter().map(command_line).collect::<Vec<_>>(),
             "listen": listeners,
+            "dispatch": dispatch::name(config.dispatch.mode),
             "window": config.window,
             "max-connections": config.connection_limits.total,
             "max-connections-per-worker": config.connection_limits.per_worker,
@@ -158,7 +160,7 @@ fn report_load(load: &WorkerLoad, queues: Option<&Vec<&QueueStatus>>) -> Load {
     let aside: Reasons = queues().flat_map(|queue| queue.aside.clone()).collect();
     Load {
         given: load.given,
-        unread: queues().map(|queue| queue.unread).sum(),
+        unread: load.given.map(|_| queues().map(|queue| queue.unread).sum()),
         received: load.score.map(|score| score.received),
         active: load.score.map(|score| score.open()),
         requests: load.score.map(|score| score.requests),
@@ -176,12 +178,15 @@ fn report_listener(listener: &ListenerStatus) -> Listener {
     Listener {
         name: listener.name.clone(),
         address: listener.address.to_string(),
+        mode: dispatch::name(listener.mode).to_owned(),
         paused: listener.is_paused,
         held: listener.held,
-        accepted: counters.accepted,
+        accepted: (listener.mode == DispatchMode::HandOff).then_some(counters.accepted),
         handed_off: counters.handed_off,
         reclaimed: counters.reclaimed,
         moved: counters.moved,
+        rescued: counters.rescued,
+        mended: counters.mended,
         refused: counters.refused.total(),
         aborted: counters.aborted,
         skipped: counters.skipped.total(),

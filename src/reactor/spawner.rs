@@ -52,6 +52,8 @@ pub(crate) struct Order {
     pub(crate) launch: Launch,
     /// The process's end of its control channel; closed here once the process has its copy.
     pub(crate) control: OwnedFd,
+    /// Listening sockets that it is started with, by name.
+    pub(crate) sockets: Vec<(String, OwnedFd)>,
 }
 
 /// What came of an order.
@@ -174,10 +176,11 @@ impl Tools {
             worker,
             launch,
             control,
+            sockets,
         } in &self.orders
         {
-            let process = spawn(&launch, &control);
-            drop(control);
+            let process = spawn(&launch, control, &sockets);
+            drop(sockets);
             if let Err(unheard) = self.outbox.send(Outcome { worker, process }) {
                 unheard.into_inner().undo();
             }
@@ -269,6 +272,7 @@ mod tests {
                 worker: WorkerId(worker),
                 launch: launch.with_env("RR_TEST", self.directory.path()),
                 control: control.into(),
+                sockets: Vec::new(),
             };
             let now = self.later.checked_sub(PATIENCE).unwrap();
             self.spawner.order(order, now);

@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use worker_proto::frame::{DispatchMode, FromMaster, Listen, Listening, ToMaster};
+use worker_proto::frame::{FromMaster, Listen, Listening, ToMaster};
 use worker_proto::ids::{Role, WorkerId};
 
 use super::acceptor::{Asker, Wanted};
@@ -171,6 +171,7 @@ impl Reactor {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
+        self.acceptor.note_speaks(worker);
         let count = self.supervisor.slots(process.role);
         let welcome = process.welcome(&self.config, count, self.acceptor.declared());
         let page = (process.role == Role::Worker).then(|| {
@@ -210,14 +211,10 @@ impl Reactor {
                     listener: grant.listener,
                     name: grant.name,
                     address: grant.address,
-                    mode: DispatchMode::HandOff,
+                    mode: grant.mode,
                 };
-                self.tell(
-                    worker,
-                    FromMaster::Listening(listening),
-                    Some(grant.queue),
-                    now,
-                );
+                let answer = FromMaster::Listening(listening);
+                self.tell_with(worker, answer, grant.descriptors, now);
             }
             Err(refusal) => {
                 let target = &listen.target;
@@ -239,6 +236,16 @@ impl Reactor {
         descriptor: Option<OwnedFd>,
         now: Instant,
     ) {
+        self.tell_with(worker, frame, descriptor.into_iter().collect(), now);
+    }
+
+    fn tell_with(
+        &mut self,
+        worker: WorkerId,
+        frame: FromMaster,
+        descriptors: Vec<OwnedFd>,
+        now: Instant,
+    ) {
         let Some(link) = self.link(worker) else {
             return;
         };
@@ -246,7 +253,7 @@ impl Reactor {
         if link.is_attached() {
             return log::trace!("{worker} is not told {frame:?}");
         }
-        let flushed = link.send(frame, descriptor.into_iter().collect());
+        let flushed = link.send(frame, descriptors);
         self.settle_flush(worker, flushed, now);
     }
 

@@ -46,6 +46,12 @@ impl Gate {
         }
     }
 
+    /// The same for a listener from which others accept.
+    pub(super) fn shut_for_all(socket: &Socket) -> io::Result<Self> {
+        socket.attach_filter(&NO_SYN)?;
+        Ok(Gate::Filter)
+    }
+
     fn admit_neighbours_only(socket: &Socket, address: SocketAddr) -> io::Result<Self> {
         let family = match address {
             SocketAddr::V4(_) => Family::V4,

@@ -6,18 +6,19 @@ use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use socket2::{Domain, Socket, Type};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
-use worker_proto::frame::InheritedOption;
+use worker_proto::frame::{DispatchMode, InheritedOption};
 
 use super::gate::Gate;
 use super::{describe, inherited};
@@ -32,6 +33,29 @@ pub(crate) struct ListeningSocket {
     origin: Origin,
     backlog: Option<u32>,
     gate: Gate,
+    keeping: Keeping,
+}
+
+/// Who accepts from a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// This process alone.
+    Own,
+    /// Others have copies of it, and do as they like with them.
+    Lent,
+    /// So it is, and there may be more sockets at its address: `SO_REUSEPORT`, see socket(7).
+    Grouped,
+}
+
+impl Keeping {
+    /// How a listener is kept whose connections come to the workers in this way.
+    pub(crate) fn of(mode: DispatchMode) -> Self {
+        match mode {
+            DispatchMode::HandOff => Keeping::Own,
+            DispatchMode::Shared => Keeping::Lent,
+            DispatchMode::ReusePort => Keeping::Grouped,
+        }
+    }
 }
 
 /// Where a socket comes from decides how it goes.
@@ -156,29 +180,122 @@ pub(crate) enum AcceptError {
 
 impl ListeningSocket {
     /// Binds what the specification says and listens.
-    pub(crate) fn open(spec: &ListenerSpec) -> Result<Self, BindError> {
+    pub(crate) fn open(spec: &ListenerSpec, keeping: Keeping) -> Result<Self, BindError> {
         let opened = match &spec.source {
             Source::Bind(Address::Path(path)) => {
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
                 Self::bind_path(path, spec)
             }
-            Source::Bind(address) => Self::bind_address(address, spec),
+            Source::Bind(address) => Self::bind_address(address, spec, keeping),
             Source::Inherited(fd) => Self::inherit(*fd),
         };
-        opened.map_err(|err| BindError::new(spec, err))
+        match opened {
+            Ok(socket) => Ok(ListeningSocket { keeping, ..socket }),
+            Err(err) => Err(BindError::new(spec, err)),
+        }
     }
 
-    fn bind_address(address: &Address, spec: &ListenerSpec) -> io::Result<Self> {
-        let name = socket_address(address)?;
+    fn bind_address(address: &Address, spec: &ListenerSpec, keeping: Keeping) -> io::Result<Self> {
+        let mut name = socket_address(address)?;
+        // A group is open to every process of the same user, another master's too: a socket that
+        // belongs to none finds out whether somebody listens there. And of a socket that was shut
+        // down the kernel keeps the port only if that was asked for by its number.
+        let holds_place = match keeping {
+            Keeping::Lent | Keeping::Grouped if name.domain() != Domain::UNIX => {
+                let socket = Self::bound(&name, spec.v6only, Keeping::Own)?;
+                name = socket.local_addr()?;
+                Some(socket)
+            }
+            Keeping::Own | Keeping::Lent | Keeping::Grouped => None,
+        };
+        let socket = Self::bound(&name, spec.v6only, keeping)?;
+        drop(holds_place);
+        Self::listen(socket, spec, Origin::Bound)
+    }
+
+    fn bound(name: &SockAddr, v6only: Option<bool>, keeping: Keeping) -> io::Result<Socket> {
         let socket = Socket::new(name.domain(), Type::STREAM.nonblocking(), None)?;
         if name.domain() != Domain::UNIX {
             socket.set_reuse_address(true)?;
         }
-        if let (Domain::IPV6, Some(only)) = (name.domain(), spec.v6only) {
+        if keeping == Keeping::Grouped {
+            socket.set_reuse_port(true)?;
+        }
+        if let (Domain::IPV6, Some(only)) = (name.domain(), v6only) {
             socket.set_only_v6(only)?;
         }
-        socket.bind(&name)?;
-        Self::listen(socket, spec, Origin::Bound)
+        socket.bind(name)?;
+        Ok(socket)
+    }
+
+    /// One more socket of the same group.
+    pub(crate) fn join(&self) -> io::Result<Self> {
+        let name = socket_address(&self.address)?;
+        let v6only = match name.domain() {
+            Domain::IPV6 => Some(self.socket.only_v6()?),
+            _ => None,
+        };
+        let socket = Self::bound(&name, v6only, Keeping::Grouped)?;
+        let backlog = self.backlog.unwrap_or(DEFAULT_BACKLOG);
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(ListeningSocket {
+            socket,
+            address: self.address.clone(),
+            origin: Origin::Bound,
+            backlog: Some(backlog),
+            gate: Gate::Open,
+            keeping: self.keeping,
+        })
+    }
+
+    /// A copy for another process. What that does to it, it does to all copies.
+    pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+
+    /// Whether `accept(2)` waits, in all processes that have a copy.
+    pub(crate) fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(!blocking)
+    }
+
+    /// Whether somebody has shut it down who has a copy.
+    pub(crate) fn is_shut(&self) -> bool {
+        let asked = PollFlags::POLLPRI;
+        let mut polled = [PollFd::new(self.socket.as_fd(), asked)];
+        let found = poll(&mut polled, PollTimeout::ZERO);
+        found.is_ok() && polled[0].revents().is_some_and(|it| !it.is_empty())
+    }
+
+    /// Listens again after somebody has shut it down. Who was in its backlog is lost.
+    ///
+    /// # Errors
+    /// Those of `listen(2)`. A Unix socket remains shut for ever.
+    pub(crate) fn listen_again(&self) -> io::Result<()> {
+        if self.address.inet().is_none() {
+            return Err(io::Error::other("a Unix socket remains shut for ever"));
+        }
+        let backlog = self.backlog.unwrap_or(DEFAULT_BACKLOG);
+        self.socket
+            .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    /// Whether somebody waits to be accepted.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let found = poll(&mut polled, PollTimeout::ZERO);
+        let waiting = |it: PollFlags| it == PollFlags::POLLIN;
+        found.is_ok() && polled[0].revents().is_some_and(waiting)
+    }
+
+    /// Ends it in every process that has a copy: one that outlives its master would go on getting
+    /// its share of a group. An inherited one is left alone.
+    pub(crate) fn shut(&self) {
+        match self.origin {
+            Origin::Bound | Origin::Path { .. } => {
+                let _ = self.socket.shutdown(Shutdown::Both);
+            }
+            Origin::Inherited => {}
+        }
     }
 
     fn bind_path(path: &Path, spec: &ListenerSpec) -> io::Result<Self> {
@@ -206,6 +323,7 @@ impl ListeningSocket {
             origin,
             backlog: Some(backlog),
             gate: Gate::Open,
+            keeping: Keeping::Own,
         })
     }
 
@@ -219,6 +337,7 @@ impl ListeningSocket {
             origin: Origin::Inherited,
             backlog: None,
             gate: Gate::Open,
+            keeping: Keeping::Own,
         })
     }
 
@@ -355,6 +474,16 @@ impl ListeningSocket {
     pub(crate) fn stop_admitting(&mut self) -> io::Result<Stragglers> {
         match (&self.origin, self.address.inet()) {
             (Origin::Inherited, _) => Ok(Stragglers::None),
+            // Nobody takes the other gate off a connection that somebody else accepts.
+            (_, Some(_)) if self.keeping != Keeping::Own => {
+                self.gate = Gate::shut_for_all(&self.socket)?;
+                Ok(Stragglers::HandShakes)
+            }
+            // Who waits for it would find it readable for ever if it was shut.
+            (Origin::Path { .. }, None) if self.keeping != Keeping::Own => {
+                self.origin = Origin::Bound;
+                Ok(Stragglers::None)
+            }
             (Origin::Bound | Origin::Path { .. }, Some(address)) => {
                 self.gate = Gate::shut(&self.socket, address)?;
                 Ok(Stragglers::HandShakes)
@@ -396,6 +525,12 @@ impl AcceptError {
             Some(libc::EINVAL) => Some(AcceptError::Empty),
             _ => Some(AcceptError::Broken(err)),
         }
+    }
+}
+
+impl AsFd for ListeningSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod accounts;
+pub(crate) mod activation;
 pub(crate) mod activity;
 pub(crate) mod applicant;
 pub(crate) mod census;
@@ -39,6 +40,7 @@ pub(crate) mod program;
 pub(crate) mod rights;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod steering;
 pub(crate) mod title;
 mod wait;
 pub(crate) mod window;

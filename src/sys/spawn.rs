@@ -3,10 +3,12 @@
 //! Whoever calls this must be a thread that lives as long as the master: `PR_SET_PDEATHSIG` fires
 //! when the *thread* that forked ends, see `PR_SET_PDEATHSIG(2const)`.
 
-use std::env::var_os;
+use std::collections::BTreeMap;
+use std::env::{var_os, vars_os};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::iter;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -18,6 +20,7 @@ use nix::unistd::Pid;
 use worker_proto::env;
 use worker_proto::ids::Slot;
 
+use super::activation::{Activation, Places};
 use super::cgroup::Cell;
 use super::credentials::Credentials;
 use super::limits::NofileLimit;
@@ -59,40 +62,75 @@ pub(crate) struct Started {
     pub(crate) stderr: Option<OwnedFd>,
 }
 
-/// Starts the process as the leader of its own group, with `control` as its control channel.
+/// Starts the process as the leader of its own group, with `control` as its control channel and
+/// these listening sockets, each with its name.
 ///
 /// Blocks until `exec` succeeded or failed.
-pub(crate) fn spawn(launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
+pub(crate) fn spawn(
+    launch: &Launch,
+    control: OwnedFd,
+    sockets: &[(String, OwnedFd)],
+) -> io::Result<Started> {
     let door = launch.cell.as_ref().map(Cell::open).transpose()?;
-    let started = spawn_in(door, launch, control);
+    let started = spawn_in(door, launch, control, sockets);
     if let (Err(_), Some(cell)) = (&started, &launch.cell) {
         cell.close();
     }
     started
 }
 
-fn spawn_in(door: Option<OwnedFd>, launch: &Launch, control: &OwnedFd) -> io::Result<Started> {
-    let preparation = launch.preparation(control)?;
+fn spawn_in(
+    door: Option<OwnedFd>,
+    launch: &Launch,
+    control: OwnedFd,
+    sockets: &[(String, OwnedFd)],
+) -> io::Result<Started> {
+    let places = Places::above(sockets.len());
+    let control = places.clear(control)?;
+    let preparation = launch.preparation(&control)?;
     let surroundings = &launch.surroundings;
     let (stdout, its_stdout) = open_stream(&surroundings.stdout, &preparation.credentials)?;
     let (stderr, its_stderr) = open_stream(&surroundings.stderr, &preparation.credentials)?;
     let mut command = launch.command();
     command.stdout(its_stdout).stderr(its_stderr);
-    command.env(env::CONTROL_FD, control.as_raw_fd().to_string());
-    let (failed, mut report) = io::pipe()?;
+    let number = control.as_raw_fd().to_string();
+    command.env(env::CONTROL_FD, &number);
+    let (failed, report) = io::pipe()?;
+    let mut report = PipeWriter::from(places.clear(report.into())?);
+    let mut activation = match sockets {
+        [] => None,
+        sockets => {
+            let mut environment = launch.environment();
+            environment.insert(env::CONTROL_FD.into(), number.into());
+            let path = launch.program.to_reach();
+            Some(Activation::new(
+                &path,
+                launch.arguments(),
+                environment,
+                sockets,
+                &places,
+            )?)
+        }
+    };
     let prepare = move || {
         if let Some(door) = &door {
             Cell::enter(door)?;
         }
         preparation.perform().map_err(|(step, errno)| {
             tell(&mut report, step);
-            errno.into()
-        })
+            io::Error::from(errno)
+        })?;
+        match &mut activation {
+            Some(activation) => Err(activation.perform()),
+            None => Ok(()),
+        }
     };
+    let filled = places.fill()?;
     // SAFETY: `prepare` allocates nothing and takes no lock; it makes system calls only.
     let started = unsafe { command.pre_exec(prepare) }.spawn();
     // With it goes the writing end of the report.
     drop(command);
+    drop((filled, control));
     let mut process = started.map_err(|source| match hear(failed) {
         Some(step) => io::Error::other(StepError { step, source }),
         None => source,
@@ -167,35 +205,50 @@ impl Launch {
 
     fn command(&self) -> Command {
         let mut command = Command::new(self.program.to_reach());
-        match &self.surroundings.title {
-            Some(title) => command.arg0(title),
-            None => command.arg0(&self.name),
-        };
+        let mut arguments = self.arguments();
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
         command
-            .args(&self.args)
+            .args(arguments)
             .stdin(Stdio::null())
             .process_group(0);
         if let Some(directory) = &self.directory {
             command.current_dir(directory.to_reach());
         }
-        match self.surroundings.environment {
-            Environment::Inherited => {
-                let protocols = [&systemd::VARIABLES, &service::VARIABLES];
-                for name in env::ALL.iter().chain(protocols.into_iter().flatten()) {
-                    command.env_remove(name);
-                }
-                for name in &self.private {
-                    command.env_remove(name);
-                }
-            }
-            Environment::Cleared => {
-                command.env_clear();
-                command.envs(var_os("PATH").map(|path| ("PATH", path)));
-            }
-        }
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.env(env::MASTER_PID, std::process::id().to_string());
+        command.env_clear();
+        command.envs(self.environment());
         command
+    }
+
+    /// What the program is called, and its arguments.
+    fn arguments(&self) -> impl Iterator<Item = &OsStr> {
+        let title = self.surroundings.title.as_deref();
+        let name = title.unwrap_or(self.name.as_os_str());
+        iter::once(name).chain(self.args.iter().map(OsString::as_os_str))
+    }
+
+    fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut variables: BTreeMap<_, _> = match self.surroundings.environment {
+            Environment::Inherited => vars_os().collect(),
+            Environment::Cleared => {
+                let path = var_os("PATH").map(|path| (OsString::from("PATH"), path));
+                path.into_iter().collect()
+            }
+        };
+        let protocols = [&systemd::VARIABLES, &service::VARIABLES];
+        for name in env::ALL.iter().chain(protocols.into_iter().flatten()) {
+            variables.remove(OsStr::new(name));
+        }
+        for name in &self.private {
+            variables.remove(OsStr::new(name));
+        }
+        variables.extend(self.env.iter().cloned());
+        variables.insert(
+            env::MASTER_PID.into(),
+            std::process::id().to_string().into(),
+        );
+        variables
     }
 
     fn preparation(&self, control: &OwnedFd) -> io::Result<Preparation> {

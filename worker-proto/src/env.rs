@@ -12,8 +12,9 @@
 //! | `RR_WORKER_ID` | this incarnation's id |
 //! | `RR_GENERATION` | the generation it belongs to |
 //! | `RR_MASTER_PID` | the master's pid |
+//! | `RR_WAKING` | `all` if every worker is to wake for a connection of a shared listener |
 //!
-//! All but the first repeat what `Welcome` says, for programs and wrappers that do not use the SDK.
+//! All but the first and the last repeat what `Welcome` says, for programs and wrappers that do not use the SDK.
 
 use std::ffi::OsStr;
 use std::os::fd::RawFd;
@@ -33,9 +34,12 @@ pub const GENERATION: &str = "RR_GENERATION";
 /// The master's pid.
 pub const MASTER_PID: &str = "RR_MASTER_PID";
 
+/// `all` if every worker is to wake for a connection of a shared listener.
+pub const WAKING: &str = "RR_WAKING";
+
 /// All of them: what a worker removes and what a master does not pass on from its own parent.
-pub const ALL: [&str; 7] = [
-    CONTROL_FD, ROLE, SLOT, COUNT, WORKER_ID, GENERATION, MASTER_PID,
+pub const ALL: [&str; 8] = [
+    CONTROL_FD, ROLE, SLOT, COUNT, WORKER_ID, GENERATION, MASTER_PID, WAKING,
 ];
 
 /// Reads the value of [`CONTROL_FD`]; whether such a descriptor is open is another question.

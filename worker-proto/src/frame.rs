@@ -135,8 +135,10 @@ pub enum FromMaster {
         /// What is wrong, for a person.
         reason: String,
     },
-    /// Answers `Listen`; carries exactly one descriptor. Answers `Attach`; then the process's page
-    /// of the [`scoreboard`](crate::scoreboard) comes as a second one, unless the master could not
+    /// Answers `Listen`; carries the accept queue, and before it, unless the mode is `HandOff`, the
+    /// listening socket: over the queue comes then what waited in a socket that lost its worker, and
+    /// its end is the end of the listener. Answers `Attach`; carries then the queue or the socket,
+    /// never both, and the process's page of the [`scoreboard`](crate::scoreboard) comes as a second one, unless the master could not
     /// make it.
     Listening(Listening),
     /// Answers `Listen` when it cannot be had.

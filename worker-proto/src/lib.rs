@@ -66,10 +66,10 @@ pub mod text;
 pub use sdk::FakeMaster;
 pub use sdk::{
     Alarm, BadAction, Config, ConfigError, ConfigHandler, ConfigValue, ConfigWatch, ConnectError,
-    Connection, ContentError, Draining, Event, Handler, HookResult, Identity, InFlight, Incoming,
-    JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers, Proxy,
-    ProxyProtocol, Refused, RegisterError, RequestCounter, RequestFailure, SendFailure, Served,
-    Server, Stream, Subscription, Work, Worker, shared,
+    Connection, ContentError, Draining, Event, Handler, HookResult, Identity, IdleWakeups,
+    InFlight, Incoming, JobRun, ListenError, Listener, Message, Messenger, OnPanic, Payload, Peers,
+    Proxy, ProxyProtocol, Refused, RegisterError, RequestCounter, RequestFailure, SendFailure,
+    Served, Server, Stream, Subscription, Work, Worker, shared,
 };
 
 pub use frame::ListenOptions;

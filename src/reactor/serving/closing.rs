@@ -32,7 +32,7 @@ impl Grace {
         }
     }
 
-    fn is_over(self, now: Instant) -> bool {
+    pub(super) fn is_over(self, now: Instant) -> bool {
         self.end().is_none_or(|end| end <= now)
     }
 
@@ -55,6 +55,7 @@ impl Serving {
             }
             None => Stragglers::None,
         };
+        self.stop_admitting_to_group(now);
         self.admission = Admission::Closing(match stragglers {
             Stragglers::HandShakes => Grace::begin(now),
             Stragglers::None => Grace::Over,
@@ -117,6 +118,7 @@ mod tests {
 
     use mio::Poll;
     use socket2::{Domain, Socket, Type};
+    use worker_proto::frame::DispatchMode;
     use worker_proto::ids::ListenerId;
     use worker_proto::socket::Inbox;
 
@@ -126,6 +128,7 @@ mod tests {
     use crate::reactor::clock;
     use crate::reactor::load::Loads;
     use crate::reactor::serving::{Rules, Tenure};
+    use crate::sys::listening::Keeping;
 
     /// A listener without workers: whoever is accepted is held.
     struct Closing {
@@ -137,7 +140,7 @@ mod tests {
     impl Closing {
         fn of(bind: &str) -> Self {
             let spec = ListenerSpec::bind(bind.parse().unwrap());
-            let socket = ListeningSocket::open(&spec).unwrap();
+            let socket = ListeningSocket::open(&spec, Keeping::Own).unwrap();
             let rules = Rules {
                 overflow: Overflow::Wait,
                 stall_timeout: None,
@@ -145,7 +148,14 @@ mod tests {
             };
             let name = bind.to_owned();
             Closing {
-                serving: Serving::new(ListenerId(0), name, rules, Tenure::Declared, socket),
+                serving: Serving::new(
+                    ListenerId(0),
+                    name,
+                    DispatchMode::HandOff,
+                    rules,
+                    Tenure::Declared,
+                    socket,
+                ),
                 poll: Poll::new().unwrap(),
                 start: clock::now(),
             }

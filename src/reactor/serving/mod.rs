@@ -7,6 +7,7 @@
 
 mod closing;
 mod handoff;
+mod lending;
 mod overflow;
 mod reclaim;
 mod stall;
@@ -19,10 +20,12 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use worker_proto::address::Address;
 use worker_proto::bind::PROBE_NAME;
+use worker_proto::frame::DispatchMode;
 use worker_proto::ids::{ListenerId, Slot, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::closing::Grace;
+use self::lending::Lending;
 use self::overflow::Room;
 use self::reclaim::{Retired, Short};
 pub(crate) use self::stall::Finding;
@@ -44,9 +47,12 @@ pub(crate) struct Serving {
     name: String,
     /// The address really bound.
     address: Address,
+    mode: DispatchMode,
     rules: Rules,
     tenure: Tenure,
     socket: Option<ListeningSocket>,
+    /// Who accepts from it, or from others of its group, if it is not the master.
+    lending: Lending,
     admission: Admission,
     room: Room,
     /// Out of descriptors or memory: nothing is accepted or handed off until then.
@@ -115,6 +121,10 @@ enum Trouble {
     Stall(WorkerId),
     /// Nobody has had room for too long.
     Overflow,
+    /// A worker has shut the socket down.
+    Shut,
+    /// Workers that do not serve get clients.
+    Steering,
 }
 
 /// Whether clients are let in.
@@ -174,6 +184,7 @@ impl Serving {
     pub(crate) fn new(
         id: ListenerId,
         name: String,
+        mode: DispatchMode,
         rules: Rules,
         tenure: Tenure,
         socket: ListeningSocket,
@@ -182,9 +193,11 @@ impl Serving {
             id,
             name,
             address: socket.address().clone(),
+            mode,
             rules,
             tenure,
             socket: Some(socket),
+            lending: Lending::default(),
             admission: Admission::Open,
             room: Room::Expected,
             paused_until: None,
@@ -215,6 +228,10 @@ impl Serving {
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub(crate) fn mode(&self) -> DispatchMode {
+        self.mode
     }
 
     pub(crate) fn is_declared(&self) -> bool {
@@ -257,15 +274,13 @@ impl Serving {
         self.delays.status(now)
     }
 
-    pub(crate) fn has_queue(&self, worker: WorkerId) -> bool {
-        self.queues.contains_key(&worker)
-    }
-
     /// Whether nobody needs it any more, nor will.
     pub(crate) fn is_unclaimed(&self) -> bool {
         match &self.tenure {
             Tenure::Declared => false,
-            Tenure::OnDemand { awaited } => self.queues.is_empty() && awaited.is_empty(),
+            Tenure::OnDemand { awaited } => {
+                self.queues.is_empty() && !self.has_borrowers() && awaited.is_empty()
+            }
         }
     }
 
@@ -292,7 +307,8 @@ impl Serving {
     }
 
     /// The worker may receive from now on, if it asked for this listener.
-    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot) {
+    pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot, now: Instant) {
+        self.let_serve(worker, now);
         if self.queues.contains_key(&worker) {
             self.rotation.enter(worker, slot);
         }
@@ -301,6 +317,7 @@ impl Serving {
     /// The worker gets nothing new; what is in its queue stays there.
     pub(crate) fn leave(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         self.rotation.leave(worker);
+        self.let_leave(worker, turn.now);
         self.flush(worker, turn);
     }
 
@@ -323,8 +340,9 @@ impl Serving {
         self.warned.remove(&Trouble::NoRoom(worker));
         self.warned.remove(&Trouble::Stall(worker));
         self.unflushed.retain(|&unflushed| unflushed != worker);
+        let had_socket = self.take_back_socket(worker, turn.now);
         let Some(mut queue) = self.queues.remove(&worker) else {
-            return false;
+            return had_socket;
         };
         // Not registered unless it was saturated.
         let _ = turn.registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
@@ -348,6 +366,9 @@ impl Serving {
 
     /// The poll reported a client, who may have been there since then.
     pub(crate) fn note_readable(&mut self, since: Instant) {
+        if self.lends() {
+            return self.mend(since);
+        }
         if let Interested::Yes { readable } = &mut self.interest {
             *readable = true;
             self.delays.note_readable(since);
@@ -363,6 +384,7 @@ impl Serving {
             self.short_deadline(),
             self.overflow_deadline(),
             self.grace_deadline(),
+            self.lending_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -383,6 +405,7 @@ impl Serving {
         self.rescue(turn);
         self.end_grace(turn.now);
         let mut budget = ACCEPT_BUDGET;
+        self.look_at_sockets(&mut budget, turn);
         loop {
             self.update_room(turn);
             self.hold_retired(turn);
@@ -413,7 +436,7 @@ impl Serving {
 
     /// Clients wait in the backlog from now on, unless the listener closes.
     pub(crate) fn pause_admission(&mut self) {
-        if self.admission == Admission::Open {
+        if self.admission == Admission::Open && !self.lends() {
             self.admission = Admission::Paused;
         }
     }
@@ -448,12 +471,13 @@ impl Serving {
     pub(crate) fn abandon(&mut self, registry: &Registry) {
         self.admission = Admission::Closing(Grace::Over);
         self.deregister(registry);
+        self.shut_sockets(registry);
         self.socket = None;
     }
 
     /// Gives up on what is held or was left unread: there is no worker left to take it.
     pub(crate) fn refuse_held(&mut self, turn: &mut Turn<'_>) {
-        let mut refused = 0;
+        let mut refused = self.refuse_backlogs();
         while let Some(connection) = self.next_held(turn) {
             connection.close();
             refused += 1;
@@ -475,15 +499,17 @@ impl Serving {
 
     /// While closing, with no worker that could come to listen: whom nobody serves goes.
     pub(crate) fn give_up_unserved(&mut self, turn: &mut Turn<'_>) {
-        if self.is_closing() && self.queues.is_empty() && !self.is_closed() {
-            self.abandon(turn.registry);
+        let is_unserved = self.queues.is_empty() && !self.has_borrowers();
+        if self.is_closing() && is_unserved && !self.is_closed() {
             self.refuse_held(turn);
+            self.abandon(turn.registry);
         }
     }
 
     /// Nobody is waiting any more, and nobody can come.
     pub(crate) fn is_closed(&self) -> bool {
-        self.socket.is_none() && self.held.is_empty() && self.retired.is_empty()
+        let is_empty = self.socket.is_none() || self.is_empty_for_good();
+        is_empty && self.held.is_empty() && self.retired.is_empty()
     }
 
     /// Accepts within the budget; answers whether there was anything.
@@ -549,6 +575,7 @@ impl Serving {
     /// accepting does it show whether anybody is waiting at all.
     fn can_accept(&self) -> bool {
         self.socket.is_some()
+            && !self.lends()
             && self.paused_until.is_none()
             && match (self.admission, self.room) {
                 (Admission::Closing(_), _) => true,

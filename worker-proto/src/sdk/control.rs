@@ -27,7 +27,7 @@ use super::scorekeeper::Scorekeeper;
 use super::sinks::Sinks;
 use super::teller::Teller;
 use super::uplink::Uplink;
-use crate::frame::{FromMaster, Listen, ListenOptions, Listening, ToMaster};
+use crate::frame::{DispatchMode, FromMaster, Listen, ListenOptions, Listening, ToMaster};
 use crate::ids::{ListenerId, RequestId};
 use crate::scm::Wait;
 use crate::socket::{Inbox, QueueReceiver, ReceiveError, SendError, Violation, WorkerChannel};
@@ -71,7 +71,30 @@ pub(crate) enum Farewell {
     TimedOut,
 }
 
-type Answer = Result<(Listening, OwnedFd), ListenError>;
+type Answer = Result<(Listening, Sockets), ListenError>;
+
+/// What came with `Listening`.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// The accept queue.
+    pub(crate) queue: OwnedFd,
+    /// The listening socket, if this process is to accept itself.
+    pub(crate) lent: Option<OwnedFd>,
+}
+
+impl Sockets {
+    /// The descriptors that belong to this answer.
+    fn take(mode: DispatchMode, inbox: &mut Inbox) -> Result<Self, Violation> {
+        let expected = match mode {
+            DispatchMode::HandOff => 1,
+            DispatchMode::Shared | DispatchMode::ReusePort => 2,
+        };
+        let mut descriptors = inbox.take_descriptors(expected)?;
+        let queue = descriptors.pop().expect("one at least");
+        let lent = descriptors.pop();
+        Ok(Sockets { queue, lent })
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -171,7 +194,7 @@ impl Control {
         target: &str,
         options: ListenOptions,
         within: Duration,
-    ) -> Result<(Listening, OwnedFd), ListenError> {
+    ) -> Result<(Listening, Sockets), ListenError> {
         let (answer, answered) = bounded(1);
         let request = {
             let mut shared = lock(&self.shared);
@@ -337,8 +360,8 @@ impl Reader {
         match frame {
             FromMaster::Listening(listening) => {
                 let request = listening.request;
-                let answer = match inbox.take_descriptors(1) {
-                    Ok(mut descriptors) => Ok((listening, descriptors.remove(0))),
+                let answer = match Sockets::take(listening.mode, inbox) {
+                    Ok(sockets) => Ok((listening, sockets)),
                     Err(violation) => Err(ListenError::Answer(violation)),
                 };
                 self.answer(request, answer);
@@ -406,8 +429,8 @@ impl Reader {
             }
         };
         // Nobody waits for it any more: give it back, or its connections would wait for ever.
-        if let Some(Ok((listening, queue))) = late {
-            let queue = Arc::new(QueueReceiver::from(queue));
+        if let Some(Ok((listening, sockets))) = late {
+            let queue = Arc::new(QueueReceiver::from(sockets.queue));
             let listener = listening.listener;
             lock(&self.shared).parting.push(Parting {
                 listener,

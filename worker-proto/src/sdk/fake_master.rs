@@ -8,13 +8,14 @@ mod relay;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
+use socket2::SockRef;
 
 use self::relay::Relay;
 use super::connection::{Connection, Stream};
@@ -78,6 +79,8 @@ struct State {
     manner: Manner,
     next_listener: u32,
     queues: Vec<Queue>,
+    /// From which the worker is to accept itself, by what it asks for.
+    lent: BTreeMap<String, OwnedFd>,
     /// `None` for an agent, which has no page.
     scoreboard: Option<Scoreboard>,
     relay: Relay,
@@ -171,6 +174,7 @@ impl FakeMaster {
                 manner: Manner::AtOnce,
                 next_listener: 0,
                 queues: Vec::new(),
+                lent: BTreeMap::new(),
                 scoreboard,
                 relay: Relay::for_who_is_welcome(&welcome),
                 peer_state: PeerState::Starting,
@@ -204,6 +208,27 @@ impl FakeMaster {
             "Hello is the first frame"
         );
         (master, worker)
+    }
+
+    /// From now on a worker that listens on `target` accepts itself, from this socket, as with
+    /// `--dispatch shared`. What is [handed off](Self::hand_off) comes to it as well.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use std::net::{TcpListener, TcpStream};
+    ///
+    /// let (master, worker) = worker_proto::FakeMaster::new();
+    /// let socket = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = socket.local_addr()?;
+    /// master.lend("web", socket.into());
+    /// let listener = worker.listen("web")?;
+    /// let client = TcpStream::connect(address)?;
+    /// let connection = listener.accept()?.expect("nobody has asked the worker to finish");
+    /// assert_eq!(connection.peer().inet(), Some(client.local_addr()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lend(&self, target: &str, socket: OwnedFd) {
+        self.desk.state().lent.insert(target.to_owned(), socket);
     }
 
     /// A new client of the listener that the worker calls `target`: its end of the connection.
@@ -291,7 +316,11 @@ impl FakeMaster {
     #[must_use]
     pub fn score(&self) -> Option<Score> {
         let mut state = self.desk.state();
-        let handed_off = state.handed_off;
+        // Of what it accepts itself nobody knows.
+        let handed_off = match state.lent.is_empty() {
+            true => state.handed_off,
+            false => u64::MAX,
+        };
         let reading = state.scoreboard.as_mut()?.read(handed_off);
         if let Some(nonsense) = reading.nonsense {
             panic!("the worker's scoreboard makes no sense: {nonsense}");
@@ -543,11 +572,18 @@ impl Desk {
             errno,
             reason,
         };
+        let mut state = self.state();
+        let lent = state.lent.get(&listen.target);
+        let lent = lent.and_then(|socket| socket.try_clone().ok());
+        let own = lent.as_ref().and_then(|socket| {
+            let name = SockRef::from(socket).local_addr().ok()?;
+            Some(Address::from(&name))
+        });
+        let known = known.or(own);
         let address = match known.map_or_else(|| listen.target.parse(), Ok) {
             Ok(address) => address,
             Err(err) => return self.reply(&refused(libc::EADDRNOTAVAIL, err.to_string())),
         };
-        let mut state = self.state();
         if state.queues.iter().any(|one| one.target == listen.target) {
             let reason = format!("this worker listens on {} already", listen.target);
             return self.reply(&refused(libc::EADDRINUSE, reason));
@@ -564,13 +600,16 @@ impl Desk {
             listener: queue.listener,
             name: listen.target.clone(),
             address,
-            mode: DispatchMode::HandOff,
+            mode: match lent {
+                None => DispatchMode::HandOff,
+                Some(_) => DispatchMode::Shared,
+            },
         });
         state.next_listener += 1;
         state.queues.push(queue);
-        _ = self
-            .channel
-            .send(&listening, &[receiver.as_fd()], Wait::AsSet);
+        let lent = lent.as_ref().map(AsFd::as_fd);
+        let descriptors: Vec<_> = lent.into_iter().chain([receiver.as_fd()]).collect();
+        _ = self.channel.send(&listening, &descriptors, Wait::AsSet);
     }
 
     fn reply(&self, frame: &FromMaster) {

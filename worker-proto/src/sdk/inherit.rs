@@ -9,13 +9,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use socket2::{Domain, SockRef, Type};
 
-use crate::env::{ALL, CONTROL_FD, control_fd};
+use super::lent::Waking;
+use crate::env::{ALL, CONTROL_FD, WAKING, control_fd};
 use crate::socket::WorkerChannel;
 
 /// Takes the control channel, or `None` when no master started this process.
@@ -42,8 +44,19 @@ pub(crate) fn control_channel() -> Result<Option<WorkerChannel>, InheritError> {
     // open after this process has gone.
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(io::Error::from)?;
     SockRef::from(&fd).set_nonblocking(false)?;
+    let wakes_all = env::var_os(WAKING).is_some_and(|value| value == "all");
+    WAKES_ALL.store(wakes_all, Ordering::Release);
+    keep_sockets_from_children();
     remove_variables();
     Ok(Some(fd.into()))
+}
+
+/// Who wakes for a connection of a shared listener, as the master wants it.
+pub(crate) fn waking() -> Waking {
+    match WAKES_ALL.load(Ordering::Acquire) {
+        true => Waking::All,
+        false => Waking::One,
+    }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, nothing that could wait.
@@ -90,6 +103,21 @@ fn prove(number: RawFd) -> Result<(), Problem> {
     }
 }
 
+/// The listening sockets that this process was started with stay in it, see `sd_listen_fds(3)`:
+/// what it starts must not go on listening when it is gone.
+fn keep_sockets_from_children() {
+    let number = |name| env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(process::id()) {
+        return;
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0).min(MOST_SOCKETS);
+    for fd in FIRST_SOCKET..FIRST_SOCKET + count.cast_signed() {
+        // SAFETY: used only for the call below, which fails with EBADF on a closed descriptor.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+}
+
 fn remove_variables() {
     if !is_single_threaded() {
         log::warn!(
@@ -107,4 +135,12 @@ fn is_single_threaded() -> bool {
     fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
+/// `SD_LISTEN_FDS_START`.
+const FIRST_SOCKET: RawFd = 3;
+
+/// More than any master has; keeps a nonsense count harmless.
+const MOST_SOCKETS: u32 = 1024;
+
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+static WAKES_ALL: AtomicBool = AtomicBool::new(false);

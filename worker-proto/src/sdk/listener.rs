@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +14,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::Connection;
-use super::control::{self, Control};
+use super::control::{self, Control, Sockets};
+use super::draining::Draining;
 use super::in_flight::InFlight;
+use super::inherit;
+use super::lent::{IdleWakeups, LentSocket, Waking};
 use super::proxy::{Greeting, Porch, ProxyProtocol, Ways};
 use super::standalone::OwnSocket;
 use super::wait;
@@ -40,33 +43,44 @@ pub struct Listener {
 
 enum Source {
     Queue(AcceptQueue),
+    Lent(LentSocket),
     Socket(OwnSocket),
 }
 
 impl Listener {
-    pub(crate) fn over_queue(
-        listening: Listening,
-        queue: OwnedFd,
+    pub(crate) fn granted(
+        (listening, sockets): (Listening, Sockets),
         nonblocking: bool,
         control: Arc<Control>,
-    ) -> Self {
-        match listening.mode {
-            DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort => Listener {
-                name: listening.name,
-                address: listening.address,
-                source: Source::Queue(AcceptQueue::new(
-                    listening.listener,
-                    queue.into(),
-                    if nonblocking {
-                        Wait::Never
-                    } else {
-                        Wait::AsSet
-                    },
-                    control,
-                )),
-                porch: None,
-            },
-        }
+        draining: Draining,
+    ) -> io::Result<Self> {
+        let scorekeeper = control.scorekeeper().clone();
+        let wait = if nonblocking || sockets.lent.is_some() {
+            Wait::Never
+        } else {
+            Wait::AsSet
+        };
+        let queue = sockets.queue.into();
+        let queue = AcceptQueue::new(listening.listener, queue, wait, control);
+        let source = match sockets.lent {
+            None => Source::Queue(queue),
+            Some(socket) => {
+                let waking = match listening.mode {
+                    DispatchMode::HandOff | DispatchMode::Shared => inherit::waking(),
+                    // Nobody else waits at this one.
+                    DispatchMode::ReusePort => Waking::All,
+                };
+                let us = (draining, scorekeeper);
+                let how = (nonblocking, waking);
+                Source::Lent(LentSocket::new(socket, queue, us, how)?)
+            }
+        };
+        Ok(Listener {
+            name: listening.name,
+            address: listening.address,
+            source,
+            porch: None,
+        })
     }
 
     pub(crate) fn over_socket(name: &str, socket: OwnSocket) -> io::Result<Self> {
@@ -158,7 +172,19 @@ impl Listener {
     pub(crate) fn wait(&self) -> io::Result<()> {
         match &self.source {
             Source::Queue(queue) => wait::readable([queue.receiver.as_fd()], None).map(drop),
+            Source::Lent(lent) => lent.wait(),
             Source::Socket(socket) => socket.wait(),
+        }
+    }
+
+    /// Counts how often this listener wakes the process and has nothing for it: with `--dispatch
+    /// shared` another process may be faster. Otherwise it stays at 0, and so it does for a program
+    /// with a poll loop of its own.
+    #[must_use]
+    pub fn idle_wakeups(&self) -> IdleWakeups {
+        match &self.source {
+            Source::Lent(lent) => lent.idle_wakeups(),
+            Source::Queue(_) | Source::Socket(_) => IdleWakeups::default(),
         }
     }
 
@@ -180,6 +206,7 @@ impl Listener {
         let porch = self.porch.take();
         let received = match self.source {
             Source::Queue(queue) => queue.close(),
+            Source::Lent(lent) => lent.close(),
             Source::Socket(_) => Vec::new(),
         };
         let Some(porch) = porch else {
@@ -216,6 +243,7 @@ impl Source {
     fn accept(&self) -> io::Result<Option<Connection>> {
         match self {
             Source::Queue(queue) => queue.accept(queue.wait),
+            Source::Lent(lent) => lent.accept(),
             Source::Socket(socket) => socket.accept(),
         }
     }
@@ -224,6 +252,7 @@ impl Source {
     fn waits(&self) -> Wait {
         match self {
             Source::Queue(queue) => queue.wait,
+            Source::Lent(lent) => lent.waits(),
             Source::Socket(socket) => socket.waits(),
         }
     }
@@ -233,6 +262,7 @@ impl Ways for Source {
     fn accept_now(&self) -> io::Result<Option<Connection>> {
         match self {
             Source::Queue(queue) => queue.accept(Wait::Never),
+            Source::Lent(lent) => lent.accept_now(),
             Source::Socket(socket) => socket.accept_now(),
         }
     }
@@ -240,6 +270,7 @@ impl Ways for Source {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Source::Queue(queue) => vec![queue.receiver.as_fd()],
+            Source::Lent(lent) => vec![lent.as_fd()],
             Source::Socket(socket) => socket.descriptors().into(),
         }
     }
@@ -250,6 +281,7 @@ impl AsFd for Listener {
         match (&self.porch, &self.source) {
             (Some(porch), _) => porch.as_fd(),
             (None, Source::Queue(queue)) => queue.receiver.as_fd(),
+            (None, Source::Lent(lent)) => lent.as_fd(),
             (None, Source::Socket(socket)) => socket.as_fd(),
         }
     }
@@ -363,7 +395,7 @@ pub(crate) fn is_shortage(err: &io::Error) -> bool {
 }
 
 /// The receiving end of an accept queue.
-struct AcceptQueue {
+pub(super) struct AcceptQueue {
     listener: ListenerId,
     receiver: Arc<QueueReceiver>,
     wait: Wait,
@@ -414,7 +446,7 @@ impl AcceptQueue {
         }
     }
 
-    fn accept(&self, wait: Wait) -> io::Result<Option<Connection>> {
+    pub(super) fn accept(&self, wait: Wait) -> io::Result<Option<Connection>> {
         // Held while waiting: several threads that accept take turns, as at a listening socket.
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -501,7 +533,7 @@ impl AcceptQueue {
         }
     }
 
-    fn close(self) -> Vec<Connection> {
+    pub(super) fn close(self) -> Vec<Connection> {
         let started = self
             .intake
             .lock()
@@ -515,6 +547,12 @@ impl AcceptQueue {
             log::warn!("the master has not taken a listener back within {CLOSE_WITHIN:?}");
         }
         started
+    }
+}
+
+impl AsFd for AcceptQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
     }
 }
 

@@ -22,6 +22,7 @@ mod in_flight;
 )]
 mod inherit;
 mod job;
+mod lent;
 mod listener;
 mod messenger;
 mod on_panic;
@@ -49,6 +50,7 @@ pub use fake_master::FakeMaster;
 pub use hook::HookResult;
 pub use in_flight::InFlight;
 pub use job::{JobRun, RegisterError};
+pub use lent::IdleWakeups;
 pub use listener::{Incoming, ListenError, Listener};
 pub use messenger::{
     BadAction, ContentError, Handler, Message, Messenger, Payload, Peers, RequestFailure,

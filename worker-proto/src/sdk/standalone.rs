@@ -123,7 +123,7 @@ impl AsFd for OwnSocket {
 }
 
 /// Errors of a connection that died in the queue, which accept(2) says to treat as "try again".
-fn is_the_clients_fault(err: &io::Error) -> bool {
+pub(super) fn is_the_clients_fault(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),
         Some(

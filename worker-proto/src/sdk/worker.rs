@@ -602,14 +602,12 @@ impl Worker {
         }
         match &self.membership {
             Membership::Cluster(control) => {
-                let (listening, queue) = control.listen(target, options, within)?;
+                let (listening, sockets) = control.listen(target, options, within)?;
+                let address = listening.address.clone();
+                let granted = (listening, sockets);
                 let control = Arc::clone(control);
-                Ok(Listener::over_queue(
-                    listening,
-                    queue,
-                    options.nonblocking,
-                    control,
-                ))
+                Listener::granted(granted, options.nonblocking, control, self.draining())
+                    .map_err(|source| ListenError::Bind { address, source })
             }
             Membership::Alone(_) => {
                 let address: Address = target.parse()?;
