@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn limits_go_with_hand_off_only() {
-        let changes: [(fn(&mut Config), &str); 5] = [
+        type Changed = fn(&mut Config);
+        let changes: [(Changed, &str); 5] = [
             (
                 |c| c.connection_limits.total = NonZeroU64::new(1),
                 "--max-connections needs",

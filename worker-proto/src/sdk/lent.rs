@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use socket2::Socket;
 
 use super::connection::Connection;
+use super::control::Control;
 use super::draining::Draining;
 use super::in_flight::InFlight;
 use super::listener::AcceptQueue;
@@ -113,6 +114,10 @@ impl LentSocket {
     pub(crate) fn accept_now(&self) -> io::Result<Option<Connection>> {
         let ready = self.accept_ready();
         ready.unwrap_or_else(|| self.accept_queued())
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        self.queue.control()
     }
 
     /// Whether accepting waits.

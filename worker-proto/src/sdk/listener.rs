@@ -115,7 +115,8 @@ impl Listener {
     /// Those of `epoll_create1(2)` and `timerfd_create(2)`.
     pub fn behind_proxy(mut self, protocol: &ProxyProtocol) -> io::Result<Self> {
         let protocol = match &self.source {
-            Source::Queue(queue) => protocol.clone().reporting_to(&queue.control),
+            Source::Queue(queue) => protocol.clone().reporting_to(queue.control()),
+            Source::Lent(lent) => protocol.clone().reporting_to(lent.control()),
             Source::Socket(_) => protocol.clone(),
         };
         let wait = self.source.waits();
@@ -421,6 +422,10 @@ struct Intake {
 }
 
 impl AcceptQueue {
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
     fn new(
         listener: ListenerId,
         receiver: QueueReceiver,
