@@ -122,7 +122,7 @@ fn an_address_that_is_none_is_refused_with_how_to_write_it() {
         ("127.0.0.1:0,mode=660", "only a Unix socket"),
         ("unix:x,mode=rw", "in octal"),
         ("unix:x,owner=no-such-user", "there is no user"),
-        ("127.0.0.1:0,speed=9", "backlog, v6only, mode and owner"),
+        ("127.0.0.1:0,speed=9", "backlog, v6only, mode, owner"),
         (&long, "107 bytes"),
     ] {
         let value = address

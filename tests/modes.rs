@@ -472,3 +472,48 @@ fn what_waited_for_an_unchanged_program_is_for_its_replacement() {
         }
     }
 }
+
+/// Nothing can be loaded into it, and it says nothing: a socket that it is passed is all it needs.
+#[test]
+fn a_static_program_serves_from_the_socket_that_it_is_passed() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("activated");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/activated.c");
+    let compiled = std::process::Command::new("cc")
+        .args(["-static", "-o", program.to_str().unwrap(), source])
+        .status()
+        .expect("a C compiler: apt-get install gcc libc6-dev");
+    assert!(compiled.success());
+    for mode in LENT {
+        let mut cluster = Cluster::start([
+            "-w",
+            "2",
+            "-l",
+            "127.0.0.1:0",
+            "--dispatch",
+            mode,
+            "--ready-on",
+            "delay=50ms",
+            "--canary",
+            "0s",
+            program.to_str().unwrap(),
+        ]);
+        let address = cluster.address();
+        cluster.await_ready();
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
+        await_condition("both have served", || {
+            seen.insert(get(address, "/").unwrap().server().slot);
+            seen.len() == 2
+        });
+        let killed = get(address, "/").unwrap().server();
+        nix::sys::signal::kill(killed.pid(), Signal::SIGKILL).unwrap();
+        await_condition("it is replaced", || {
+            let server = get(address, "/").unwrap().server();
+            server.slot == killed.slot && server.id != killed.id
+        });
+        cluster.signal(Signal::SIGHUP);
+        cluster.await_text("all at generation 2");
+        assert_eq!(get(address, "/").unwrap().server().generation, 2);
+        assert_eq!(cluster.stop().code(), 0, "{mode}");
+    }
+}

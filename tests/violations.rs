@@ -173,7 +173,7 @@ fn a_worker_that_fails_the_handshake_fails_the_start() {
             "ready-first",
             "broke the protocol: the first frame is not Hello",
         ),
-        ("wrong-version", "speaks protocol 999, this master speaks 2"),
+        ("wrong-version", "speaks protocol 999, this master speaks 3"),
         ("wrong-pid", "says it is pid 1, but the kernel says pid "),
         ("garbage", "broke the protocol: decode a frame of 100 bytes"),
         ("closes", "closed its control channel"),

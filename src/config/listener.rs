@@ -121,15 +121,16 @@ impl ListenerSpec {
         }
     }
 
-    /// `8080=3000`: what a program asks for as its port 3000 is this listener.
-    fn standing_for(ours: &str, port: u16) -> Result<Self, ListenerError> {
+    /// `8080=3000`: what a program asks for as its port 3000 is this listener. `None` if what comes
+    /// first is a name.
+    fn standing_for(ours: &str, port: u16) -> Option<Self> {
         let address: Address = match ours.parse::<u16>() {
             Ok(ours) => SocketAddr::new(any_interface(), ours).into(),
-            Err(_) => ours.parse()?,
+            Err(_) => ours.parse().ok()?,
         };
         let mut spec = Self::bind(address);
         spec.stands_for = Some(port);
-        Ok(spec)
+        Some(spec)
     }
 
     fn set(&mut self, option: &str) -> Result<(), ListenerError> {
@@ -185,9 +186,9 @@ impl FromStr for ListenerSpec {
         let mut parts = text.split(',');
         let head = parts.next().unwrap_or_default();
         if let Some((ours, theirs)) = head.split_once('=')
-            && let Ok(port) = theirs.parse::<u16>()
+            && let Ok(port @ 1..) = theirs.parse::<u16>()
+            && let Some(mut spec) = Self::standing_for(ours, port)
         {
-            let mut spec = Self::standing_for(ours, port)?;
             for option in parts {
                 spec.set(option)?;
             }
@@ -304,6 +305,8 @@ mod tests {
     fn a_bad_listener_says_what_is_wrong_with_it() {
         for (text, says) in [
             ("8000", "the host is missing"),
+            ("web=8000", "the host is missing"),
+            ("8080=0", "the host is missing"),
             ("=127.0.0.1:80", "name before '=' is empty"),
             ("fd:x", "write fd:N"),
             ("127.0.0.1:80,backlog=0", "not a number above 0"),

@@ -8,6 +8,7 @@
     reason = "not for the library: runs in real time"
 )]
 
+use std::env::args;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -17,8 +18,11 @@ use nix::sys::time::TimeValLike;
 use worker_proto::{Connection, IdleWakeups, Listener, Server, Worker};
 
 fn main() -> Result<ExitCode> {
-    let worker = Worker::connect().context("run it under rr-master")?;
-    let listeners = worker.listen_declared_or("127.0.0.1:0")?;
+    let worker = Worker::connect().context("join the master, if there is one")?;
+    // By itself it is one of those that a proxy has behind it.
+    worker.handle_termination()?;
+    let address = args().nth(1);
+    let listeners = worker.listen_declared_or(address.as_deref().unwrap_or("127.0.0.1:0"))?;
     let idle: Vec<IdleWakeups> = listeners.iter().map(Listener::idle_wakeups).collect();
     worker.ready()?;
     // One thread: which of its threads a process wakes is another question.
