@@ -1141,7 +1141,7 @@ mod tests {
                     protocol: PROTOCOL + 1,
                     ..FakeMaster::welcome()
                 }),
-                "the master speaks protocol 3, this program speaks 2: build it with the matching worker-proto",
+                "the master speaks protocol 4, this program speaks 3: build it with the matching worker-proto",
             ),
             (
                 FromMaster::ClusterReady,
