@@ -2,13 +2,13 @@
 //!
 //! Errors of `accept4(2)` are classified here by what the caller has to do about them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use worker_proto::frame::{DispatchMode, InheritedOption};
 use super::gate::Gate;
 use super::{describe, inherited};
 use crate::config::Refusal;
-use crate::config::listener::{ListenerSpec, Source};
+use crate::config::listener::{ListenerSpec, Owner, Source};
 
 /// A listening socket that this process owns.
 #[derive(Debug)]
@@ -302,11 +302,8 @@ impl ListeningSocket {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         let file = SocketFile::bind(&socket, path)?;
         // Nobody can connect before listen(2), so nobody sees the file with other permissions.
-        if let Some(owner) = spec.owner {
-            chown(path, owner.uid, owner.gid)?;
-        }
-        if let Some(mode) = spec.mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        if spec.owner.is_some() || spec.mode.is_some() {
+            give(path, spec.owner, spec.mode)?;
         }
         Self::listen(socket, spec, Origin::Path { file })
     }
@@ -618,6 +615,28 @@ fn explain(source: &Source, err: &io::Error) -> String {
 }
 
 /// The kernel's upper limit on every backlog.
+/// Gives the file of a socket this owner and these permissions. In a directory of somebody else's
+/// there may be another file by now, or a link to one: that is left alone.
+fn give(path: &Path, owner: Option<Owner>, mode: Option<u32>) -> io::Result<()> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    // The file itself, whatever its path leads to meanwhile.
+    let file_itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if let Some(owner) = owner {
+        chown(&file_itself, owner.uid, owner.gid)?;
+    }
+    if let Some(mode) = mode {
+        fs::set_permissions(&file_itself, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 fn somaxconn() -> u32 {
     fs::read_to_string("/proc/sys/net/core/somaxconn")
         .ok()
