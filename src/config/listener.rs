@@ -66,6 +66,12 @@ pub enum ListenerError {
         /// As it was given.
         text: String,
     },
+    /// A program's port that is none.
+    #[error("{text:?}: write the port that the program asks for after '=', such as 8080=3000")]
+    NoPort {
+        /// As it was given.
+        text: String,
+    },
     /// A name that nobody could ask for.
     #[error("{text:?}: the name before '=' is empty")]
     EmptyName {
@@ -187,6 +193,11 @@ impl FromStr for ListenerSpec {
         if let Some((ours, theirs)) = head.split_once('=')
             && let Ok(port) = theirs.parse::<u16>()
         {
+            if port == 0 {
+                return Err(ListenerError::NoPort {
+                    text: head.to_owned(),
+                });
+            }
             let mut spec = Self::standing_for(ours, port)?;
             for option in parts {
                 spec.set(option)?;
@@ -306,6 +317,7 @@ mod tests {
             ("8000", "the host is missing"),
             ("=127.0.0.1:80", "name before '=' is empty"),
             ("fd:x", "write fd:N"),
+            ("8080=0", "such as 8080=3000"),
             ("127.0.0.1:80,backlog=0", "not a number above 0"),
             ("127.0.0.1:80,v6only", "only an IPv6 address"),
             ("127.0.0.1:80,mode=660", "only a Unix socket"),
