@@ -295,9 +295,16 @@ impl Acceptor {
         granted
     }
 
-    /// Connections of the listener are to have these options from now on.
-    pub(crate) fn inherit(&mut self, listener: ListenerId, options: &[InheritedOption]) {
-        if let Some(serving) = self.serving.get_mut(&listener) {
+    /// Connections of the listener are to have these options from now on, if the worker has it: of
+    /// what others have it decides nothing.
+    pub(crate) fn inherit(
+        &mut self,
+        worker: WorkerId,
+        listener: ListenerId,
+        options: &[InheritedOption],
+    ) {
+        let serving = self.serving.get_mut(&listener);
+        if let Some(serving) = serving.filter(|it| it.is_taken_by(worker)) {
             serving.pass_on(options);
         }
     }
