@@ -359,7 +359,7 @@ impl Acceptor {
         }
     }
 
-    /// Whether somebody waits in the socket from which the worker alone accepts.
+    /// Whether somebody waits in a queue of the worker, or in a socket from which it alone accepts.
     pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
         let mut serving = self.serving.values();
         serving.any(|serving| serving.is_waited_for(worker))
