@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
@@ -389,6 +389,10 @@ impl ListeningSocket {
             }
             InheritedOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(size(bytes)),
             InheritedOption::SendBuffer(bytes) => socket.set_send_buffer_size(size(bytes)),
+            // Its connections are closed here, too, perhaps as the last: that must not wait.
+            InheritedOption::Linger(Some(1..)) if self.keeping == Keeping::Own => {
+                socket.set_linger(None)
+            }
             InheritedOption::Linger(time) => socket.set_linger(time.map(seconds)),
             InheritedOption::DeferAccept(time) => {
                 self.set_number(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, time)
@@ -446,6 +450,10 @@ impl ListeningSocket {
                 let stream = unsafe { OwnedFd::from_raw_fd(fd) };
                 // Fails only for a socket that is none.
                 let _ = self.gate.let_through(stream.as_fd());
+                if self.keeping != Keeping::Own {
+                    // Who has a copy may have set that it lingers, and it is closed here, too.
+                    let _ = SockRef::from(&stream).set_linger(None);
+                }
                 // SAFETY: the storage was zeroed, which is a valid value, and the kernel wrote
                 // an address into it.
                 let storage = unsafe { storage.assume_init() };
@@ -662,7 +670,27 @@ const UNWANTED_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
+
+    /// What is handed off the loop closes, and would wait for a client that reads nothing.
+    #[test]
+    fn no_connection_that_is_accepted_here_lingers() {
+        let lingers = |keeping, time| {
+            let spec = ListenerSpec::bind("127.0.0.1:0".parse().unwrap());
+            let listening = ListeningSocket::open(&spec, keeping).unwrap();
+            listening.pass_on(&[InheritedOption::Linger(Some(time))]);
+            let address = listening.address().inet().unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            let accepted = listening.accept(true).unwrap();
+            SockRef::from(&accepted.stream).linger().unwrap()
+        };
+        assert_eq!(lingers(Keeping::Own, 3), None);
+        assert_eq!(lingers(Keeping::Lent, 3), None);
+        // Resets, and waits for nobody.
+        assert_eq!(lingers(Keeping::Own, 0), Some(Duration::ZERO));
+    }
 
     #[test]
     fn accept_errors_are_told_apart_by_what_to_do() {
