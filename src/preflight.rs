@@ -6,7 +6,7 @@
 mod preload;
 mod surroundings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -88,6 +88,28 @@ pub enum PreflightError {
         /// The name.
         name: String,
     },
+    /// Two listeners instead of one port of the program.
+    #[error(
+        "listeners {one:?} and {other:?}: both are served as the program's port {port}, which can only be one of them"
+    )]
+    DuplicatePort {
+        /// The name of one.
+        one: String,
+        /// The name of the other.
+        other: String,
+        /// The port.
+        port: u16,
+    },
+    /// A program that knows its master gets listeners by name.
+    #[error(
+        "listener {name:?}: a program's port {port} can be served elsewhere only with --preload: otherwise write NAME=ADDRESS, and let the program ask for the name"
+    )]
+    Remapped {
+        /// The name.
+        name: String,
+        /// The program's port.
+        port: u16,
+    },
     /// Two agents of one name.
     #[error("agent {name:?}: the name is given twice: give one another name, NAME='CMD ARGS'")]
     DuplicateAgent {
@@ -153,6 +175,8 @@ impl PreflightError {
             PreflightError::HangTimeoutTooShort { .. } => Some("hang-timeout"),
             PreflightError::StallTimeoutTooShort { .. } => Some("stall-timeout"),
             PreflightError::DuplicateListener { .. }
+            | PreflightError::DuplicatePort { .. }
+            | PreflightError::Remapped { .. }
             | PreflightError::DuplicateDescriptor { .. } => Some("listen"),
             PreflightError::DuplicateAgent { .. } => Some("agent"),
             PreflightError::Job { .. } => Some("job"),
@@ -185,6 +209,7 @@ pub(crate) fn check(mut config: Config) -> Result<Config, PreflightError> {
     }
     check_workers(&config, config.workers)?;
     check_listeners(&config.listeners)?;
+    check_remapped(&config)?;
     dispatch::check(&config)?;
     check_agents(&config.agents)?;
     check_jobs(&config)?;
@@ -232,6 +257,25 @@ fn check_listeners(listeners: &[ListenerSpec]) -> Result<(), PreflightError> {
                     fd,
                 });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Every port of the program's that is served elsewhere is so in one place, and can be asked for.
+fn check_remapped(config: &Config) -> Result<(), PreflightError> {
+    let mut seen: BTreeMap<u16, String> = BTreeMap::new();
+    for spec in &config.listeners {
+        let Some(port) = spec.stands_for else {
+            continue;
+        };
+        let name = spec.name();
+        if config.program.preload.is_none() {
+            return Err(PreflightError::Remapped { name, port });
+        }
+        if let Some(one) = seen.insert(port, name.clone()) {
+            let other = name;
+            return Err(PreflightError::DuplicatePort { one, other, port });
         }
     }
     Ok(())
@@ -323,12 +367,13 @@ fn check_descriptors(config: &Config, workers: u32) -> Result<(), PreflightError
         return Ok(());
     };
     let listeners = config.listeners.len() as u64;
-    // A queue that must not end is kept open.
+    // A queue that must not end is kept open, and so is the page of a program's processes.
     let kept = u64::from(config.program.preload.is_some());
     // Of a group everybody has a socket.
     let modes = config.listeners.iter().map(|spec| config.mode_of(spec));
     let grouped = modes.filter(|mode| *mode == DispatchMode::ReusePort);
     let each = DESCRIPTORS_PER_PROCESS
+        + kept
         + grouped.count() as u64
         + (DESCRIPTORS_PER_QUEUE + kept) * listeners.max(1)
         + config.program.surroundings.streams_read();

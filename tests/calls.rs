@@ -219,6 +219,9 @@ struct Difference {
     reason: &'static str,
 }
 
+const LINGERS: &str =
+    "the master closes its copy of a connection, perhaps as the last, and waits for no client";
+
 /// Every difference there is.
 const DIFFERENCES: &[Difference] = &[
     Difference {
@@ -304,6 +307,26 @@ const DIFFERENCES: &[Difference] = &[
         case: "nothing_is_inherited_that_was_not_set",
         lines: &[("reuse_address=0", "reuse_address=1")],
         reason: "the master binds with SO_REUSEADDR",
+    },
+    Difference {
+        case: "options_on_port_0_are_inherited",
+        lines: &[("accepted_linger=1,3", "accepted_linger=0,0")],
+        reason: LINGERS,
+    },
+    Difference {
+        case: "options_set_after_bind_are_inherited",
+        lines: &[("accepted_linger=1,3", "accepted_linger=0,0")],
+        reason: LINGERS,
+    },
+    Difference {
+        case: "options_set_after_listen_are_inherited",
+        lines: &[("accepted_linger=1,3", "accepted_linger=0,0")],
+        reason: LINGERS,
+    },
+    Difference {
+        case: "options_set_before_bind_are_inherited",
+        lines: &[("accepted_linger=1,3", "accepted_linger=0,0")],
+        reason: LINGERS,
     },
     Difference {
         case: "two_with_reuseaddr_are_bound_and_one_listens",

@@ -144,6 +144,69 @@ fn a_program_without_a_handler_finishes_what_it_has() {
     assert_eq!(ended.code(), 0, "{}", ended.log);
 }
 
+/// Nobody else is left to whom they could be given.
+#[test]
+fn a_stop_serves_those_who_wait_for_a_busy_program() {
+    let mut cluster = start(&["-w", "2"], "127.0.0.1:0");
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let (streams, asked): (Vec<_>, Vec<_>) = (0..2).map(|_| ask_slowly(address)).unzip();
+    let waiting: Vec<Asked<TcpStream>> = (0..4)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    finishes_what_it_has(cluster, address, streams);
+    for asked in asked {
+        assert_eq!(asked.answer().unwrap().body, "/slow\n");
+    }
+    for asked in waiting {
+        assert_eq!(asked.answer().unwrap().body, "hello\n");
+    }
+}
+
+/// What it has open counts from its first connection on, whatever it was refused before.
+#[test]
+fn a_program_that_was_refused_at_first_finishes_what_it_has() {
+    let flags = ["-w", "1", "-l", "127.0.0.1:0=3000"];
+    let others = ["--env", "ELSE=0.0.0.0:3000"];
+    let mut cluster = start(&[&flags[..], &others].concat(), "127.0.0.1:9");
+    let address = cluster.address();
+    cluster.await_ready();
+    let (stream, asked) = ask_slowly(address);
+    finishes_what_it_has(cluster, address, vec![stream]);
+    assert_eq!(asked.answer().unwrap().body, "/slow\n");
+}
+
+/// Each counts what it has, also one that was started before another had asked for anything.
+#[test]
+fn a_program_of_several_that_listen_finishes_what_any_of_them_has() {
+    let line = format!("python3 {SERVER} 0.0.0.0:3000 & python3 {SERVER} 0.0.0.0:3001 & wait");
+    let listeners = ["-l", "127.0.0.1:0=3000", "-l", "127.0.0.2:0=3001"];
+    let program = ["-w", "1", "--preload", "sh", "-c", &line];
+    for busy in 0..2 {
+        let mut cluster = Cluster::start([&listeners[..], &program].concat());
+        let addresses = cluster.addresses(2);
+        let addresses = [0, 1].map(|place| addresses[place].parse().unwrap());
+        for address in addresses {
+            assert_eq!(get(address, "/").unwrap().body, "hello\n");
+        }
+        let (stream, asked) = ask_slowly(addresses[busy]);
+        finishes_what_it_has(cluster, addresses[busy], vec![stream]);
+        assert_eq!(asked.answer().unwrap().body, "/slow\n");
+    }
+}
+
+/// Nothing says that it is not asked to leave, so that is looked at for longer than it would take.
+fn finishes_what_it_has(mut cluster: Cluster, address: SocketAddr, streams: Vec<TcpStream>) {
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping");
+    await_condition("nobody is let in", || TcpStream::connect(address).is_err());
+    let watch = common::Stopwatch::start();
+    await_condition("it has counted all", || watch.elapsed().as_millis() > 1000);
+    streams.into_iter().for_each(finish);
+    let ended = cluster.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.log);
+}
+
 /// A connection that nothing happens on does not keep a program for ever: it is told a little
 /// before it would be made to.
 #[test]
@@ -350,6 +413,23 @@ fn a_library_that_anybody_may_change_is_refused() {
     assert_eq!(code, Some(2), "{log}");
     assert!(log.contains("everybody may write to"), "{log}");
     assert!(log.contains("chmod o-w"), "{log}");
+}
+
+#[test]
+fn a_port_that_could_not_be_mapped_is_refused() {
+    let ended = run_to_end(&["-l", "127.0.0.1:0=3000", "true"]);
+    assert_eq!(ended.code(), 2);
+    assert!(ended.log.contains("only with --preload"), "{}", ended.log);
+    let twice = ["-l", "127.0.0.1:0=3000", "-l", "127.0.0.2:0=3000"];
+    let ended = run_to_end(&[&twice[..], &["--preload", "sh"]].concat());
+    assert_eq!(ended.code(), 2);
+    assert!(
+        ended
+            .log
+            .contains("both are served as the program's port 3000"),
+        "{}",
+        ended.log
+    );
 }
 
 enum Library {

@@ -127,6 +127,37 @@ fn a_worker_that_never_reads_loses_its_place() {
     );
 }
 
+/// What a preloaded library says by itself, without the program that it is for.
+#[test]
+fn a_program_that_speaks_as_a_library_and_otherwise_loses_its_place() {
+    let mixed = "frames of a program and of a library that is preloaded to it";
+    costs_its_place("attach", mixed);
+    for (rule, violation) in [
+        ("attached-hello", mixed),
+        ("attached-pong", mixed),
+        ("attached-deaf", "does not read its control channel"),
+    ] {
+        let workers = [
+            "by-life", "raw", "on-usr1", rule, "then", "agent", "--", "serve",
+        ];
+        let (mut cluster, address) = start_with(&[], &workers);
+        cluster.await_ready();
+        let worker = pid_in(&cluster.find_text("w1 slot=0"));
+        let load = Load::start(address, 2);
+        load.await_more(20);
+        kill(worker, Signal::SIGUSR1).unwrap();
+        cluster.await_line(violation, |line| {
+            is_about_w1(line) && line.contains(violation)
+        });
+        cluster.find_line("its successor", |line| {
+            line.contains("w3 slot=0") && line.contains("ready after")
+        });
+        load.await_more(20);
+        assert_eq!(load.stop().failures, [""; 0]);
+        assert_eq!(cluster.stop().code(), 0);
+    }
+}
+
 /// (N52)
 #[test]
 fn a_worker_that_closes_its_channel_loses_its_place() {

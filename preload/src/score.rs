@@ -14,8 +14,11 @@ use crate::channel;
 use crate::marks::{self, Mark};
 use crate::sys::{self, OnExec};
 
-/// Takes the page that came with the first answer.
+/// Takes the page that comes with an answer, unless it has it already.
 pub(crate) fn open(page: OwnedFd) {
+    if TALLY.get().is_some() {
+        return;
+    }
     attach(page.as_raw_fd());
     let Some(place) = place() else { return };
     if !sys::is_open(place) && sys::copy_from(page.as_raw_fd(), place, OnExec::Keep) == Ok(place) {

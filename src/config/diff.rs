@@ -542,11 +542,15 @@ fn listener(spec: &ListenerSpec) -> String {
         mode,
         owner,
         dispatch,
+        stands_for,
         ..
     } = spec;
     let (name, mut text) = (spec.name(), source.to_string());
     if name != text {
         text = format!("{name}={text}");
+    }
+    if let Some(port) = stands_for {
+        text = format!("{text}={port}");
     }
     let options = [
         backlog.map(|backlog| format!("backlog={backlog}")),
@@ -662,6 +666,11 @@ mod tests {
             (
                 |c| c.listeners = vec!["web=127.0.0.1:1,backlog=7".parse().unwrap()],
                 "listen: 127.0.0.1:1 -> web=127.0.0.1:1,backlog=7",
+                RESTART,
+            ),
+            (
+                |c| c.listeners[0] = "127.0.0.1:1=3000".parse().unwrap(),
+                "listen: 127.0.0.1:1 -> 127.0.0.1:1=3000",
                 RESTART,
             ),
             (

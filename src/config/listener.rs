@@ -66,6 +66,12 @@ pub enum ListenerError {
         /// As it was given.
         text: String,
     },
+    /// A program's port that is none.
+    #[error("{text:?}: write the port that the program asks for after '=', such as 8080=3000")]
+    NoPort {
+        /// As it was given.
+        text: String,
+    },
     /// A name that nobody could ask for.
     #[error("{text:?}: the name before '=' is empty")]
     EmptyName {
@@ -186,9 +192,14 @@ impl FromStr for ListenerSpec {
         let mut parts = text.split(',');
         let head = parts.next().unwrap_or_default();
         if let Some((ours, theirs)) = head.split_once('=')
-            && let Ok(port @ 1..) = theirs.parse::<u16>()
+            && let Ok(port) = theirs.parse::<u16>()
             && let Some(mut spec) = Self::standing_for(ours, port)
         {
+            if port == 0 {
+                return Err(ListenerError::NoPort {
+                    text: head.to_owned(),
+                });
+            }
             for option in parts {
                 spec.set(option)?;
             }
@@ -306,9 +317,9 @@ mod tests {
         for (text, says) in [
             ("8000", "the host is missing"),
             ("web=8000", "the host is missing"),
-            ("8080=0", "the host is missing"),
             ("=127.0.0.1:80", "name before '=' is empty"),
             ("fd:x", "write fd:N"),
+            ("8080=0", "such as 8080=3000"),
             ("127.0.0.1:80,backlog=0", "not a number above 0"),
             ("127.0.0.1:80,v6only", "only an IPv6 address"),
             ("127.0.0.1:80,mode=660", "only a Unix socket"),

@@ -295,9 +295,16 @@ impl Acceptor {
         granted
     }
 
-    /// Connections of the listener are to have these options from now on.
-    pub(crate) fn inherit(&mut self, listener: ListenerId, options: &[InheritedOption]) {
-        if let Some(serving) = self.serving.get_mut(&listener) {
+    /// Connections of the listener are to have these options from now on, if the worker has it: of
+    /// what others have it decides nothing.
+    pub(crate) fn inherit(
+        &mut self,
+        worker: WorkerId,
+        listener: ListenerId,
+        options: &[InheritedOption],
+    ) {
+        let serving = self.serving.get_mut(&listener);
+        if let Some(serving) = serving.filter(|it| it.is_taken_by(worker)) {
             serving.pass_on(options);
         }
     }
@@ -352,7 +359,7 @@ impl Acceptor {
         }
     }
 
-    /// Whether somebody waits in the socket from which the worker alone accepts.
+    /// Whether somebody waits in a queue of the worker, or in a socket from which it alone accepts.
     pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
         let mut serving = self.serving.values();
         serving.any(|serving| serving.is_waited_for(worker))

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use worker_proto::frame::{Attach, FromMaster, Listening};
-use worker_proto::ids::WorkerId;
+use worker_proto::ids::{Role, WorkerId};
 
 use super::acceptor::{Asker, Wanted};
 use super::{Reactor, turn};
@@ -28,17 +28,17 @@ impl Reactor {
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
-        let page = if process.is_attached() {
-            None
-        } else {
+        if !process.is_attached() {
             log::debug!("{worker} speaks {}", attach.library);
-            process.note_attached(attach.pid);
             self.acceptor.note_speaks(worker);
             let (scoreboard, page) = process.create_scoreboard().unzip();
-            self.loads.join(worker, attach.pid, scoreboard);
+            process.note_attached(page);
+            if process.role == Role::Worker {
+                self.loads.join(worker, attach.pid, scoreboard);
+            }
             self.supervisor.handle(now, Event::Online { worker });
-            page
-        };
+        }
+        let page = process.share_page();
         let request = attach.listen.request;
         let mut turn = turn!(self, now);
         match self

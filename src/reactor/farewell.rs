@@ -12,7 +12,7 @@ use worker_proto::ids::WorkerId;
 use super::link::Link;
 use super::{Reactor, turn};
 use crate::config::farewell::Farewell;
-use crate::supervisor::Event;
+use crate::supervisor::{Event, Stage};
 
 /// Who is to leave, and has not got its stop signal yet.
 #[derive(Debug, Default)]
@@ -55,8 +55,13 @@ impl Reactor {
     pub(super) fn part_from(&mut self, worker: WorkerId, within: Duration, now: Instant) {
         self.acceptor.leave(worker, &mut turn!(self, now));
         if let Some(process) = self.processes.get(&worker) {
-            let slot = process.slot;
-            self.acceptor.dismiss(worker, slot, &mut turn!(self, now));
+            let (role, slot) = (process.role, process.slot);
+            let is_awaited = || self.supervisor.is_awaited(role, slot);
+            let is_replaced = self.supervisor.stage() == Stage::Serving && is_awaited();
+            // Otherwise nobody else would take what it has not received: it has time for that.
+            if is_replaced || self.supervisor.serving(role) > 0 {
+                self.acceptor.dismiss(worker, slot, &mut turn!(self, now));
+            }
         }
         self.note_peer(worker);
         let latest = match self.config.farewell {

@@ -35,13 +35,20 @@ pub(crate) struct Process {
     /// When its group first got a signal to leave.
     told: Option<Instant>,
     complaints: u32,
-    /// The pid of the first process of a program for which a preloaded library asked.
-    attached: Option<u32>,
+    /// What every process of a program gets for which a preloaded library asks, once there is one.
+    attached: Option<Attached>,
     /// The sending ends of queues that get nothing any more: the program would take their end for
     /// clients, for ever.
     silent: Vec<(ListenerId, OwnedFd)>,
     /// The strongest signal that the supervisor had sent to it.
     signalled: Option<Signal>,
+}
+
+/// A program for which a preloaded library speaks.
+#[derive(Debug)]
+struct Attached {
+    /// Its page of the scoreboard.
+    page: Option<OwnedFd>,
 }
 
 /// The control channel of a process over its life.
@@ -122,14 +129,28 @@ impl Process {
         }
     }
 
-    /// A preloaded library speaks for the program, first in this process of it.
-    pub(crate) fn note_attached(&mut self, pid: u32) {
-        self.attached.get_or_insert(pid);
+    /// A preloaded library speaks for the program; this is the page of the scoreboard for it.
+    pub(crate) fn note_attached(&mut self, page: Option<OwnedFd>) {
+        self.attached.get_or_insert(Attached { page });
     }
 
     /// Whether a preloaded library speaks for the program.
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.is_some()
+    }
+
+    /// A copy of the page for one of the program's processes. Each that asks gets it: one that was
+    /// started before another had asked has none.
+    pub(crate) fn share_page(&self) -> Option<OwnedFd> {
+        let page = self.attached.as_ref()?.page.as_ref()?;
+        match page.try_clone() {
+            Ok(page) => Some(page),
+            Err(err) => {
+                let (worker, why) = (self.worker, describe(&err));
+                log::warn!("{worker} goes without a page of the scoreboard: {why}");
+                None
+            }
+        }
     }
 
     /// The queue stays as it is as long as the program has it, and it is not given back.

@@ -138,7 +138,9 @@ impl Reactor {
             }
             ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
             ToMaster::Attach(attach) => self.attach(worker, &attach, now),
-            ToMaster::Inherit { listener, options } => self.acceptor.inherit(listener, &options),
+            ToMaster::Inherit { listener, options } => {
+                self.acceptor.inherit(worker, listener, &options);
+            }
         }
     }
 

@@ -2,19 +2,19 @@
 //!
 //! Errors of `accept4(2)` are classified here by what the caller has to do about them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 use worker_proto::address::Address;
 use worker_proto::bind::{SocketFile, socket_address};
@@ -23,7 +23,7 @@ use worker_proto::frame::{DispatchMode, InheritedOption};
 use super::gate::Gate;
 use super::{describe, inherited};
 use crate::config::Refusal;
-use crate::config::listener::{ListenerSpec, Source};
+use crate::config::listener::{ListenerSpec, Owner, Source};
 
 /// A listening socket that this process owns.
 #[derive(Debug)]
@@ -302,11 +302,8 @@ impl ListeningSocket {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         let file = SocketFile::bind(&socket, path)?;
         // Nobody can connect before listen(2), so nobody sees the file with other permissions.
-        if let Some(owner) = spec.owner {
-            chown(path, owner.uid, owner.gid)?;
-        }
-        if let Some(mode) = spec.mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        if spec.owner.is_some() || spec.mode.is_some() {
+            give(path, spec.owner, spec.mode)?;
         }
         Self::listen(socket, spec, Origin::Path { file })
     }
@@ -392,6 +389,10 @@ impl ListeningSocket {
             }
             InheritedOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(size(bytes)),
             InheritedOption::SendBuffer(bytes) => socket.set_send_buffer_size(size(bytes)),
+            // Its connections are closed here, too, perhaps as the last: that must not wait.
+            InheritedOption::Linger(Some(1..)) if self.keeping == Keeping::Own => {
+                socket.set_linger(None)
+            }
             InheritedOption::Linger(time) => socket.set_linger(time.map(seconds)),
             InheritedOption::DeferAccept(time) => {
                 self.set_number(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, time)
@@ -449,6 +450,10 @@ impl ListeningSocket {
                 let stream = unsafe { OwnedFd::from_raw_fd(fd) };
                 // Fails only for a socket that is none.
                 let _ = self.gate.let_through(stream.as_fd());
+                if self.keeping != Keeping::Own {
+                    // Who has a copy may have set that it lingers, and it is closed here, too.
+                    let _ = SockRef::from(&stream).set_linger(None);
+                }
                 // SAFETY: the storage was zeroed, which is a valid value, and the kernel wrote
                 // an address into it.
                 let storage = unsafe { storage.assume_init() };
@@ -618,6 +623,28 @@ fn explain(source: &Source, err: &io::Error) -> String {
 }
 
 /// The kernel's upper limit on every backlog.
+/// Gives the file of a socket this owner and these permissions. In a directory of somebody else's
+/// there may be another file by now, or a link to one: that is left alone.
+fn give(path: &Path, owner: Option<Owner>, mode: Option<u32>) -> io::Result<()> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    // The file itself, whatever its path leads to meanwhile.
+    let file_itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if let Some(owner) = owner {
+        chown(&file_itself, owner.uid, owner.gid)?;
+    }
+    if let Some(mode) = mode {
+        fs::set_permissions(&file_itself, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 fn somaxconn() -> u32 {
     fs::read_to_string("/proc/sys/net/core/somaxconn")
         .ok()
@@ -643,7 +670,27 @@ const UNWANTED_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
+
+    /// What is handed off the loop closes, and would wait for a client that reads nothing.
+    #[test]
+    fn no_connection_that_is_accepted_here_lingers() {
+        let lingers = |keeping, time| {
+            let spec = ListenerSpec::bind("127.0.0.1:0".parse().unwrap());
+            let listening = ListeningSocket::open(&spec, keeping).unwrap();
+            listening.pass_on(&[InheritedOption::Linger(Some(time))]);
+            let address = listening.address().inet().unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            let accepted = listening.accept(true).unwrap();
+            SockRef::from(&accepted.stream).linger().unwrap()
+        };
+        assert_eq!(lingers(Keeping::Own, 3), None);
+        assert_eq!(lingers(Keeping::Lent, 3), None);
+        // Resets, and waits for nobody.
+        assert_eq!(lingers(Keeping::Own, 0), Some(Duration::ZERO));
+    }
 
     #[test]
     fn accept_errors_are_told_apart_by_what_to_do() {

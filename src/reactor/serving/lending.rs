@@ -123,8 +123,12 @@ impl Serving {
         self.queues.contains_key(&worker)
     }
 
-    /// Whether somebody waits in the socket from which the worker alone accepts.
+    /// Whether somebody waits in the worker's queue, or in the socket from which it alone accepts.
     pub(crate) fn is_waited_for(&self, worker: WorkerId) -> bool {
+        let queue = self.queues.get(&worker);
+        if queue.is_some_and(|queue| queue.unread() > 0) {
+            return true;
+        }
         let holder = Holder::Worker(worker);
         let mut places = 0..self.lending.group.len();
         places.any(|place| {

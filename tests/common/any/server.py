@@ -36,11 +36,23 @@ def finish(number, frame):
 for name in filter(None, os.environ.get("HANDLES", "").split(",")):
     signal.signal(getattr(signal, "SIG" + name), finish)
 
-host, port = sys.argv[1].rsplit(":", 1)
-server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind((host, int(port)))
-server.listen()
+
+def listen(address):
+    host, port = address.rsplit(":", 1)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, int(port)))
+    listening.listen()
+    return listening
+
+
+try:
+    server = listen(sys.argv[1])
+except OSError:
+    # As many do whose port is taken: the next one.
+    if "ELSE" not in os.environ:
+        raise
+    server = listen(os.environ["ELSE"])
 if "SOON" in os.environ:
     time.sleep(float(os.environ["SOON"]))
 while True:

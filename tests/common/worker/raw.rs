@@ -11,7 +11,9 @@ use std::process::{Command, ExitCode};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::MsgFlags;
 use worker_proto::env;
-use worker_proto::frame::{FromMaster, Hello, Listen, ListenOptions, ToMaster};
+use worker_proto::frame::{
+    Attach, FromMaster, Hello, InheritedOption, Listen, ListenOptions, ToMaster,
+};
 use worker_proto::handshake;
 use worker_proto::ids::RequestId;
 use worker_proto::scm::{self, Wait};
@@ -61,6 +63,22 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
             }
             return ExitCode::SUCCESS;
         }
+        // As a preloaded library speaks; nobody may listen there.
+        "attached-pong" | "attached-hello" | "attached-deaf" => {
+            let ask = || channel.send(&question(), &[], Wait::AsSet);
+            ask().expect("attach");
+            let ready = channel.send(&ToMaster::Ready, &[], Wait::AsSet);
+            ready.expect("ready");
+            usr1.wait().expect("wait for SIGUSR1");
+            match rule {
+                "attached-hello" => hello(handshake::hello()),
+                "attached-deaf" => while ask().is_ok() {},
+                _ => {
+                    let pong = ToMaster::Pong { token: 1 };
+                    channel.send(&pong, &[], Wait::AsSet).expect("send");
+                }
+            }
+        }
         rest => {
             hello(handshake::hello());
             channel
@@ -74,6 +92,7 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
                 "unknown-frame" => send(&[250, 1, 2, 3], &[]).expect("send"),
                 "trailing" => send(&[3, 0, 0], &[]).expect("send"),
                 "oversized" => send(&vec![0; 100_000], &[]).expect("send"),
+                "attach" => channel.send(&question(), &[], Wait::AsSet).expect("send"),
                 "second-hello" => hello(handshake::hello()),
                 "descriptor" => {
                     let null = File::open("/dev/null").expect("/dev/null");
@@ -130,6 +149,22 @@ pub(crate) fn misbehave(args: &[&str]) -> ExitCode {
             Err(err) => panic!("{err}"),
         }
     }
+}
+
+/// What a preloaded library asks.
+fn question() -> ToMaster {
+    ToMaster::Attach(Attach {
+        protocol: handshake::PROTOCOL,
+        pid: std::process::id(),
+        library: "none".to_owned(),
+        listen: Listen {
+            request: RequestId(1),
+            target: "127.0.0.1:9".to_owned(),
+            options: ListenOptions::default(),
+        },
+        options: vec![InheritedOption::MaxSegment(u32::MAX); 1000],
+        file_mode: u32::MAX,
+    })
 }
 
 /// Listens, and says on its page that it serves.
