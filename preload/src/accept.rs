@@ -14,7 +14,7 @@ use crate::marks::{self, Mark};
 use crate::name::SocketName;
 use crate::release::{self, Closed};
 use crate::shares::Share;
-use crate::sys::{self, Errno, OnExec};
+use crate::sys::{self, Errno, OnExec, Uncancelled};
 use crate::{channel, epolls, fork, score};
 
 /// A connection, and who is at its other end.
@@ -29,13 +29,27 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
     if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
         return Err(Errno(libc::EINVAL));
     }
-    let listener = record.get();
-    listener.begin_waiting();
-    let accepted = receive(fd, record, flags);
-    if listener.end_waiting() {
-        release::give_up(record);
+    let _waiting = Waiting::begin(record);
+    receive(fd, record, flags)
+}
+
+/// A thread in `accept`, also one that `pthread_cancel(3)` ends there: it unwinds.
+struct Waiting(Record);
+
+impl Waiting {
+    fn begin(record: Record) -> Self {
+        record.get().begin_waiting();
+        Waiting(record)
     }
-    accepted
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Waiting(record) = *self;
+        if record.get().end_waiting() {
+            release::give_up(record);
+        }
+    }
 }
 
 fn receive(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, Errno> {
@@ -165,6 +179,7 @@ fn is_time_to_ask() -> bool {
 
 /// The queue has ended: by `shutdown(2)`, or with the master.
 fn end(fd: RawFd, record: Record) -> Errno {
+    let _uncancelled = Uncancelled::begin();
     if record.get().stage() == Stage::Shut || !channel::is_over() {
         return Errno(libc::EINVAL);
     }
