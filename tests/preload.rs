@@ -244,6 +244,47 @@ fn programs_do_not_outlive_a_killed_master() {
     });
 }
 
+/// Behind a shell the kernel does not tell them, and an error of `accept` would be their end.
+#[test]
+fn the_end_of_the_master_is_a_stop_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = "
+import os, signal, socket, sys
+def path(what): return os.path.join(sys.argv[1], '%s.%s' % (what, os.environ['RR_SLOT']))
+def finish(number, frame):
+    open(path('handled'), 'w').close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, finish)
+server = socket.create_server(('127.0.0.1', 0))
+while True:
+    try:
+        server.accept()
+    except OSError as error:
+        open(path(os.strerror(error.errno)), 'w').close()";
+    let script = directory.path().join("server.py");
+    fs::write(&script, program).unwrap();
+    let line = format!(
+        "python3 {} {}; exit 3",
+        script.display(),
+        directory.path().display()
+    );
+    let mut cluster = Cluster::start(["-w", "4", "--preload", "sh", "-c", &line]);
+    cluster.await_ready();
+    cluster.signal(Signal::SIGKILL);
+    let said = || {
+        let names = fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<String> = names
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "server.py")
+            .collect();
+        names.sort();
+        names
+    };
+    await_condition("each has said something", || said().len() >= 4);
+    let expected = ["handled.0", "handled.1", "handled.2", "handled.3"];
+    assert_eq!(said(), expected);
+}
+
 /// A shell between the master and the server, as npm and others have it.
 #[test]
 fn whoever_of_the_program_listens_is_served() {

@@ -180,7 +180,7 @@ fn is_time_to_ask() -> bool {
 /// The queue has ended: by `shutdown(2)`, or with the master.
 fn end(fd: RawFd, record: Record) -> Errno {
     let _uncancelled = Uncancelled::begin();
-    if record.get().stage() == Stage::Shut || !channel::is_over() {
+    if record.get().stage() == Stage::Shut || !channel::is_over_within(DYING_MS) {
         return Errno(libc::EINVAL);
     }
     let waits = sys::is_nonblocking(fd) == Ok(false);
@@ -217,6 +217,10 @@ static HIGHEST: AtomicI32 = AtomicI32::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static ACCEPTED: AtomicU64 = AtomicU64::new(0);
 static IS_ORPHAN: AtomicBool = AtomicBool::new(false);
+
+/// How long a master that ends may take from closing a queue to closing the channel: the kernel
+/// closes the last one first. Another process that has shut the queue down is so far waited for.
+const DYING_MS: u64 = 500;
 
 /// What may be opened between two connections without our seeing it.
 const NEAR: u64 = 64;

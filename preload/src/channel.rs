@@ -95,6 +95,18 @@ pub(crate) fn is_over() -> bool {
     }
 }
 
+/// The same, soon.
+pub(crate) fn is_over_within(ms: u64) -> bool {
+    let deadline = sys::now_ms() + ms;
+    while !is_over() {
+        if sys::now_ms() >= deadline {
+            return false;
+        }
+        sys::pause(1);
+    }
+    true
+}
+
 static CHANNEL: AtomicI32 = AtomicI32::new(-1);
 static MASTER: AtomicI32 = AtomicI32::new(0);
 static IS_USED: AtomicBool = AtomicBool::new(false);
