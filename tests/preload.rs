@@ -244,6 +244,37 @@ fn programs_do_not_outlive_a_killed_master() {
     });
 }
 
+/// It answers when the program has given up waiting: what nobody takes is given back.
+#[test]
+fn a_master_that_answers_too_late_is_asked_again() {
+    let program = "
+import os, signal, socket, sys
+master = int(os.environ['RR_MASTER_PID'])
+address = ('127.0.0.1', int(sys.argv[1]))
+os.kill(master, signal.SIGSTOP)
+try:
+    socket.create_server(address)
+except TimeoutError:
+    os.kill(master, signal.SIGCONT)
+    server = socket.create_server(address)
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b'served')
+    connection.close()";
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let port = address.port().to_string();
+    let program = ["--preload", "python3", "-c", program, &port];
+    let mut cluster = Cluster::start([&["-w", "1", "--no-refork"][..], &program].concat());
+    cluster.await_ready();
+    let mut served = String::new();
+    let mut stream = connect(address).unwrap();
+    stream.read_to_string(&mut served).unwrap();
+    assert_eq!(served, "served");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 /// Behind a shell the kernel does not tell them, and an error of `accept` would be their end.
 #[test]
 fn the_end_of_the_master_is_a_stop_signal() {
