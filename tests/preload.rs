@@ -144,6 +144,40 @@ fn a_program_without_a_handler_finishes_what_it_has() {
     assert_eq!(ended.code(), 0, "{}", ended.log);
 }
 
+/// Its connections are counted although the first address was not to be had.
+#[test]
+fn a_program_that_looks_for_a_free_port_finishes_what_it_has() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let program = "
+import socket, sys
+try:
+    socket.create_server(('127.0.0.1', int(sys.argv[1])))
+except OSError:
+    server = socket.create_server(('127.0.0.1', 0))
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b'x')
+    connection.recv(1)
+    connection.sendall(b'served')
+    connection.close()";
+    let mut cluster = Cluster::start(["-w", "1", "--preload", "python3", "-c", program, &port]);
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let mut stream = connect(address).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping");
+    await_condition("nobody is let in", || TcpStream::connect(address).is_err());
+    let watch = common::Stopwatch::start();
+    await_condition("time passes", || watch.elapsed().as_millis() > 1000);
+    stream.write_all(b"x").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "served");
+    assert_eq!(cluster.wait().code(), 0);
+}
+
 /// A connection that nothing happens on does not keep a program for ever: it is told a little
 /// before it would be made to.
 #[test]

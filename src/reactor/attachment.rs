@@ -28,17 +28,15 @@ impl Reactor {
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
-        let page = if process.is_attached() {
-            None
-        } else {
+        if !process.is_attached() {
             log::debug!("{worker} speaks {}", attach.library);
             process.note_attached(attach.pid);
             self.acceptor.note_speaks(worker);
             let (scoreboard, page) = process.create_scoreboard().unzip();
             self.loads.join(worker, attach.pid, scoreboard);
+            process.keep_page(page);
             self.supervisor.handle(now, Event::Online { worker });
-            page
-        };
+        }
         let request = attach.listen.request;
         let mut turn = turn!(self, now);
         match self
@@ -46,6 +44,7 @@ impl Reactor {
             .listen(asker, Wanted::by_library(attach), &mut turn)
         {
             Ok(grant) => {
+                let page = process.take_page();
                 if let Some(sender) = grant.sender {
                     process.keep_silent(grant.listener, sender);
                 }

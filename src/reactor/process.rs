@@ -40,6 +40,8 @@ pub(crate) struct Process {
     /// The sending ends of queues that get nothing any more: the program would take their end for
     /// clients, for ever.
     silent: Vec<(ListenerId, OwnedFd)>,
+    /// Its page of the scoreboard, until it goes to the program with its first listener.
+    page: Option<OwnedFd>,
     /// The strongest signal that the supervisor had sent to it.
     signalled: Option<Signal>,
 }
@@ -74,6 +76,7 @@ impl Process {
             complaints: 0,
             attached: None,
             silent: Vec::new(),
+            page: None,
             signalled: None,
         }
     }
@@ -135,6 +138,15 @@ impl Process {
     /// The queue stays as it is as long as the program has it, and it is not given back.
     pub(crate) fn keep_silent(&mut self, listener: ListenerId, sender: OwnedFd) {
         self.silent.push((listener, sender));
+    }
+
+    /// A program's page of the scoreboard: the first listener that it gets takes it along.
+    pub(crate) fn keep_page(&mut self, page: Option<OwnedFd>) {
+        self.page = page;
+    }
+
+    pub(crate) fn take_page(&mut self) -> Option<OwnedFd> {
+        self.page.take()
     }
 
     /// The program has given its queue back: nobody polls it any more.
