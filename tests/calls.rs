@@ -60,6 +60,8 @@ cases! {
     a_hundred_threads_accept
     closing_does_not_wake_who_waits
     who_waits_is_interrupted_when_something_else_is_there
+    who_waits_is_cancelled
+    who_is_to_be_cancelled_listens_first
     rights_are_given_up_after_listen
     shutdown_wakes_who_waits
     port_0_is_known_before_listen

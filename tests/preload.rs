@@ -207,6 +207,40 @@ fn finishes_what_it_has(mut cluster: Cluster, address: SocketAddr, streams: Vec<
     assert_eq!(ended.code(), 0, "{}", ended.log);
 }
 
+/// Its connections are counted although the first address was not to be had.
+#[test]
+fn a_program_that_looks_for_a_free_port_finishes_what_it_has() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let program = "
+import socket, sys
+try:
+    socket.create_server(('127.0.0.1', int(sys.argv[1])))
+except OSError:
+    server = socket.create_server(('127.0.0.1', 0))
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b'x')
+    connection.recv(1)
+    connection.sendall(b'served')
+    connection.close()";
+    let mut cluster = Cluster::start(["-w", "1", "--preload", "python3", "-c", program, &port]);
+    let address = await_address(&mut cluster);
+    cluster.await_ready();
+    let mut stream = connect(address).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    cluster.signal(Signal::SIGTERM);
+    cluster.await_text("stopping");
+    await_condition("nobody is let in", || TcpStream::connect(address).is_err());
+    let watch = common::Stopwatch::start();
+    await_condition("time passes", || watch.elapsed().as_millis() > 1000);
+    stream.write_all(b"x").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "served");
+    assert_eq!(cluster.wait().code(), 0);
+}
+
 /// A connection that nothing happens on does not keep a program for ever: it is told a little
 /// before it would be made to.
 #[test]
@@ -305,6 +339,78 @@ fn programs_do_not_outlive_a_killed_master() {
         };
         pids.iter().find(alive).is_none()
     });
+}
+
+/// It answers when the program has given up waiting: what nobody takes is given back.
+#[test]
+fn a_master_that_answers_too_late_is_asked_again() {
+    let program = "
+import os, signal, socket, sys
+master = int(os.environ['RR_MASTER_PID'])
+address = ('127.0.0.1', int(sys.argv[1]))
+os.kill(master, signal.SIGSTOP)
+try:
+    socket.create_server(address)
+except TimeoutError:
+    os.kill(master, signal.SIGCONT)
+    server = socket.create_server(address)
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b'served')
+    connection.close()";
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let port = address.port().to_string();
+    let program = ["--preload", "python3", "-c", program, &port];
+    let mut cluster = Cluster::start([&["-w", "1", "--no-refork"][..], &program].concat());
+    cluster.await_ready();
+    let mut served = String::new();
+    let mut stream = connect(address).unwrap();
+    stream.read_to_string(&mut served).unwrap();
+    assert_eq!(served, "served");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
+/// Behind a shell the kernel does not tell them, and an error of `accept` would be their end.
+#[test]
+fn the_end_of_the_master_is_a_stop_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = "
+import os, signal, socket, sys
+def path(what): return os.path.join(sys.argv[1], '%s.%s' % (what, os.environ['RR_SLOT']))
+def finish(number, frame):
+    open(path('handled'), 'w').close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, finish)
+server = socket.create_server(('127.0.0.1', 0))
+while True:
+    try:
+        server.accept()
+    except OSError as error:
+        open(path(os.strerror(error.errno)), 'w').close()";
+    let script = directory.path().join("server.py");
+    fs::write(&script, program).unwrap();
+    let line = format!(
+        "python3 {} {}; exit 3",
+        script.display(),
+        directory.path().display()
+    );
+    let mut cluster = Cluster::start(["-w", "4", "--preload", "sh", "-c", &line]);
+    cluster.await_ready();
+    cluster.signal(Signal::SIGKILL);
+    let said = || {
+        let names = fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<String> = names
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "server.py")
+            .collect();
+        names.sort();
+        names
+    };
+    await_condition("each has said something", || said().len() >= 4);
+    let expected = ["handled.0", "handled.1", "handled.2", "handled.3"];
+    assert_eq!(said(), expected);
 }
 
 /// A shell between the master and the server, as npm and others have it.

@@ -14,7 +14,7 @@ use crate::marks::{self, Mark};
 use crate::name::SocketName;
 use crate::release::{self, Closed};
 use crate::shares::Share;
-use crate::sys::{self, Errno, OnExec};
+use crate::sys::{self, Errno, OnExec, Uncancelled};
 use crate::{channel, epolls, fork, score};
 
 /// A connection, and who is at its other end.
@@ -29,13 +29,27 @@ pub(crate) fn accept(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, 
     if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
         return Err(Errno(libc::EINVAL));
     }
-    let listener = record.get();
-    listener.begin_waiting();
-    let accepted = receive(fd, record, flags);
-    if listener.end_waiting() {
-        release::give_up(record);
+    let _waiting = Waiting::begin(record);
+    receive(fd, record, flags)
+}
+
+/// A thread in `accept`, also one that `pthread_cancel(3)` ends there: it unwinds.
+struct Waiting(Record);
+
+impl Waiting {
+    fn begin(record: Record) -> Self {
+        record.get().begin_waiting();
+        Waiting(record)
     }
-    accepted
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Waiting(record) = *self;
+        if record.get().end_waiting() {
+            release::give_up(record);
+        }
+    }
 }
 
 fn receive(fd: RawFd, record: Record, flags: i32) -> Result<Accepted, Errno> {
@@ -165,7 +179,8 @@ fn is_time_to_ask() -> bool {
 
 /// The queue has ended: by `shutdown(2)`, or with the master.
 fn end(fd: RawFd, record: Record) -> Errno {
-    if record.get().stage() == Stage::Shut || !channel::is_over() {
+    let _uncancelled = Uncancelled::begin();
+    if record.get().stage() == Stage::Shut || !channel::is_over_within(DYING_MS) {
         return Errno(libc::EINVAL);
     }
     let waits = sys::is_nonblocking(fd) == Ok(false);
@@ -202,6 +217,10 @@ static HIGHEST: AtomicI32 = AtomicI32::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static ACCEPTED: AtomicU64 = AtomicU64::new(0);
 static IS_ORPHAN: AtomicBool = AtomicBool::new(false);
+
+/// How long a master that ends may take from closing a queue to closing the channel: the kernel
+/// closes the last one first. Another process that has shut the queue down is so far waited for.
+const DYING_MS: u64 = 500;
 
 /// What may be opened between two connections without our seeing it.
 const NEAR: u64 = 64;

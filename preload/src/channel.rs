@@ -12,7 +12,7 @@ use worker_proto::env::{CONTROL_FD, MASTER_PID, control_fd};
 use worker_proto::frame::ToMaster;
 
 use crate::marks::{self, Mark};
-use crate::sys::{self, Errno, OnExec};
+use crate::sys::{self, Errno, OnExec, Uncancelled};
 
 /// Finds the channel and moves it out of the way. Before the program begins.
 pub(crate) fn open() {
@@ -77,6 +77,7 @@ pub(crate) fn master() -> i32 {
 
 /// Tells the master something that it need not answer. Async-signal-safe.
 pub(crate) fn tell(frame: &ToMaster) -> Result<(), Errno> {
+    let _uncancelled = Uncancelled::begin();
     let mut bytes = [0; SMALL_FRAME_BYTES];
     let fd = get().ok_or(Errno(libc::ENOTCONN))?;
     let len = codec::encode_into_slice(frame, &mut bytes).map_err(|_| Errno(libc::EMSGSIZE))?;
@@ -92,6 +93,18 @@ pub(crate) fn is_over() -> bool {
         Ok(len) => len == 0,
         Err(errno) => errno != Errno(libc::EAGAIN),
     }
+}
+
+/// The same, soon.
+pub(crate) fn is_over_within(ms: u64) -> bool {
+    let deadline = sys::now_ms() + ms;
+    while !is_over() {
+        if sys::now_ms() >= deadline {
+            return false;
+        }
+        sys::pause(1);
+    }
+    true
 }
 
 static CHANNEL: AtomicI32 = AtomicI32::new(-1);

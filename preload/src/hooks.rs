@@ -17,7 +17,7 @@ use crate::marks::{self, Mark};
 use crate::name::SocketName;
 use crate::release::{self, Closed, Leave};
 use crate::symbols as real;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, Uncancelled};
 use crate::{accept, channel, copies, epolls, fork, options, paths, ranges, score};
 use worker_proto::frame::ToMaster;
 
@@ -637,10 +637,12 @@ fn found(fd: c_int) -> Option<Record> {
 
 /// What goes wrong in here is not the program's fault.
 fn careful<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    let _uncancelled = Uncancelled::begin();
     panic::catch_unwind(panic::AssertUnwindSafe(work)).unwrap_or(otherwise)
 }
 
 fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
+    let _uncancelled = Uncancelled::begin();
     let Errno(errno) = Errno::last();
     let done = work();
     sys::set_errno(errno);

@@ -41,9 +41,18 @@ pub(crate) struct Grant {
 
 /// Asks the master, and waits for its answer.
 pub(crate) fn ask(channel: RawFd, wish: &Wish, _lock: &Held) -> Result<Grant, Errno> {
-    let request = next_request();
-    send(channel, &attach(request, wish))?;
-    let (answer, descriptors) = answer(channel, request)?;
+    let (answer, descriptors) = loop {
+        let request = next_request();
+        send(channel, &attach(request, wish))?;
+        let mut late = Late::Nothing;
+        let (answer, descriptors) = answer(channel, request, &mut late)?;
+        let is_in_use =
+            matches!(answer, FromMaster::NotListening { errno, .. } if errno == libc::EADDRINUSE);
+        // What is in the way may be what has just been given back.
+        if !(is_in_use && late == Late::GivenBack) {
+            break (answer, descriptors);
+        }
+    };
     if let FromMaster::NotListening { errno, .. } = answer {
         return Err(Errno(errno));
     }
@@ -109,8 +118,19 @@ fn send(channel: RawFd, frame: &ToMaster) -> Result<(), Errno> {
     }
 }
 
+/// What was done about answers that nobody waits for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    Nothing,
+    GivenBack,
+}
+
 /// The answer to `request`, with its descriptors.
-fn answer(channel: RawFd, request: RequestId) -> Result<(FromMaster, Vec<OwnedFd>), Errno> {
+fn answer(
+    channel: RawFd,
+    request: RequestId,
+    late: &mut Late,
+) -> Result<(FromMaster, Vec<OwnedFd>), Errno> {
     let deadline = sys::now_ms() + PATIENCE_MS;
     let mut buffer = vec![0; MAX_FRAME_BYTES];
     loop {
@@ -119,7 +139,13 @@ fn answer(channel: RawFd, request: RequestId) -> Result<(FromMaster, Vec<OwnedFd
             Ok(len) => match whose(&buffer[..len]) {
                 Some(asked) if asked == request => return take(channel, &mut buffer),
                 Some(asked) if is_awaited(asked) => wait(deadline)?,
-                Some(_) | None => drop(take(channel, &mut buffer)),
+                Some(_) | None => {
+                    if let Ok((frame, descriptors)) = take(channel, &mut buffer)
+                        && give_back(&frame, descriptors)
+                    {
+                        *late = Late::GivenBack;
+                    }
+                }
             },
             Err(Errno(libc::EAGAIN)) => {
                 let left = deadline.saturating_sub(sys::now_ms());
@@ -133,6 +159,19 @@ fn answer(channel: RawFd, request: RequestId) -> Result<(FromMaster, Vec<OwnedFd
             Err(_) => return Err(unreachable()),
         }
     }
+}
+
+/// Whoever has asked is gone, or has given up: clients would wait in a queue that nobody has.
+fn give_back(frame: &FromMaster, descriptors: Vec<OwnedFd>) -> bool {
+    let FromMaster::Listening(listening) = frame else {
+        return false;
+    };
+    // The page comes with the first answer only, whoever takes it.
+    if let Some(page) = descriptors.into_iter().nth(1) {
+        score::open(page);
+    }
+    let listener = listening.listener;
+    channel::tell(&ToMaster::Unlisten { listener }).is_ok()
 }
 
 /// Which question this is the answer to.

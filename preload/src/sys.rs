@@ -78,6 +78,37 @@ pub(crate) fn terminate_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
 }
 
+/// While it is there, `pthread_cancel(3)` does not end this thread. What we do for a function that is
+/// no cancellation point must not become one, and nothing but the program's own call may be unwound.
+pub(crate) struct Uncancelled {
+    before: c_int,
+}
+
+impl Uncancelled {
+    /// Async-signal-safe.
+    pub(crate) fn begin() -> Self {
+        let mut before = 0;
+        // SAFETY: it changes nothing but this thread's, and `before` is there to be written.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        Uncancelled { before }
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: as it was.
+        unsafe { pthread_setcancelstate(self.before, std::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Not in the libc crate. Unwinds if the program has asked for asynchronous cancellation.
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+/// `pthread.h`, the same everywhere on Linux.
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
 /// Milliseconds of a clock that only goes forward.
 pub(crate) fn now_ms() -> u64 {
     let mut now = MaybeUninit::<libc::timespec>::zeroed();

@@ -532,6 +532,55 @@ CASE(who_waits_is_interrupted_when_something_else_is_there) {
     whether("refuses", refuses_soon(&address));
 }
 
+static void *accept_until_cancelled(void *listener) {
+    *(pid_t *)((void **)listener)[1] = thread_id();
+    return (void *)(intptr_t)accept((int)(intptr_t)((void **)listener)[0], NULL, NULL);
+}
+
+CASE(who_waits_is_cancelled) {
+    struct address address = free_address();
+    int listener = listening_at(&address);
+    volatile pid_t id = 0;
+    void *given[2] = {(void *)(intptr_t)listener, (void *)&id};
+    pthread_t thread;
+    MUST(-pthread_create(&thread, NULL, accept_until_cancelled, given));
+    while (id == 0)
+        poll(NULL, 0, 1);
+    await_blocked(id);
+    MUST(-pthread_cancel(thread));
+    void *result;
+    MUST(-pthread_join(thread, &result));
+    whether("cancelled", result == PTHREAD_CANCELED);
+    serve_one("others_accept", listener, &address);
+    MUST(close(listener));
+    whether("refuses", refuses_soon(&address));
+}
+
+static void *listen_when_cancelled(void *given) {
+    struct address *address = given;
+    int state, listener = -1;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    /* Its cancellation is waited for, by itself. */
+    pthread_cancel(pthread_self());
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(listener, SA(address), address->length) == 0 && listen(listener, 16) == 0)
+        address->length = 0;
+    pthread_testcancel();
+    return NULL;
+}
+
+CASE(who_is_to_be_cancelled_listens_first) {
+    struct address address = free_address(), given = address;
+    pthread_t thread;
+    MUST(-pthread_create(&thread, NULL, listen_when_cancelled, &given));
+    void *result;
+    MUST(-pthread_join(thread, &result));
+    whether("listens", given.length == 0);
+    whether("cancelled", result == PTHREAD_CANCELED);
+    MUST(close(dial(&address)));
+}
+
 CASE(rights_are_given_up_after_listen) {
     enum { NOBODY = 65534 };
     struct address address = free_address();
