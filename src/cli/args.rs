@@ -96,9 +96,9 @@ pub(super) struct Args {
     process: ProcessArgs,
 
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
-    /// repeated. Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP,
-    /// dispatch=MODE. Sockets passed by
-    /// systemd are taken without being named here
+    /// repeated. 8080=3000, or 127.0.0.1:8080=3000: a program that asks for its port 3000 gets 8080.
+    /// Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP, dispatch=MODE. Sockets passed
+    /// by systemd are taken without being named here
     #[arg(
         short,
         long,
@@ -287,6 +287,7 @@ const AFTER_HELP: &str = "\
 Examples:
   rr-master                      say hello on http://127.0.0.1:8000/
   rr-master -w 4 ./worker-bin    four processes of a worker-proto program
+  rr-master -w 4 --preload node server.js   four of any other server, unchanged
   rr-master -l [::]:8000 -l admin=127.0.0.1:9000 ./worker-bin --its-own --flags
   rr-master -w auto --agent rotate='./logrotate --daily' ./worker-bin
   rr-master -c app.toml          what app.toml says

@@ -11,7 +11,8 @@ pub(super) struct DispatchArgs {
     /// How connections come to the workers: with `hand-off` the master accepts and gives each to the
     /// next worker; with `shared` the workers accept from one socket, whichever is first; with
     /// `reuseport` each has a socket of its own, and the kernel chooses by a hash of the addresses.
-    /// A listener may say otherwise: -l 127.0.0.1:8000,dispatch=shared
+    /// A listener may say otherwise: -l 127.0.0.1:8000,dispatch=shared. With both, a program that
+    /// takes its sockets from systemd (LISTEN_FDS) needs --listen and --ready-on delay=1s, no more
     #[arg(
         long,
         value_name = "MODE",
