@@ -283,6 +283,27 @@ fn a_static_program_is_refused_before_anything_starts() {
     assert!(ended.log.contains("LISTEN_FDS"), "{}", ended.log);
 }
 
+#[test]
+fn what_fails_at_once_without_a_word_is_told_of_what_it_may_lack() {
+    let ended = run_to_end(&["-w", "1", "false"]);
+    assert_eq!(ended.code(), 3, "{}", ended.log);
+    assert!(ended.log.contains("needs --preload"), "{}", ended.log);
+
+    let ended = run_to_end(&["-w", "1", "--preload", "false"]);
+    assert_eq!(ended.code(), 3, "{}", ended.log);
+    assert!(!ended.log.contains("needs --preload"), "{}", ended.log);
+    assert!(!ended.log.contains("foreground"), "{}", ended.log);
+
+    // As the first process of a daemon ends.
+    let ended = run_to_end(&["-w", "1", "--preload", "true"]);
+    assert_eq!(ended.code(), 3, "{}", ended.log);
+    assert!(ended.log.contains("in the foreground"), "{}", ended.log);
+
+    let ended = run_to_end(&["--preload", "node server.js"]);
+    assert_eq!(ended.code(), 2, "{}", ended.log);
+    assert!(ended.log.contains("without quotes"), "{}", ended.log);
+}
+
 /// Behind a shell it is seen only when it does not get ready.
 #[test]
 fn a_program_that_was_never_heard_of_fails_the_start_with_the_reasons() {

@@ -262,6 +262,7 @@ mod tests {
             &Notice::Disconnected {
                 who: who(2),
                 cause,
+                was_heard: true,
                 next: None,
             },
         );

@@ -44,7 +44,7 @@ pub enum PreloadError {
     },
     /// The loader would not load it.
     #[error(
-        "preload: {0}: run it with --dispatch shared or reuseport as a program that takes its sockets from systemd (LISTEN_FDS), or let it speak to its master with worker-proto"
+        "preload: {0}: run it with --listen, --dispatch shared or reuseport, and --ready-on delay=1s as a program that takes its sockets from systemd (LISTEN_FDS), or let it speak to its master with worker-proto"
     )]
     Obstacle(#[from] Obstacle),
 }

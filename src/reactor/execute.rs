@@ -14,9 +14,10 @@ use super::spawner::Order;
 use super::{Progress, Reactor, turn};
 use crate::config::dispatch::Waking;
 use crate::config::placeholder::Incumbent;
+use crate::config::readiness::ReadyOn;
 use crate::control::event::{Circumstances, During};
 use crate::jobs::Event as JobEvent;
-use crate::supervisor::{Action, Event, ExitStatus, Notice, Signal};
+use crate::supervisor::{Action, Event, ExitStatus, Notice, Signal, Who};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -248,12 +249,16 @@ impl Reactor {
         {
             line += &format!("; {activity}");
         }
-        if let Notice::ReadyTimeout {
-            was_heard: false, ..
-        } = notice
-            && self.config.program.preload.is_some()
-        {
-            line += UNHEARD;
+        if let Some(role) = unheard(notice) {
+            let program = &self.config.program;
+            line += match (role, &program.preload, &program.ready_on) {
+                (Role::Agent, ..) => UNHEARD_AGENT,
+                (Role::Worker, Some(_), _) if matches!(notice, Notice::ReadyTimeout { .. }) => {
+                    UNHEARD_LIBRARY
+                }
+                (Role::Worker, None, ReadyOn::Message) => UNHEARD_WORKER,
+                (Role::Worker, ..) => "",
+            };
         }
         if let Notice::ReadyTimeout { who, .. } = notice
             && let Some(missing) = self.readiness.missing(who.worker)
@@ -268,6 +273,9 @@ impl Reactor {
             During::Serving => "; it was serving",
             During::Leaving => "",
         };
+        if is_daemon(notice) && self.config.program.preload.is_some() {
+            line += "; a program has to stay in the foreground, without a daemon mode";
+        }
         if circumstances.out_of_memory {
             line += "; the kernel killed it for want of memory";
         }
@@ -308,8 +316,49 @@ impl Reactor {
     }
 }
 
+/// Whether a worker left unasked as the first process of a daemon does, which leaves it to another one.
+fn is_daemon(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::Exited {
+            who: Who {
+                role: Role::Worker,
+                ..
+            },
+            status: ExitStatus::Code(0),
+            expected: false,
+            ..
+        }
+    )
+}
+
+/// What a process is that failed and had never said anything.
+fn unheard(notice: &Notice) -> Option<Role> {
+    if let Notice::ReadyTimeout {
+        who,
+        was_heard: false,
+        ..
+    }
+    | Notice::Disconnected {
+        who,
+        was_heard: false,
+        next: Some(_),
+        ..
+    } = notice
+    {
+        return Some(who.role);
+    }
+    None
+}
+
+/// Why an agent may have nothing to say.
+const UNHEARD_AGENT: &str = "; is it written with worker-proto?";
+
+/// Why a worker may have nothing to say.
+const UNHEARD_WORKER: &str = "; a program that is not written with worker-proto needs --preload before its name, or --ready-on";
+
 /// Why a preloaded library may have nothing to say.
-const UNHEARD: &str = "; it did not listen on a TCP or Unix stream socket through the preloaded library: perhaps what it runs is linked statically (Go), has the set-user-ID bit or capabilities, uses another C library, or makes its system calls by itself: see docs/any-program.md";
+const UNHEARD_LIBRARY: &str = "; it did not listen on a TCP or Unix stream socket through the preloaded library: perhaps what it runs is linked statically (Go), has the set-user-ID bit or capabilities, uses another C library, or makes its system calls by itself: see docs/any-program.md";
 
 const KILLED: ExitStatus = ExitStatus::Signal {
     signal: libc::SIGKILL,

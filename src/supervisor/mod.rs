@@ -343,6 +343,7 @@ impl Supervisor {
         if process.channel == Channel::Over {
             return;
         }
+        let was_heard = process.channel != Channel::Silent;
         process.channel = Channel::Over;
         let who = process.who();
         let failure = match cause {
@@ -358,7 +359,12 @@ impl Supervisor {
             }
             Disconnect::Violation { .. } => self.terminate(now, worker, Departure::Unasked),
         }
-        self.notify(Notice::Disconnected { who, cause, next });
+        self.notify(Notice::Disconnected {
+            who,
+            cause,
+            was_heard,
+            next,
+        });
     }
 
     fn exited(&mut self, now: Instant, worker: WorkerId, status: ExitStatus) {

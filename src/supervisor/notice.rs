@@ -179,6 +179,8 @@ pub enum Notice {
         who: Who,
         /// How that came.
         cause: Disconnect,
+        /// Whether it ever said anything.
+        was_heard: bool,
         /// What becomes of its slot; `None` if that was told before or is plain.
         next: Option<Next>,
     },
@@ -413,7 +415,7 @@ impl fmt::Display for Notice {
             } => {
                 write!(f, "{who} not ready after {}", Span(*after))?;
                 if !was_heard {
-                    f.write_str(" and was never heard of (is it written with worker-proto, or run with --preload?)")?;
+                    f.write_str(" and was never heard of")?;
                 }
                 write!(f, ": SIGTERM, {next}")
             }
@@ -483,7 +485,9 @@ impl fmt::Display for Notice {
                 "unhealthy: of the workers {serving} serve (at least {least} have to), of the agents {agents} (all have to): giving up in {}",
                 Span(*patience)
             ),
-            Notice::Disconnected { who, cause, next } => {
+            Notice::Disconnected {
+                who, cause, next, ..
+            } => {
                 match cause {
                     Disconnect::Closed | Disconnect::Ended { .. } => {
                         write!(f, "{who} closed its control channel")?;

@@ -26,6 +26,12 @@ pub enum ProgramError {
         /// As it was given.
         path: PathBuf,
     },
+    /// The same, of what looks like a program with its arguments.
+    #[error("program {:?}: not found in PATH: write the program and its arguments without quotes around them", path.display().to_string())]
+    Quoted {
+        /// As it was given.
+        path: PathBuf,
+    },
     /// There is no name to look for.
     #[error("program: the name is empty: give the path of a program")]
     Empty,
@@ -80,8 +86,13 @@ pub(crate) fn locate(program: &Path) -> Result<PathBuf, ProgramError> {
             Err(_) => {}
         }
     }
-    Err(refused.unwrap_or_else(|| ProgramError::NotInPath {
-        path: program.to_owned(),
+    Err(refused.unwrap_or_else(|| {
+        let path = program.to_owned();
+        if program.as_os_str().as_bytes().contains(&b' ') {
+            ProgramError::Quoted { path }
+        } else {
+            ProgramError::NotInPath { path }
+        }
     }))
 }
 

@@ -44,7 +44,7 @@ fn a_failed_start_explains_itself() {
         .exits(1, killed(SIGKILL));
     s.tells([
         "w1 slot=0 gen=1 pid=101 spawned",
-        "w1 slot=0 gen=1 pid=101 not ready after 10 s and was never heard of (is it written with worker-proto, or run with --preload?): SIGTERM, not replaced",
+        "w1 slot=0 gen=1 pid=101 not ready after 10 s and was never heard of: SIGTERM, not replaced",
         "stopping gracefully: a worker failed to start",
         "w1 slot=0 gen=1 pid=101 alive 5 s after SIGTERM: SIGKILL",
         "w1 slot=0 gen=1 pid=101 exited after 15 s: signal SIGKILL",
