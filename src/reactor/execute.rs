@@ -17,7 +17,7 @@ use crate::config::placeholder::Incumbent;
 use crate::config::readiness::ReadyOn;
 use crate::control::event::{Circumstances, During};
 use crate::jobs::Event as JobEvent;
-use crate::supervisor::{Action, Event, ExitStatus, Notice, Signal, Who};
+use crate::supervisor::{Action, Disconnect, Event, ExitStatus, Notice, Signal, Who};
 use crate::sys::channel::control_pair;
 use crate::sys::spawn::Launch;
 
@@ -342,8 +342,8 @@ fn unheard(notice: &Notice) -> Option<Role> {
     | Notice::Disconnected {
         who,
         was_heard: false,
+        cause: Disconnect::Closed | Disconnect::Ended { .. },
         next: Some(_),
-        ..
     } = notice
     {
         return Some(who.role);
