@@ -73,9 +73,7 @@ impl Site {
     pub(crate) fn keeps_its_promises(mut self) {
         self.serves_in_rotation(400);
         let before = self.descriptors();
-        self.program
-            .visitor
-            .load(self.address, self.program.connections);
+        self.program.visitor.load(self.address, CONNECTIONS);
         self.leaks_nothing(&before);
         self.reloads_under_load();
         self.replaces_the_killed();
@@ -299,3 +297,6 @@ const SETTINGS: [(&str, &str); 4] = [
     ("RR_STDOUT", "lines"),
     ("RR_STDERR", "lines"),
 ];
+
+/// How many of them may not fail, nor leak a descriptor.
+const CONNECTIONS: usize = 10_000;
