@@ -99,6 +99,10 @@ impl Program<'_> {
 }
 
 impl<'a> Wanted<'a> {
+    pub(crate) fn question(self) -> &'a Listen {
+        self.listen
+    }
+
     pub(crate) fn by_sdk(listen: &'a Listen) -> Self {
         let program = Program::Speaks;
         Wanted { listen, program }

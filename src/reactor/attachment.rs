@@ -6,13 +6,11 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use worker_proto::frame::{Attach, FromMaster, Listening};
+use worker_proto::frame::{Attach, FromMaster};
 use worker_proto::ids::{Role, WorkerId};
 
-use super::acceptor::{Asker, Wanted};
-use super::{Reactor, turn};
-use crate::control::event::Fact;
-use crate::reactor::clock;
+use super::Reactor;
+use super::acceptor::Wanted;
 use crate::supervisor::Event;
 
 impl Reactor {
@@ -21,12 +19,6 @@ impl Reactor {
         self.execute_actions(now);
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
-        };
-        let asker = Asker {
-            worker,
-            slot: process.slot,
-            role: process.role,
-            is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
         if !process.is_attached() {
             log::debug!("{worker} speaks {}", attach.library);
@@ -39,38 +31,12 @@ impl Reactor {
             self.supervisor.handle(now, Event::Online { worker });
         }
         let page = process.share_page();
-        let request = attach.listen.request;
-        let mut turn = turn!(self, now);
-        match self
-            .acceptor
-            .listen(asker, Wanted::by_library(attach), &mut turn)
-        {
-            Ok(grant) => {
-                if let Some(sender) = grant.sender {
-                    process.keep_silent(grant.listener, sender);
-                }
-                let fact = Fact::listening(process.who(), &grant.name, &grant.address);
-                self.announce(clock::wall(), fact);
-                let listening = Listening {
-                    request,
-                    listener: grant.listener,
-                    name: grant.name,
-                    address: grant.address,
-                    mode: grant.mode,
-                };
-                let descriptors = grant.descriptors.into_iter().chain(page).collect();
-                self.answer_attach(worker, FromMaster::Listening(listening), descriptors, now);
+        let wanted = Wanted::by_library(attach);
+        if let Some((answer, mut descriptors)) = self.answer_listen(worker, wanted, now) {
+            if let FromMaster::Listening(_) = answer {
+                descriptors.extend(page);
             }
-            Err(refusal) => {
-                let target = &attach.listen.target;
-                process.complain(&format!("may not listen on {target:?}: {}", refusal.reason));
-                let refused = FromMaster::NotListening {
-                    request,
-                    errno: refusal.errno,
-                    reason: refusal.reason,
-                };
-                self.answer_attach(worker, refused, Vec::new(), now);
-            }
+            self.answer_attach(worker, answer, descriptors, now);
         }
     }
 

@@ -190,22 +190,36 @@ impl Reactor {
     fn listen(&mut self, worker: WorkerId, listen: &Listen, now: Instant) {
         // Its `Hello` may have come with the same turn: what follows from that is told first.
         self.execute_actions(now);
-        let Some(process) = self.processes.get_mut(&worker) else {
-            return;
-        };
+        let wanted = Wanted::by_sdk(listen);
+        if let Some((answer, descriptors)) = self.answer_listen(worker, wanted, now) {
+            self.tell_with(worker, answer, descriptors, now);
+        }
+    }
+
+    /// What to tell a process that asks for a listener, with the descriptors that go along; `None` if
+    /// the process is gone.
+    pub(super) fn answer_listen(
+        &mut self,
+        worker: WorkerId,
+        wanted: Wanted<'_>,
+        now: Instant,
+    ) -> Option<(FromMaster, Vec<OwnedFd>)> {
+        let process = self.processes.get_mut(&worker)?;
         let asker = Asker {
             worker,
             slot: process.slot,
             role: process.role,
             is_in_rotation: self.supervisor.is_in_rotation(worker),
         };
-        let request = listen.request;
-        let mut turn = turn!(self, now);
-        match self
-            .acceptor
-            .listen(asker, Wanted::by_sdk(listen), &mut turn)
-        {
+        let Listen {
+            request, target, ..
+        } = wanted.question();
+        let request = *request;
+        match self.acceptor.listen(asker, wanted, &mut turn!(self, now)) {
             Ok(grant) => {
+                if let Some(sender) = grant.sender {
+                    process.keep_silent(grant.listener, sender);
+                }
                 let fact = Fact::listening(process.who(), &grant.name, &grant.address);
                 self.announce(clock::wall(), fact);
                 let listening = Listening {
@@ -215,18 +229,16 @@ impl Reactor {
                     address: grant.address,
                     mode: grant.mode,
                 };
-                let answer = FromMaster::Listening(listening);
-                self.tell_with(worker, answer, grant.descriptors, now);
+                Some((FromMaster::Listening(listening), grant.descriptors))
             }
             Err(refusal) => {
-                let target = &listen.target;
                 process.complain(&format!("may not listen on {target:?}: {}", refusal.reason));
                 let refused = FromMaster::NotListening {
                     request,
                     errno: refusal.errno,
                     reason: refusal.reason,
                 };
-                self.tell(worker, refused, None, now);
+                Some((refused, Vec::new()))
             }
         }
     }
