@@ -545,23 +545,23 @@ impl Acceptor {
         let Some(inet) = address.inet() else {
             return self.find(target);
         };
+        let open = || self.serving.values().filter(|it| it.socket().is_some());
         if inet.port() == 0 {
-            let mut named = self.serving.values().filter(|it| it.name() == target);
-            let found = named.find(|it| !it.is_taken_by(asker.worker) && it.socket().is_some());
+            let mut named = open().filter(|it| it.name() == target);
+            let found = named.find(|it| !it.is_taken_by(asker.worker));
             return found.map(Serving::id);
         }
-        let stands_for = |it: &&Serving| self.aliases.get(&it.id()) == Some(&inet.port());
-        let mut remapped = self.serving.values().filter(|it| it.socket().is_some());
-        if let Some(found) = remapped.find(stands_for) {
-            return Some(found.id());
-        }
-        let declared = self.serving.values().filter(|it| {
-            let port = it.address().inet().map(|address| address.port());
-            it.is_declared() && it.socket().is_some() && port == Some(inet.port())
-        });
-        let mut declared = declared.filter(|it| !self.aliases.contains_key(&it.id()));
-        self.find(target)
-            .or_else(|| declared.next().map(Serving::id))
+        let alias = |it: &Serving| self.aliases.get(&it.id()).copied();
+        let port = |it: &Serving| it.address().inet().map(|address| address.port());
+        let mapped = open().find(|it| alias(it) == Some(inet.port()));
+        let declared = || {
+            let mut plain = open().filter(|it| it.is_declared() && alias(it).is_none());
+            plain.find(|it| port(it) == Some(inet.port()))
+        };
+        mapped
+            .map(Serving::id)
+            .or_else(|| self.find(target))
+            .or_else(|| declared().map(Serving::id))
     }
 
     fn bind(&mut self, asker: Asker, wanted: Wanted<'_>) -> Result<ListenerId, Refusal> {
