@@ -3,7 +3,6 @@
 //! Such a program is told nothing but answers to its `Attach`: nobody in it reads the channel at
 //! other times. Whichever of its processes listens may ask.
 
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use worker_proto::frame::{Attach, FromMaster};
@@ -36,21 +35,7 @@ impl Reactor {
             if let FromMaster::Listening(_) = answer {
                 descriptors.extend(page);
             }
-            self.answer_attach(worker, answer, descriptors, now);
+            self.answer_question(worker, answer, descriptors, now);
         }
-    }
-
-    fn answer_attach(
-        &mut self,
-        worker: WorkerId,
-        frame: FromMaster,
-        descriptors: Vec<OwnedFd>,
-        now: Instant,
-    ) {
-        let Some(link) = self.link(worker) else {
-            return;
-        };
-        let flushed = link.send(frame, descriptors);
-        self.settle_flush(worker, flushed, now);
     }
 }

@@ -192,7 +192,7 @@ impl Reactor {
         self.execute_actions(now);
         let wanted = Wanted::by_sdk(listen);
         if let Some((answer, descriptors)) = self.answer_listen(worker, wanted, now) {
-            self.tell_with(worker, answer, descriptors, now);
+            self.answer_question(worker, answer, descriptors, now);
         }
     }
 
@@ -250,10 +250,15 @@ impl Reactor {
         descriptor: Option<OwnedFd>,
         now: Instant,
     ) {
-        self.tell_with(worker, frame, descriptor.into_iter().collect(), now);
+        // It reads its channel only while it waits for an answer.
+        if self.link(worker).is_some_and(|link| link.is_attached()) {
+            return log::trace!("{worker} is not told {frame:?}");
+        }
+        self.answer_question(worker, frame, descriptor.into_iter().collect(), now);
     }
 
-    fn tell_with(
+    /// Tells a process what it waits for, with descriptors.
+    pub(super) fn answer_question(
         &mut self,
         worker: WorkerId,
         frame: FromMaster,
@@ -263,10 +268,6 @@ impl Reactor {
         let Some(link) = self.link(worker) else {
             return;
         };
-        // It reads its channel only while it waits for an answer.
-        if link.is_attached() {
-            return log::trace!("{worker} is not told {frame:?}");
-        }
         let flushed = link.send(frame, descriptors);
         self.settle_flush(worker, flushed, now);
     }
