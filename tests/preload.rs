@@ -327,6 +327,60 @@ asyncio.run(main())";
     assert_eq!(ended.code(), 0, "{}", ended.log);
 }
 
+/// The same where somebody else takes its place, and its queue away.
+#[test]
+fn a_program_that_was_replaced_does_not_spin() {
+    let program = "
+import asyncio, os, sys
+async def serve(reader, writer):
+    await reader.readline()
+    writer.write(b'x'); await writer.drain()
+    await reader.read(1)
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, '127.0.0.1', 0)
+    await server.serve_forever()
+asyncio.run(main())";
+    let mut cluster = Cluster::start([
+        "-w",
+        "1",
+        "--canary",
+        "0s",
+        "--preload",
+        "python3",
+        "-c",
+        program,
+    ]);
+    let address = await_address(&mut cluster);
+    let ready = cluster.find_line("it is ready", |line| line.contains(" ready after "));
+    let pid: u32 = word_after(&ready, "pid=").parse().unwrap();
+    let mut stream = connect(address).unwrap();
+    stream.write_all(b"hello\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    cluster.signal(Signal::SIGHUP);
+    let control = cluster.control();
+    await_condition("it is leaving", || {
+        let status = common::operator::status(&control);
+        status["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|it| it["pid"] == pid && it["state"] == "leaving")
+    });
+    let (used, switches) = (cpu_ticks(pid), switches(pid));
+    // Half a second of looks at whether it is finished.
+    let watch = common::Stopwatch::start();
+    await_condition("time passes", || watch.elapsed().as_millis() > 500);
+    assert!(cpu_ticks(pid) - used <= 5, "{used} {}", cpu_ticks(pid));
+    assert!(
+        self::switches(pid) - switches < 20,
+        "it wakes up again and again"
+    );
+    stream.write_all(b"x").unwrap();
+    cluster.await_text("all at generation 2");
+    assert_eq!(cluster.stop().code(), 0);
+}
+
 #[test]
 fn programs_do_not_outlive_a_killed_master() {
     let mut cluster = start(&["-w", "2", "--env", "HANDLES=TERM"], "127.0.0.1:0");
