@@ -18,7 +18,7 @@ fn pick(c: &mut Criterion) {
             BenchmarkId::new("round-robin", workers),
             &workers,
             |b, _| {
-                b.iter(|| black_box(rotation.pick(black_box(&peer))));
+                b.iter(|| black_box(rotation.pick(black_box(&peer), &mut ())));
             },
         );
 
@@ -31,7 +31,7 @@ fn pick(c: &mut Criterion) {
             BenchmarkId::new("round-robin, one has room", workers),
             &workers,
             |b, _| {
-                b.iter(|| black_box(rotation.pick(black_box(&peer))));
+                b.iter(|| black_box(rotation.pick(black_box(&peer), &mut ())));
             },
         );
     }

@@ -6,7 +6,7 @@ pub use self::aside::{Reason, Reasons, Skipped};
 pub use self::rotation::Rotation;
 pub use self::round_robin::RoundRobin;
 pub use self::stall::{Sight, Stall, Verdict, Work};
-pub use self::strategy::{Member, Strategy};
+pub use self::strategy::{Gauge, Load, Member, Strategy};
 pub use self::watch::{Pace, Watch};
 
 mod aside;

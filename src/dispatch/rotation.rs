@@ -5,12 +5,13 @@
 //! comes or goes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
 use super::aside::{Reason, Reasons, Skipped};
-use super::strategy::{Member, Strategy};
+use super::strategy::{Gauge, Member, Strategy};
 
 /// The workers of one listener, and whose turn it is.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Rotation {
             self.insert(Member {
                 slot,
                 worker,
-                load: 0,
+                weight: NonZeroU32::MIN,
             });
         }
     }
@@ -111,12 +112,12 @@ impl Rotation {
         aside.map(|aside| aside.member.worker).collect()
     }
 
-    /// How much it has to do, for strategies that care.
-    pub fn report(&mut self, worker: WorkerId, load: u32) {
+    /// Its share, for strategies that weigh; nothing changes for one that is no member.
+    pub fn weigh(&mut self, worker: WorkerId, weight: NonZeroU32) {
         let aside = self.aside.iter_mut().map(|aside| &mut aside.member);
         let mut members = self.ring.iter_mut().chain(aside);
         if let Some(member) = members.find(|member| member.worker == worker) {
-            member.load = load;
+            member.weight = weight;
         }
     }
 
@@ -124,14 +125,14 @@ impl Rotation {
     /// not the connection then is.
     ///
     /// Stalled members get a turn only if every member is stalled: then none is better.
-    pub fn pick(&mut self, peer: &Address) -> Option<WorkerId> {
+    pub fn pick(&mut self, peer: &Address, gauge: &mut dyn Gauge) -> Option<WorkerId> {
         if self.ring.is_empty() {
             let stalled = self.last_resort();
-            return self.choose(&stalled, peer);
+            return self.choose(&stalled, peer, gauge);
         }
         let latest = self.latest;
         let ring = std::mem::take(&mut self.ring);
-        let picked = self.choose(&ring, peer);
+        let picked = self.choose(&ring, peer, gauge);
         self.ring = ring;
         if !self.aside.is_empty() {
             self.count_skipped(latest);
@@ -143,11 +144,12 @@ impl Rotation {
     pub fn pick_suited(
         &mut self,
         peer: &Address,
+        gauge: &mut dyn Gauge,
         is_suited: impl Fn(WorkerId) -> bool,
     ) -> Option<WorkerId> {
         let members = self.ring.iter().copied();
         let suited: Vec<Member> = members.filter(|member| is_suited(member.worker)).collect();
-        self.choose(&suited, peer)
+        self.choose(&suited, peer, gauge)
     }
 
     /// It was picked that often, and could not take what it was picked for.
@@ -193,11 +195,16 @@ impl Rotation {
         position(&self.ring, worker).is_some() || aside.any(|aside| aside.member.worker == worker)
     }
 
-    fn choose(&mut self, members: &[Member], peer: &Address) -> Option<WorkerId> {
+    fn choose(
+        &mut self,
+        members: &[Member],
+        peer: &Address,
+        gauge: &mut dyn Gauge,
+    ) -> Option<WorkerId> {
         if members.is_empty() {
             return None;
         }
-        let chosen = members.get(self.strategy.choose(members, peer))?;
+        let chosen = members.get(self.strategy.choose(members, peer, gauge))?;
         self.latest = Some(chosen.key());
         Some(chosen.worker)
     }

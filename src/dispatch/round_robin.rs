@@ -7,7 +7,7 @@
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
-use super::strategy::{Member, Strategy};
+use super::strategy::{Gauge, Member, Strategy};
 
 /// Everybody in turn, by slot.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct RoundRobin {
 }
 
 impl Strategy for RoundRobin {
-    fn choose(&mut self, members: &[Member], _peer: &Address) -> usize {
+    fn choose(&mut self, members: &[Member], _: &Address, _: &mut dyn Gauge) -> usize {
         let after_latest = members.partition_point(|member| Some(member.key()) <= self.latest);
         let next = if after_latest < members.len() {
             after_latest

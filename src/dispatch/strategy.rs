@@ -1,6 +1,7 @@
 //! The strategy: how the next worker is chosen among those that have room.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
@@ -13,8 +14,31 @@ pub trait Strategy: Send + fmt::Debug {
     /// The index of the member that gets the next connection, from this peer.
     ///
     /// `members` is never empty, and ordered by slot, then by worker id. An index beyond its end
-    /// chooses nobody.
-    fn choose(&mut self, members: &[Member], peer: &Address) -> usize;
+    /// chooses nobody. `gauge` says what each has to do, now: asking costs, so only of those is
+    /// asked that matter.
+    fn choose(&mut self, members: &[Member], peer: &Address, gauge: &mut dyn Gauge) -> usize;
+}
+
+/// Knows how much a worker has to do.
+pub trait Gauge {
+    /// Now; nothing for a worker of whom nothing is known.
+    fn load(&mut self, worker: WorkerId) -> Load;
+}
+
+/// How much a worker has to do. What it says itself is never more than what it was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Connections that it was given and has not received.
+    pub waiting: u64,
+    /// Connections that it was given and has not finished, those that wait included.
+    pub open: u64,
+}
+
+/// Nothing is known of anybody.
+impl Gauge for () {
+    fn load(&mut self, _: WorkerId) -> Load {
+        Load::default()
+    }
 }
 
 /// A worker that has room for a connection.
@@ -26,8 +50,8 @@ pub struct Member {
     pub slot: Slot,
     /// Its identity.
     pub worker: WorkerId,
-    /// How much it has to do, as last reported to the rotation; 0 if nobody reports.
-    pub load: u32,
+    /// How many times the share of a worker of weight 1 it is to get, for a strategy that weighs.
+    pub weight: NonZeroU32,
 }
 
 impl Member {

@@ -12,7 +12,7 @@ use worker_proto::ids::WorkerId;
 use worker_proto::scoreboard::{Nonsense, Reading, Score, Scoreboard};
 
 use crate::config::ConnectionLimits;
-use crate::dispatch::Reason;
+use crate::dispatch::{self, Gauge, Reason};
 use crate::sys::headroom;
 
 /// What every worker has to do.
@@ -254,6 +254,20 @@ impl Loads {
     /// Who has written something impossible on its scoreboard.
     pub(crate) fn poll_nonsense(&mut self) -> Option<(WorkerId, Nonsense)> {
         self.nonsense.pop()
+    }
+}
+
+impl Gauge for Loads {
+    fn load(&mut self, worker: WorkerId) -> dispatch::Load {
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return dispatch::Load::default();
+        };
+        let open = load.look(&mut self.nonsense, worker);
+        let received = load.score.map_or(load.given, |score| score.received);
+        dispatch::Load {
+            waiting: load.given.saturating_sub(received),
+            open,
+        }
     }
 }
 

@@ -514,7 +514,7 @@ impl World {
 
     fn connections_arrive(&mut self) {
         for _ in 0..self.rng.below(8) {
-            let Some(worker) = self.rotation.pick(&Address::Unnamed) else {
+            let Some(worker) = self.rotation.pick(&Address::Unnamed, &mut ()) else {
                 assert!(!self.rotation.has_room());
                 return;
             };

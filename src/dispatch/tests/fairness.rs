@@ -117,7 +117,7 @@ proptest! {
                     }
                 }
                 Step::Pick => {
-                    if let Some(picked) = rotation.pick(&Address::Unnamed) {
+                    if let Some(picked) = rotation.pick(&Address::Unnamed, &mut ()) {
                         model.turn((0..WORKERS).find(|&it| id(it) == picked).unwrap())?;
                     }
                 }

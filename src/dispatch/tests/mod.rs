@@ -1,5 +1,7 @@
 //! What a rotation promises, as tables; `fairness` has it as a property.
 
+use std::num::NonZeroU32;
+
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
@@ -22,7 +24,7 @@ pub(super) fn rotation(workers: u32) -> Rotation {
 
 #[track_caller]
 fn expect_picks<const N: usize>(rotation: &mut Rotation, expected: [u64; N]) {
-    let picks = expected.map(|_| rotation.pick(&Address::Unnamed));
+    let picks = expected.map(|_| rotation.pick(&Address::Unnamed, &mut ()));
     assert_eq!(picks, expected.map(|id| Some(w(id))));
 }
 
@@ -38,7 +40,7 @@ fn everybody_in_turn_by_slot() {
 #[test]
 fn nobody_is_there_to_be_picked() {
     let mut rotation = rotation(0);
-    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert_eq!(rotation.pick(&Address::Unnamed, &mut ()), None);
     assert!(rotation.is_empty());
     assert!(!rotation.has_room());
 }
@@ -87,7 +89,7 @@ fn a_saturated_worker_is_a_member_without_a_turn() {
     rotation.set_aside(w(1), Reason::Saturated);
     expect_picks(&mut rotation, [2, 2]);
     rotation.set_aside(w(2), Reason::Saturated);
-    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert_eq!(rotation.pick(&Address::Unnamed, &mut ()), None);
     assert!(!rotation.has_room());
     assert_eq!(rotation.len(), 2);
     assert!(rotation.contains(w(1)));
@@ -124,7 +126,7 @@ fn the_stalled_have_turns_only_when_everybody_is() {
     // Full, but moving: to wait for it is better than to wait in a queue that stands still.
     rotation.set_aside(w(4), Reason::Saturated);
     assert!(!rotation.has_room());
-    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert_eq!(rotation.pick(&Address::Unnamed, &mut ()), None);
     rotation.set_aside(w(4), Reason::Stalled);
     assert!(rotation.has_room());
     expect_picks(&mut rotation, [1, 2, 3, 1]);
@@ -181,7 +183,9 @@ fn one_can_be_picked_among_the_suited() {
     let mut rotation = rotation(4);
     rotation.set_aside(w(2), Reason::Saturated);
     let pick = |rotation: &mut Rotation, suited: &[u64]| {
-        rotation.pick_suited(&Address::Unnamed, |worker| suited.contains(&worker.0))
+        rotation.pick_suited(&Address::Unnamed, &mut (), |worker| {
+            suited.contains(&worker.0)
+        })
     };
     assert_eq!(pick(&mut rotation, &[2, 3, 4]), Some(w(3)));
     assert_eq!(pick(&mut rotation, &[2, 3, 4]), Some(w(4)));
@@ -197,7 +201,7 @@ fn a_saturated_worker_may_leave() {
     rotation.leave(w(1));
     rotation.restore(w(1), Reason::Saturated);
     assert!(rotation.is_empty());
-    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert_eq!(rotation.pick(&Address::Unnamed, &mut ()), None);
 }
 
 #[test]
@@ -208,7 +212,7 @@ fn what_is_said_twice_or_of_strangers_changes_nothing() {
         rotation.leave(stranger);
         rotation.set_aside(stranger, Reason::Saturated);
         rotation.restore(stranger, Reason::Saturated);
-        rotation.report(stranger, 1);
+        rotation.weigh(stranger, NonZeroU32::MAX);
     }
     rotation.restore(w(1), Reason::Saturated);
     rotation.set_aside(w(2), Reason::Saturated);
@@ -220,26 +224,35 @@ fn what_is_said_twice_or_of_strangers_changes_nothing() {
 
 #[test]
 fn a_strategy_sees_the_load_of_those_with_room() {
+    struct Open([u64; 3]);
+    impl Gauge for Open {
+        fn load(&mut self, worker: WorkerId) -> Load {
+            let open = self.0[usize::try_from(worker.0).unwrap() - 1];
+            Load { waiting: 0, open }
+        }
+    }
     #[derive(Debug)]
     struct LeastLoaded;
     impl Strategy for LeastLoaded {
-        fn choose(&mut self, members: &[Member], _peer: &Address) -> usize {
+        fn choose(&mut self, members: &[Member], _: &Address, gauge: &mut dyn Gauge) -> usize {
             let indices = 0..members.len();
-            indices.min_by_key(|&it| members[it].load).unwrap()
+            let open = |&it: &usize| gauge.load(members[it].worker).open;
+            indices.min_by_key(open).unwrap()
         }
     }
     let mut rotation = Rotation::new(Box::new(LeastLoaded));
     for id in 1..=3 {
         rotation.enter(w(id), Slot(0));
-        rotation.report(w(id), 10 - u32::try_from(id).unwrap());
     }
-    expect_picks(&mut rotation, [3]);
+    let pick = |rotation: &mut Rotation, open| {
+        let picked = rotation.pick(&Address::Unnamed, &mut Open(open));
+        picked.unwrap().0
+    };
+    assert_eq!(pick(&mut rotation, [9, 8, 7]), 3);
     rotation.set_aside(w(3), Reason::Saturated);
-    rotation.report(w(3), 0);
-    expect_picks(&mut rotation, [2]);
+    assert_eq!(pick(&mut rotation, [9, 8, 0]), 2);
     rotation.restore(w(3), Reason::Saturated);
-    rotation.report(w(2), 100);
-    expect_picks(&mut rotation, [3]);
+    assert_eq!(pick(&mut rotation, [9, 100, 0]), 3);
 }
 
 #[test]
@@ -247,11 +260,11 @@ fn a_strategy_that_chooses_nobody_breaks_nothing() {
     #[derive(Debug)]
     struct Lost;
     impl Strategy for Lost {
-        fn choose(&mut self, members: &[Member], _peer: &Address) -> usize {
+        fn choose(&mut self, members: &[Member], _: &Address, _: &mut dyn Gauge) -> usize {
             members.len()
         }
     }
     let mut rotation = Rotation::new(Box::new(Lost));
     rotation.enter(w(1), Slot(0));
-    assert_eq!(rotation.pick(&Address::Unnamed), None);
+    assert_eq!(rotation.pick(&Address::Unnamed, &mut ()), None);
 }

@@ -53,7 +53,7 @@ impl Serving {
             return None;
         }
         loop {
-            let worker = self.rotation.pick(&connection.peer)?;
+            let worker = self.rotation.pick(&connection.peer, turn.loads)?;
             if self.can_take(worker, turn) {
                 return Some(worker);
             }

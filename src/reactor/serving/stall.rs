@@ -341,8 +341,13 @@ impl Serving {
                 queue.is_some_and(|queue| queue.unread() == 0)
             };
             let is_sound = |worker| is_empty(worker) && !stalled.contains_key(&worker);
-            let picked = self.rotation.pick_suited(&Address::Unnamed, is_sound);
-            let picked = picked.or_else(|| self.rotation.pick_suited(&Address::Unnamed, is_empty));
+            let picked = self
+                .rotation
+                .pick_suited(&Address::Unnamed, turn.loads, is_sound);
+            let picked = picked.or_else(|| {
+                self.rotation
+                    .pick_suited(&Address::Unnamed, turn.loads, is_empty)
+            });
             let worker = picked?;
             if self.can_take(worker, turn) {
                 return Some(worker);
