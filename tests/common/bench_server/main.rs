@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! bench_server 127.0.0.1:8000      the floor
+//! bench_server unix:PATH           one of those behind a proxy
 //! bench_server ADDRESS --threads 4 one process, and its threads accept from one socket
 //! bench_server ADDRESS --burn 50   about so many microseconds of a CPU for each request
 //! rr-master -l ADDRESS bench_server
@@ -36,7 +37,7 @@ fn main() -> Result<ExitCode> {
     let options = Options::read()?;
     match options.address {
         Some(address) => {
-            let source = Source::bind(address, options.defer_accept)?;
+            let source = Source::bind(&address, options.defer_accept)?;
             thread::scope(|scope| {
                 for _ in 1..options.threads {
                     let source = source.share()?;
