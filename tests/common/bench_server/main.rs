@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! bench_server 127.0.0.1:8000      the floor
+//! bench_server unix:PATH           one of those behind a proxy
 //! bench_server ADDRESS --threads 4 one process, and its threads accept from one socket
 //! bench_server ADDRESS --burn 50   about so many microseconds of a CPU for each request
 //! rr-master -l ADDRESS bench_server
@@ -21,6 +22,7 @@ mod options;
 mod poll_loop;
 mod source;
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::thread;
 
@@ -36,7 +38,9 @@ fn main() -> Result<ExitCode> {
     let options = Options::read()?;
     match options.address {
         Some(address) => {
-            let source = Source::bind(address, options.defer_accept)?;
+            let source = Source::bind(&address, options.defer_accept)?;
+            // Nobody need read it.
+            _ = writeln!(stdout(), "listening on {}", source.address()?);
             thread::scope(|scope| {
                 for _ in 1..options.threads {
                     let source = source.share()?;
