@@ -1,18 +1,19 @@
 // What Node, its cluster and pm2 are measured with: one short answer to each request.
 //
-//     node server.js net|http HOST PORT PAD            alone: under rr-master, or in pm2's cluster
-//     node server.js net|http HOST PORT PAD WORKERS    Node's own cluster
+//     KIND=net HOST=127.0.0.1 PORT=8000 node server.js     alone: under rr-master, or in pm2's cluster
+//     KIND=http … WORKERS=4 node server.js                 Node's own cluster
 //
 // NODE_CLUSTER_SCHED_POLICY says who accepts in the cluster: the primary (rr), or every worker (none).
+// PAD is the length of a header that makes an answer as long as everybody's.
 'use strict';
 
 const cluster = require('node:cluster');
 const http = require('node:http');
 const net = require('node:net');
 
-const [kind, host, port, pad, workers = 0] = process.argv.slice(2);
+const { KIND, HOST, PORT, PAD = 0, WORKERS = 0 } = process.env;
 const body = 'Hello, world!\n';
-const padding = 'x'.repeat(Number(pad));
+const padding = 'x'.repeat(Number(PAD));
 
 // The least that answers: what was asked is not parsed, and comes in one piece from load generators.
 function bare() {
@@ -35,9 +36,9 @@ function framework() {
     return http.createServer((_, response) => response.writeHead(200, headers).end(body));
 }
 
-if (cluster.isPrimary && workers > 0) {
-    for (let slot = 0; slot < workers; slot++) cluster.fork();
+if (cluster.isPrimary && WORKERS > 0) {
+    for (let slot = 0; slot < WORKERS; slot++) cluster.fork();
 } else {
-    const server = kind === 'net' ? bare() : framework();
-    server.listen({ host, port: Number(port), backlog: 4096 });
+    const server = KIND === 'net' ? bare() : framework();
+    server.listen({ host: HOST, port: Number(PORT), backlog: 4096 });
 }
