@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! bench_server 127.0.0.1:8000      the floor
+//! bench_server unix:PATH           one of those behind a proxy
 //! bench_server ADDRESS --threads 4 one process, and its threads accept from one socket
 //! bench_server ADDRESS --burn 50   about so many microseconds of a CPU for each request
 //! bench_server ADDRESS --pad 40    answers that are longer by a header of so many bytes
@@ -41,7 +42,7 @@ fn main() -> Result<ExitCode> {
     let answer = Answer::padded(options.pad);
     match options.address {
         Some(address) => {
-            let source = Source::bind(address, options.defer_accept)?;
+            let source = Source::bind(&address, options.defer_accept)?;
             thread::scope(|scope| {
                 for _ in 1..options.threads {
                     let source = source.share()?;

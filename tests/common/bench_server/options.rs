@@ -1,16 +1,16 @@
 //! What the command line says.
 
 use std::env::args;
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use worker_proto::address::Address;
 
 use super::burn::Burn;
 
 /// Flags and address.
 pub(crate) struct Options {
     /// Where it listens by itself; `None` for a worker.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<Address>,
     pub(crate) threads: u32,
     pub(crate) burn: Burn,
     /// How many connections a worker takes in a packet.
