@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use rr_master::config::DEFAULT_WINDOW;
+use rr_master::dispatch::StrategyName;
 
-use crate::choice::Choice;
 use crate::scenario::Scenario;
 
 /// Simulate strategies of dispatch, with the code that the master runs, in virtual time.
@@ -25,8 +25,8 @@ pub(crate) struct Args {
     pub(crate) scenarios: Vec<Scenario>,
 
     /// Only this strategy; may be repeated
-    #[arg(long = "strategy", value_name = "NAME", value_parser = choice)]
-    pub(crate) choices: Vec<Choice>,
+    #[arg(long = "strategy", value_name = "NAME")]
+    pub(crate) strategies: Vec<StrategyName>,
 
     /// So many workers instead of several numbers; may be repeated
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -67,16 +67,8 @@ impl Args {
 
 fn scenario(name: &str) -> Result<Scenario, String> {
     let mut all = Scenario::ALL.iter().copied();
-    all.find(|scenario| scenario.name == name)
-        .ok_or_else(|| one_of(Scenario::ALL.iter().map(|scenario| scenario.name)))
-}
-
-fn choice(name: &str) -> Result<Choice, String> {
-    let mut all = Choice::ALL.iter().copied();
-    all.find(|choice| choice.name() == name)
-        .ok_or_else(|| one_of(Choice::ALL.iter().map(|choice| choice.name())))
-}
-
-fn one_of(names: impl Iterator<Item = &'static str>) -> String {
-    format!("use one of {}", names.collect::<Vec<_>>().join(", "))
+    all.find(|scenario| scenario.name == name).ok_or_else(|| {
+        let names = Scenario::ALL.iter().map(|scenario| scenario.name);
+        format!("use one of {}", names.collect::<Vec<_>>().join(", "))
+    })
 }

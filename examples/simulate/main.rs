@@ -4,7 +4,8 @@
 mod agenda;
 mod args;
 mod arrivals;
-mod choice;
+mod canvas;
+mod chart;
 mod cluster;
 mod outcome;
 mod plan;
@@ -45,7 +46,7 @@ fn tell(row: &Row, count: usize) {
     let _ = writeln!(
         io::stderr(),
         "{} of {count}: {}, {} workers, {} %",
-        row.run.choice,
+        row.run.strategy,
         setting.scenario.name,
         setting.workers,
         setting.utilisation
@@ -57,5 +58,5 @@ fn write(rows: &[Row], seed: u64, into: &Path) -> Result<()> {
     let mut csv = Vec::new();
     table::write_csv(rows, seed, &mut csv)?;
     fs::write(into.join("simulation.csv"), csv)?;
-    Ok(())
+    chart::draw(rows, into)
 }

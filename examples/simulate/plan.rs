@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::thread;
 
+use rr_master::dispatch::StrategyName;
+
 use crate::args::Args;
-use crate::choice::Choice;
 use crate::cluster::Cluster;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
@@ -15,7 +16,7 @@ use crate::setting::Setting;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Run {
     pub(crate) setting: Setting,
-    pub(crate) choice: Choice,
+    pub(crate) strategy: StrategyName,
 }
 
 /// What came of a run.
@@ -27,8 +28,12 @@ pub(crate) struct Row {
 
 /// Everything that the flags ask for, in the order of the tables.
 pub(crate) fn runs(args: &Args) -> Vec<Run> {
-    let choices = or(&args.choices, Choice::ALL);
-    let of = |setting| choices.iter().map(move |&choice| Run { setting, choice });
+    let strategies = or(&args.strategies, &StrategyName::ALL);
+    let of = |setting| {
+        strategies
+            .iter()
+            .map(move |&strategy| Run { setting, strategy })
+    };
     settings(args).into_iter().flat_map(of).collect()
 }
 
@@ -58,7 +63,7 @@ pub(crate) fn simulate(runs: &[Run], seed: u64, tell: impl Fn(&Row) + Sync) -> V
 
 impl Run {
     pub(crate) fn simulate(self, seed: u64) -> Row {
-        let strategy = self.choice.strategy(seed);
+        let strategy = self.strategy.build(seed);
         let outcome = Cluster::new(self.setting, strategy, seed).run();
         Row { run: self, outcome }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use crate::plan::Row;
@@ -22,7 +22,7 @@ pub(crate) fn show(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
             setting.measured()
         )?;
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_preset(NOTHING);
         table.set_header([
             "strategy",
             "mean wait",
@@ -38,7 +38,7 @@ pub(crate) fn show(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
         ]);
         for Row { run, outcome } in rows {
             table.add_row([
-                run.choice.to_string(),
+                run.strategy.to_string(),
                 figure(outcome.mean),
                 figure(outcome.p50),
                 figure(outcome.p99),
@@ -77,7 +77,7 @@ pub(crate) fn write_csv(rows: &[Row], seed: u64, out: &mut impl Write) -> io::Re
             setting.utilisation,
             setting.window,
             setting.servers,
-            run.choice,
+            run.strategy,
             outcome.connections,
             outcome.mean,
             outcome.p50,
