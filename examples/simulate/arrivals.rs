@@ -11,7 +11,7 @@ use crate::work::exponential;
 pub(crate) enum Arrivals {
     /// Each by itself, as many independent people do.
     Poisson,
-    /// For 10 ms on the average three times as many as otherwise, then for 20 ms nobody.
+    /// For 2 ms on the average three times as many as otherwise, then for 4 ms nobody.
     Bursts,
     /// So many clients for each worker, each of whom comes again when it was answered, as those
     /// of `ab -c` do. They decide themselves how much there is to do.
@@ -74,8 +74,8 @@ impl Gaps {
 }
 
 /// How long bursts last, how long it is quiet between them, and so how much denser they are.
-const BURST: Duration = Duration::from_millis(10);
-const BETWEEN_BURSTS: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(2);
+const BETWEEN_BURSTS: Duration = Duration::from_millis(4);
 const BURST_FACTOR: u32 = 3;
 
 #[cfg(test)]

@@ -30,10 +30,18 @@ pub(crate) struct Plot {
 /// Where a number is on an axis.
 pub(crate) struct Scale {
     pub(crate) spacing: Spacing,
-    /// What is beyond an end is drawn at the end.
     pub(crate) range: Range<f64>,
     /// Where it is labelled.
     pub(crate) ticks: &'static [f64],
+    /// What is less than the range begins with.
+    pub(crate) less: Less,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Less {
+    Impossible,
+    /// Is drawn where the range begins.
+    Shown,
 }
 
 #[derive(Clone, Copy)]
@@ -55,6 +63,16 @@ impl Scale {
         #[expect(clippy::cast_possible_truncation, reason = "lies between two pixels")]
         let offset = (share * f64::from(last - first)).round() as i32;
         first + offset
+    }
+}
+
+impl Scale {
+    fn label(&self, tick: f64) -> String {
+        if self.less == Less::Shown && tick <= self.range.start {
+            format!("≤ {}", number(tick))
+        } else {
+            number(tick)
+        }
     }
 }
 
@@ -95,7 +113,7 @@ impl<'a> Canvas<'a> {
         for &tick in scale.ticks {
             let x = scale.pixel(tick, left, right);
             self.line(&[(x, top), (x, bottom)], GRID, 1)?;
-            self.write(&number(tick), (x, bottom + 14), 12, HPos::Center)?;
+            self.write(&scale.label(tick), (x, bottom + 14), 12, HPos::Center)?;
         }
         self.line(&[(left, bottom), (right, bottom)], INK, 1)?;
         self.write(
@@ -117,7 +135,7 @@ impl<'a> Canvas<'a> {
         for &tick in scale.ticks {
             let y = scale.pixel(tick, bottom, top);
             self.line(&[(left, y), (right, y)], GRID, 1)?;
-            self.write(&number(tick), (left - 8, y), 12, HPos::Right)?;
+            self.write(&scale.label(tick), (left - 8, y), 12, HPos::Right)?;
         }
         self.line(&[(left, top), (left, bottom)], INK, 1)
     }

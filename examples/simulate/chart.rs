@@ -6,7 +6,7 @@ use anyhow::Result;
 use plotters::style::text_anchor::HPos;
 use rr_master::dispatch::StrategyName;
 
-use crate::canvas::{Canvas, GRID, Plot, Scale, Spacing, color};
+use crate::canvas::{Canvas, GRID, Less, Plot, Scale, Spacing, color};
 use crate::outcome::Outcome;
 use crate::plan::Row;
 use crate::scenario::Scenario;
@@ -42,16 +42,18 @@ pub(crate) fn draw(rows: &[Row], into: &Path) -> Result<()> {
             scale: &WAITS,
             axis: "times the work for one connection",
         },
+        UTILISATION,
         |outcome| outcome.p99,
     )?;
     by_scenario(
         rows,
         &Chart {
             path: &into.join("busiest-by-scenario.svg"),
-            title: "The busiest worker, by what happens: 64 workers, 80 % utilisation",
+            title: "The busiest worker, by what happens: 64 workers, 50 % utilisation",
             scale: &SPREADS,
             axis: "its busy time, in times the mean of all workers",
         },
+        LITTLE_UTILISATION,
         |outcome| outcome.busy_spread,
     )
 }
@@ -103,9 +105,14 @@ fn by_number(rows: &[Row], chart: &Chart<'_>, number: fn(&Setting) -> Option<u32
 }
 
 /// A figure of every scenario, in one cluster.
-fn by_scenario(rows: &[Row], chart: &Chart<'_>, figure: fn(&Outcome) -> f64) -> Result<()> {
+fn by_scenario(
+    rows: &[Row],
+    chart: &Chart<'_>,
+    utilisation: u32,
+    figure: fn(&Outcome) -> f64,
+) -> Result<()> {
     let is_shown =
-        |setting: &Setting| setting.workers == WORKERS && setting.utilisation == UTILISATION;
+        |setting: &Setting| setting.workers == WORKERS && setting.utilisation == utilisation;
     let rows: Vec<&Row> = rows
         .iter()
         .filter(|row| is_shown(&row.run.setting))
@@ -141,26 +148,32 @@ fn by_scenario(rows: &[Row], chart: &Chart<'_>, figure: fn(&Outcome) -> f64) -> 
 
 const WORKERS: u32 = 64;
 const UTILISATION: u32 = 80;
+/// At which a worker can be twice as busy as the mean.
+const LITTLE_UTILISATION: u32 = 50;
 
 const WAITS: Scale = Scale {
     spacing: Spacing::Logarithmic,
     range: 0.1..1000.0,
     ticks: &[0.1, 1.0, 10.0, 100.0, 1000.0],
+    less: Less::Shown,
 };
 const SPREADS: Scale = Scale {
-    spacing: Spacing::Logarithmic,
-    range: 1.0..4.0,
-    ticks: &[1.0, 1.25, 1.5, 2.0, 3.0, 4.0],
+    spacing: Spacing::Linear,
+    range: 1.0..2.1,
+    ticks: &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0],
+    less: Less::Impossible,
 };
 const UTILISATIONS: Scale = Scale {
     spacing: Spacing::Linear,
     range: 20.0..100.0,
     ticks: &[20.0, 40.0, 60.0, 80.0, 100.0],
+    less: Less::Impossible,
 };
 const SIZES: Scale = Scale {
     spacing: Spacing::Logarithmic,
     range: 4.0..10_000.0,
     ticks: &[4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 10_000.0],
+    less: Less::Impossible,
 };
 
 /// How high a scenario is, and how far apart its marks are, in pixels.

@@ -13,7 +13,7 @@ use worker_proto::ids::{Slot, WorkerId};
 use crate::agenda::Agenda;
 use crate::arrivals::Gaps;
 use crate::outcome::{Outcome, Waits, spread};
-use crate::scenario::STAYING_PAUSE;
+use crate::scenario::Renewal;
 use crate::setting::Setting;
 use crate::sources::{Origins, Source};
 use crate::work::MEAN;
@@ -53,7 +53,7 @@ enum Event {
     Done { worker: WorkerId, task: Task },
 }
 
-/// Every worker; id 1 is the first.
+/// Every worker that there was; id 1 is the first.
 #[derive(Debug)]
 struct Workers(Vec<Worker>);
 
@@ -204,7 +204,7 @@ impl Cluster {
     fn done(&mut self, worker: WorkerId, task: Task) {
         self.workers.of(worker).end(&task);
         if let Some(follow) = task.follow.checked_sub(1) {
-            let since = self.now + STAYING_PAUSE;
+            let since = self.now + self.setting.scenario.stays.pause();
             let task = Task {
                 since,
                 work: MEAN,
@@ -260,9 +260,24 @@ impl Cluster {
                 worker.given = 0;
                 worker.busy = Duration::ZERO;
             }
+            if self.setting.scenario.renewal == Renewal::First {
+                self.renew();
+            }
         } else if self.arrived == self.last_measured + 1 {
             self.account.phase = Phase::Finishing;
         }
+    }
+
+    /// The first worker gets nothing more, and a new one has its slot.
+    fn renew(&mut self) {
+        let Setting {
+            scenario, servers, ..
+        } = self.setting;
+        let successor = Worker::new(scenario.workers.speed(0), servers);
+        self.workers.0.push(successor);
+        self.rotation.leave(WorkerId(1));
+        let worker = WorkerId(self.workers.0.len() as u64);
+        self.rotation.enter(worker, Slot(0));
     }
 
     fn outcome(&self) -> Outcome {
@@ -276,7 +291,7 @@ impl Cluster {
         } = &self.account;
         let workers = self.workers.0.iter();
         let busy = workers.clone().map(|worker| worker.busy.as_secs_f64());
-        let time = (self.now - *begun).as_secs_f64() * self.workers.0.len() as f64;
+        let time = (self.now - *begun).as_secs_f64() * f64::from(self.setting.workers);
         let connections = self.setting.measured();
         Outcome {
             connections,

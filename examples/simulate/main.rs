@@ -31,8 +31,7 @@ use self::plan::Row;
 fn main() -> Result<()> {
     let args = Args::parse();
     let runs = plan::runs(&args);
-    let count = runs.len();
-    let rows = plan::simulate(&runs, args.seed, |row| tell(row, count));
+    let rows = plan::simulate(&runs, args.seed, tell);
     table::show(&rows, &mut io::stdout().lock()).context("write the tables")?;
     if let Some(into) = &args.into {
         write(&rows, args.seed, into).with_context(|| format!("write into {}", into.display()))?;
@@ -40,12 +39,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn tell(row: &Row, count: usize) {
+fn tell(row: &Row) {
     let setting = row.run.setting;
     // Nobody minds when nobody looks.
     let _ = writeln!(
         io::stderr(),
-        "{} of {count}: {}, {} workers, {} %",
+        "{}: {}, {} workers, {} %",
         row.run.strategy,
         setting.scenario.name,
         setting.workers,

@@ -18,6 +18,7 @@ pub(crate) struct Scenario {
     pub(crate) workers: Workers,
     pub(crate) sources: Sources,
     pub(crate) stays: Stays,
+    pub(crate) renewal: Renewal,
 }
 
 /// How fast workers are.
@@ -34,8 +35,19 @@ pub(crate) enum Workers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stays {
     Never,
-    /// One in a hundred asks a hundred times more, 20 ms after each answer.
-    Some,
+    /// One in a hundred asks a hundred times more, 20 ms after each answer: a few that are much work.
+    Few,
+    /// Every second one asks ten times more, half a second after each answer: many open at any
+    /// time, and little work each.
+    Many,
+}
+
+/// Whether a worker is replaced, gracefully.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Never,
+    /// The first one, when the measurement begins, which then ends a second later.
+    First,
 }
 
 impl Scenario {
@@ -55,7 +67,7 @@ impl Scenario {
         },
         Scenario {
             name: "bursts",
-            about: "clients come in bursts of 10 ms, three times as dense",
+            about: "clients come in bursts of 2 ms, three times as dense",
             arrivals: Arrivals::Bursts,
             ..Scenario::PLAIN
         },
@@ -80,7 +92,14 @@ impl Scenario {
         Scenario {
             name: "staying",
             about: "one connection in a hundred stays for a hundred more requests",
-            stays: Stays::Some,
+            stays: Stays::Few,
+            ..Scenario::PLAIN
+        },
+        Scenario {
+            name: "renewed",
+            about: "half of the connections stay, a worker is replaced, and this is the next second",
+            stays: Stays::Many,
+            renewal: Renewal::First,
             ..Scenario::PLAIN
         },
         Scenario {
@@ -100,6 +119,7 @@ impl Scenario {
         workers: Workers::Alike,
         sources: Sources::Even,
         stays: Stays::Never,
+        renewal: Renewal::Never,
     };
 }
 
@@ -126,33 +146,51 @@ impl Workers {
 impl Stays {
     /// How many more requests the next connection will send, if a number drawn from 0 to 1 is this.
     pub(crate) fn follow(self, drawn: f64) -> u32 {
-        match self {
-            Stays::Some if drawn < STAYING_SHARE => STAYING_REQUESTS,
-            Stays::Some | Stays::Never => 0,
+        match self.habit() {
+            Some(habit) if drawn < habit.share => habit.requests,
+            Some(_) | None => 0,
         }
+    }
+
+    /// How long it is from an answer to the next request.
+    pub(crate) fn pause(self) -> Duration {
+        self.habit().map_or(Duration::ZERO, |habit| habit.pause)
     }
 
     /// How much work a connection is in all, in means.
     pub(crate) fn work(self) -> f64 {
-        match self {
-            Stays::Some => 1.0 + STAYING_SHARE * f64::from(STAYING_REQUESTS),
-            Stays::Never => 1.0,
-        }
+        let requests = |habit: Habit| habit.share * f64::from(habit.requests);
+        1.0 + self.habit().map_or(0.0, requests)
     }
 
-    /// How long it takes until what there is of them is what there will be, in means of work.
-    pub(crate) fn settling(self) -> f64 {
+    /// How long it takes until what there is of them is what there will be.
+    pub(crate) fn settling(self) -> Duration {
+        let stay = |habit: Habit| (habit.pause + MEAN) * habit.requests;
+        self.habit().map_or(Duration::ZERO, stay) * 3
+    }
+
+    fn habit(self) -> Option<Habit> {
         match self {
-            Stays::Some => {
-                let pause = STAYING_PAUSE.div_duration_f64(MEAN);
-                3.0 * f64::from(STAYING_REQUESTS) * (1.0 + pause)
-            }
-            Stays::Never => 0.0,
+            Stays::Never => None,
+            Stays::Few => Some(Habit {
+                share: 0.01,
+                requests: 100,
+                pause: Duration::from_millis(20),
+            }),
+            Stays::Many => Some(Habit {
+                share: 0.5,
+                requests: 10,
+                pause: Duration::from_millis(500),
+            }),
         }
     }
 }
 
-/// Connections that stay: how many of all, for how many more requests, each how long after an answer.
-const STAYING_SHARE: f64 = 0.01;
-const STAYING_REQUESTS: u32 = 100;
-pub(crate) const STAYING_PAUSE: Duration = Duration::from_millis(20);
+/// What those do that stay.
+#[derive(Clone, Copy, Debug)]
+struct Habit {
+    /// How many of all they are.
+    share: f64,
+    requests: u32,
+    pause: Duration,
+}

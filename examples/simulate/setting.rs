@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::arrivals::Arrivals;
-use crate::scenario::Scenario;
+use crate::scenario::{Renewal, Scenario};
 use crate::work::MEAN;
 
 /// A scenario and its numbers.
@@ -41,13 +41,17 @@ impl Setting {
     /// the relaxation time).
     pub(crate) fn warm_up(&self) -> u64 {
         let relaxation = (1.0 - self.load().min(0.97).sqrt()).powi(-2);
-        let settling = self.scenario.stays.settling().max(3.0 * relaxation);
-        times(MEAN.mul_f64(settling), self.gap())
+        let settling = MEAN.mul_f64(3.0 * relaxation);
+        let settling = settling.max(self.scenario.stays.settling());
+        times(settling, self.gap())
     }
 
     /// How many are measured: as many as asked for, and over as long a time as it took to settle.
     pub(crate) fn measured(&self) -> u64 {
-        self.connections.max(self.warm_up())
+        match self.scenario.renewal {
+            Renewal::Never => self.connections.max(self.warm_up()),
+            Renewal::First => times(Duration::from_secs(1), self.gap()),
+        }
     }
 
     /// How many clients there are in a closed loop.

@@ -6,9 +6,9 @@ use worker_proto::address::Address;
 /// Who comes how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sources {
-    /// A hundred addresses for each worker, all as busy.
+    /// A thousand addresses for each worker, all as busy.
     Even,
-    /// A hundred addresses for each worker, the second half as busy as the first, the third a third
+    /// A thousand addresses for each worker, the second half as busy as the first, the third a third
     /// (Zipf's law): a few proxies and offices, and many who are alone.
     Zipf,
 }
@@ -83,7 +83,7 @@ fn zipf(count: u32) -> Vec<f64> {
         .collect()
 }
 
-const SOURCES_PER_WORKER: u32 = 100;
+const SOURCES_PER_WORKER: u32 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_few_are_most_of_zipfs() {
-        let mut origins = Origins::new(Sources::Zipf, 10, 1);
+        let mut origins = Origins::new(Sources::Zipf, 1, 1);
         let draws: Vec<Source> = (0..100_000).map(|_| origins.draw()).collect();
         let count = |source| {
             draws
