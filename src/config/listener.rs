@@ -1,6 +1,6 @@
 //! A listener to be had at the start, as `--listen` writes it:
 //! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
-//! [,dispatch=hand-off|shared|reuseport]`.
+//! [,dispatch=hand-off|shared|reuseport][,strategy=NAME]`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +14,8 @@ use worker_proto::address::{Address, AddressError};
 use worker_proto::frame::DispatchMode;
 
 use super::dispatch;
+use super::strategy::StrategyName;
+use crate::dispatch::UnknownStrategy;
 
 /// A listener to be had at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct ListenerSpec {
     pub owner: Option<Owner>,
     /// How its connections come to the workers, if not as those of the others.
     pub dispatch: Option<DispatchMode>,
+    /// How the master chooses among its workers, if not as for the others.
+    pub strategy: Option<StrategyName>,
     /// The port that a program without an own say in it asks for, and gets this listener.
     pub stands_for: Option<u16>,
 }
@@ -123,6 +127,7 @@ impl ListenerSpec {
             mode: None,
             owner: None,
             dispatch: None,
+            strategy: None,
             stands_for: None,
         }
     }
@@ -175,9 +180,14 @@ impl ListenerSpec {
             "dispatch" => {
                 self.dispatch = Some(dispatch::parse(value).map_err(|reason| refused(&reason))?);
             }
+            "strategy" => {
+                let strategy = value.parse();
+                let unknown = |err: UnknownStrategy| refused(&err.to_string());
+                self.strategy = Some(strategy.map_err(unknown)?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode, owner and dispatch",
+                    "unknown: there are backlog, v6only, mode, owner, dispatch and strategy",
                 ));
             }
         }

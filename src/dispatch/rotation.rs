@@ -127,6 +127,14 @@ impl Rotation {
         }
     }
 
+    /// The share of everybody.
+    pub fn weigh_all(&mut self, weight: impl Fn(WorkerId, Slot) -> NonZeroU32) {
+        let aside = self.aside.iter_mut().map(|aside| &mut aside.member);
+        for member in self.ring.iter_mut().chain(aside) {
+            member.weight = weight(member.worker, member.slot);
+        }
+    }
+
     /// Its share; 1 for one that is no member.
     #[must_use]
     pub fn weight(&self, worker: WorkerId) -> NonZeroU32 {

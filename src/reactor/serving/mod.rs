@@ -5,6 +5,7 @@
 //! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
 //! packet at a time, when `held` is empty and somebody has room.
 
+mod choice;
 mod closing;
 mod handoff;
 mod lending;
@@ -13,6 +14,7 @@ mod reclaim;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -37,7 +39,7 @@ use super::queue::AcceptQueue;
 use super::token::Source;
 use crate::config::Config;
 use crate::config::Overflow;
-use crate::dispatch::{Reason, Reasons, Rotation, RoundRobin};
+use crate::dispatch::{Reason, Reasons, Rotation, StrategyName};
 use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
 
 /// A listener, and everything that is on its way from it.
@@ -59,6 +61,7 @@ pub(crate) struct Serving {
     paused_until: Option<Instant>,
     interest: Interested,
     rotation: Rotation,
+    strategy: StrategyName,
     queues: HashMap<WorkerId, AcceptQueue>,
     /// Queues that lost their worker, with what it left unread.
     retired: VecDeque<Retired>,
@@ -157,6 +160,8 @@ pub struct QueueStatus {
     pub counters: QueueCounters,
     /// How many packets its worker has not received.
     pub unread: u64,
+    /// What its worker weighs, for a strategy that weighs.
+    pub weight: NonZeroU32,
     /// Why its worker gets nothing for now; empty if it does.
     pub aside: Reasons,
 }
@@ -202,7 +207,8 @@ impl Serving {
             room: Room::Expected,
             paused_until: None,
             interest: Interested::No,
-            rotation: Rotation::new(Box::new(RoundRobin::default())),
+            rotation: Rotation::new(StrategyName::default().build(0)),
+            strategy: StrategyName::default(),
             queues: HashMap::new(),
             retired: VecDeque::new(),
             short: Vec::new(),
@@ -259,6 +265,7 @@ impl Serving {
                 ..queue.counters()
             },
             unread: queue.unread(),
+            weight: self.rotation.weight(worker),
             aside: self.rotation.reasons(worker),
         });
         let mut status: Vec<_> = status.collect();
