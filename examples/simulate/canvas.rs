@@ -163,7 +163,8 @@ impl<'a> Canvas<'a> {
             StrategyName::PowerOfTwoChoices => {
                 self.area.draw(&polygon(&[(0, -6), (6, 5), (-6, 5)]))?;
             }
-            StrategyName::Weighted => self.area.draw(&Circle::new((x, y), 5, line))?,
+            // Around the mark of round-robin, where it does the same.
+            StrategyName::Weighted => self.area.draw(&Circle::new((x, y), 8, line))?,
             StrategyName::SourceHash => {
                 self.area
                     .draw(&polygon(&[(0, -7), (7, 0), (0, 7), (-7, 0)]))?;
@@ -171,7 +172,7 @@ impl<'a> Canvas<'a> {
             StrategyName::IdleFirst => {
                 self.area.draw(&polygon(&[(0, 6), (6, -5), (-6, -5)]))?;
             }
-            StrategyName::Random => self.area.draw(&Cross::new((x, y), 5, line))?,
+            StrategyName::Random => self.area.draw(&Cross::new((x, y), 7, line))?,
         }
         Ok(())
     }

@@ -153,8 +153,8 @@ const LITTLE_UTILISATION: u32 = 50;
 
 const WAITS: Scale = Scale {
     spacing: Spacing::Logarithmic,
-    range: 0.1..1000.0,
-    ticks: &[0.1, 1.0, 10.0, 100.0, 1000.0],
+    range: 0.1..200.0,
+    ticks: &[0.1, 1.0, 10.0, 100.0],
     less: Less::Shown,
 };
 const SPREADS: Scale = Scale {
