@@ -3,59 +3,37 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use socket2::SockRef;
 use tempfile::TempDir;
 
-use common::{DEADLINE, await_condition, example, processes};
+use common::listening::Listening;
+use common::{DEADLINE, await_condition, processes};
 
 /// The proxy, and where it listens.
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-}
+struct Proxy(Listening);
 
 impl Proxy {
     fn before(backends: &[String]) -> Self {
-        let mut child = Command::new(example("splice_proxy"))
-            .arg("127.0.0.1:0")
-            .args(backends)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start the proxy");
-        let mut line = String::new();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        said.read_line(&mut line).expect("read where it listens");
-        let address = line.trim_end().strip_prefix("listening on ").unwrap();
-        let address = address.parse().expect("its address");
-        Proxy { child, address }
+        let address = ["127.0.0.1:0".to_owned()];
+        Proxy(Listening::start(
+            "splice_proxy",
+            address.iter().chain(backends),
+        ))
     }
 
     fn connect(&self) -> TcpStream {
-        patient(TcpStream::connect(self.address).expect("connect to the proxy"))
+        patient(TcpStream::connect(&self.0.address).expect("connect to the proxy"))
     }
 
     fn descriptors(&self) -> usize {
-        processes::descriptors(self.pid())
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+        processes::descriptors(self.0.pid())
     }
 }
 
@@ -214,6 +192,6 @@ fn nothing_is_left_of_clients_that_have_gone() {
 fn sigterm_ends_it_in_order() {
     let (_listener, name) = backend();
     let mut proxy = Proxy::before(&[name]);
-    kill(proxy.pid(), Signal::SIGTERM).unwrap();
-    assert_eq!(proxy.child.wait().unwrap().code(), Some(0));
+    kill(proxy.0.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(proxy.0.child.wait().unwrap().code(), Some(0));
 }

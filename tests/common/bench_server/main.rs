@@ -25,6 +25,7 @@ mod poll_loop;
 mod pool;
 mod source;
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::thread;
 
@@ -43,6 +44,8 @@ fn main() -> Result<ExitCode> {
     match options.address {
         Some(address) => {
             let source = Source::bind(&address, options.defer_accept)?;
+            // Nobody need read it.
+            _ = writeln!(stdout(), "listening on {}", source.address()?);
             thread::scope(|scope| {
                 for _ in 1..options.threads {
                     let source = source.share()?;

@@ -54,6 +54,16 @@ impl Source {
         Ok(Source::Tcp(TcpListener::from_std(socket.into())))
     }
 
+    /// Where it listens, really.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self {
+            Source::Cluster(listener) => Ok(listener.address().clone()),
+            Source::Tcp(_) | Source::Unix(_) => {
+                Ok(Address::from(&SockRef::from(self).local_addr()?))
+            }
+        }
+    }
+
     /// The same socket, for another thread.
     pub(crate) fn share(&self) -> io::Result<Self> {
         match self {
