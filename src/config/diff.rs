@@ -13,7 +13,7 @@ use super::control::ControlSocket;
 use super::data_file::DataFile;
 use super::dispatch::{self, Dispatch, Waking};
 use super::farewell::{Farewell, StopSignal};
-use super::listener::{ListenerSpec, Owner};
+use super::listener::{ListenerSpec, Owner, deferral};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
 use super::program::Program;
@@ -61,6 +61,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         dispatch,
         window,
         overflow,
+        coalesce,
         connection_limits,
         stall_timeout,
         bind_retry,
@@ -95,6 +96,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.dispatch(*dispatch, new.dispatch);
     diff.restart("window", window, &new.window, u32::to_string);
     diff.overflow(*overflow, new.overflow);
+    diff.now("coalesce", coalesce, &new.coalesce, time);
     diff.connection_limits(*connection_limits, new.connection_limits);
     diff.now("stall-timeout", stall_timeout, &new.stall_timeout, or_never);
     diff.now("ready-timeout", ready_timeout, &new.ready_timeout, time);
@@ -359,7 +361,14 @@ impl Diff {
     }
 
     fn dispatch(&mut self, old: Dispatch, new: Dispatch) {
-        let Dispatch { mode, waking } = old;
+        let Dispatch {
+            mode,
+            waking,
+            defer_accept,
+        } = old;
+        self.restart("defer-accept", &defer_accept, &new.defer_accept, |time| {
+            deferral(*time)
+        });
         self.restart("dispatch", &mode, &new.mode, |mode| {
             dispatch::name(*mode).to_owned()
         });
@@ -542,6 +551,7 @@ fn listener(spec: &ListenerSpec) -> String {
         mode,
         owner,
         dispatch,
+        defer_accept,
         stands_for,
         ..
     } = spec;
@@ -561,6 +571,7 @@ fn listener(spec: &ListenerSpec) -> String {
             format!("owner={uid}:{gid}")
         }),
         dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
+        defer_accept.map(|time| format!("defer-accept={}", deferral(time))),
     ];
     options
         .into_iter()
@@ -694,6 +705,12 @@ mod tests {
                 RESTART,
             ),
             (|c| c.window = 7, "window: 32 -> 7", RESTART),
+            (|c| c.coalesce = secs(7), "coalesce: 200us -> 7s", NOW),
+            (
+                |c| c.dispatch.defer_accept = secs(7),
+                "defer-accept: no -> 7s",
+                RESTART,
+            ),
             (
                 |c| c.overflow = refuse(1),
                 "overflow: wait -> close after 1s",

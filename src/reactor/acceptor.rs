@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::Registry;
@@ -20,6 +20,7 @@ use super::queue::{AcceptQueue, Taker};
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
+use crate::config::dispatch::Dispatch;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::sys::applicant::Applicant;
 use crate::sys::describe;
@@ -32,7 +33,7 @@ pub(crate) struct Acceptor {
     serving: BTreeMap<ListenerId, Serving>,
     on_demand: OnDemand,
     /// How connections of listeners come that are bound on demand.
-    mode: DispatchMode,
+    dispatch: Dispatch,
     /// How many connections one accept queue holds.
     window: u32,
     rules: Rules,
@@ -161,11 +162,11 @@ pub struct ListenerStatus {
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand, mode: DispatchMode, window: u32, rules: Rules) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, dispatch: Dispatch, window: u32, rules: Rules) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
-            mode,
+            dispatch,
             window,
             rules,
             next: ListenerId(0),
@@ -192,6 +193,8 @@ impl Acceptor {
         socket: ListeningSocket,
     ) {
         let id = self.add(spec.name(), mode, Tenure::Declared, socket);
+        let deferral = spec.deferring(self.dispatch.defer_accept).defer_accept;
+        self.defer_accept(id, deferral.unwrap_or_default());
         if let Some(port) = spec.stands_for {
             self.aliases.insert(id, port);
         }
@@ -411,6 +414,8 @@ impl Acceptor {
         for serving in self.serving.values_mut() {
             serving.turn(turn);
         }
+        // What was handed off for other reasons than a client who came.
+        turn.closing.close();
     }
 
     /// Lets clients of this listener wait in the backlog, or of all of them; answers whose names they
@@ -523,6 +528,16 @@ impl Acceptor {
         id
     }
 
+    /// Has the kernel keep clients that say nothing for so long.
+    fn defer_accept(&mut self, id: ListenerId, time: Duration) {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let serving = self.serving.get_mut(&id);
+        let takes_it = |it: &&mut Serving| seconds > 0 && it.address().inet().is_some();
+        if let Some(serving) = serving.filter(takes_it) {
+            serving.pass_on(&[InheritedOption::DeferAccept(seconds)]);
+        }
+    }
+
     /// By name, by the address as it was asked for, or by the address really bound.
     fn find(&self, target: &str) -> Option<ListenerId> {
         let by_name = self
@@ -598,7 +613,7 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let mode = match self.mode {
+        let mode = match self.dispatch.mode {
             // One that cannot be had as a group is better handed off than not had.
             DispatchMode::ReusePort if address.inet().is_none() => DispatchMode::HandOff,
             mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
@@ -617,14 +632,16 @@ impl Acceptor {
             socket.address(),
             asker.worker
         );
-        Ok(self.add(
+        let id = self.add(
             target.clone(),
             mode,
             Tenure::OnDemand {
                 awaited: BTreeSet::new(),
             },
             socket,
-        ))
+        );
+        self.defer_accept(id, self.dispatch.defer_accept);
+        Ok(id)
     }
 
     /// Programs remove the path that they are about to bind: the socket of others is bound to it once
