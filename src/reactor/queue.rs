@@ -75,10 +75,10 @@ impl AcceptQueue {
             watch: Watch::default(),
             moved: VecDeque::new(),
             counters: QueueCounters::default(),
-            pending: Vec::new(),
+            pending: Vec::with_capacity(max_batch),
             frame: Connections {
                 sequence: 0,
-                peers: Vec::new(),
+                peers: Vec::with_capacity(max_batch),
                 padding: Vec::new(),
             },
         };

@@ -6,6 +6,8 @@
 //! packet at a time, when `held` is empty and somebody has room.
 
 mod choice;
+#[cfg(test)]
+mod allocations;
 mod closing;
 mod handoff;
 mod interest;
