@@ -3,7 +3,6 @@
 //! gains that takes several connections in a packet (`max_batch`), and that choosing and naming, which is
 //! all that the master does beside the system calls, hardly counts.
 
-use std::fs::File;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,34 +15,29 @@ use worker_proto::ids::{Slot, WorkerId};
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, pair};
 
-/// What is sent does not matter to the socket that it is sent over, or so it should be.
-fn cargo(c: &mut Criterion) {
-    for (what, open) in [
-        ("files", file as fn() -> OwnedFd),
-        ("TCP sockets", tcp_socket),
-    ] {
-        let mut group = c.benchmark_group(format!("handoff/{what}"));
-        for count in COUNTS {
-            let sent: Vec<OwnedFd> = (0..count).map(|_| open()).collect();
-            let sent: Vec<_> = sent.iter().map(AsFd::as_fd).collect();
-            let frame = Connections {
-                sequence: 0,
-                peers: (0..count).map(peer).collect(),
-                padding: Vec::new(),
-            };
-            let mut queue = Queue::new();
-            group.throughput(Throughput::Elements(count.into()));
-            group.bench_function(BenchmarkId::new("per packet", count), |b| {
-                b.iter(|| queue.pass(&frame, &sent));
-            });
-        }
-        group.finish();
+/// Of TCP sockets. With files the figures are the same.
+fn bare(c: &mut Criterion) {
+    let mut group = c.benchmark_group("handoff");
+    for count in COUNTS {
+        let sent: Vec<OwnedFd> = (0..count).map(|_| tcp_socket()).collect();
+        let sent: Vec<_> = sent.iter().map(AsFd::as_fd).collect();
+        let frame = Connections {
+            sequence: 0,
+            peers: (0..count).map(peer).collect(),
+            padding: Vec::new(),
+        };
+        let mut queue = Queue::new();
+        group.throughput(Throughput::Elements(count.into()));
+        group.bench_function(BenchmarkId::new("per packet", count), |b| {
+            b.iter(|| queue.pass(&frame, &sent));
+        });
     }
+    group.finish();
 }
 
 /// The same with the master's part: whose turn it is, and a packet built anew for each.
 fn bookkeeping(c: &mut Criterion) {
-    let mut group = c.benchmark_group("handoff/TCP sockets, chosen and named");
+    let mut group = c.benchmark_group("handoff, chosen and named");
     for count in COUNTS {
         let sent: Vec<OwnedFd> = (0..count).map(|_| tcp_socket()).collect();
         let peers: Vec<Address> = (0..count).map(peer).collect();
@@ -111,10 +105,6 @@ impl Queue {
     }
 }
 
-fn file() -> OwnedFd {
-    File::open("/dev/null").expect("/dev/null").into()
-}
-
 /// One whose client has gone: it is not spoken to.
 fn tcp_socket() -> OwnedFd {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
@@ -131,5 +121,5 @@ const COUNTS: [u16; 6] = [1, 2, 4, 8, 16, 64];
 
 const WORKERS: u32 = 4;
 
-criterion_group!(benches, cargo, bookkeeping);
+criterion_group!(benches, bare, bookkeeping);
 criterion_main!(benches);
