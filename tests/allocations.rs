@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use allocation_counter::measure;
-use rr_master::dispatch::{Reason, Rotation, RoundRobin};
+use rr_master::dispatch::{Reason, Rotation, RoundRobin, StrategyName};
 use worker_proto::address::Address;
 use worker_proto::frame::{Connections, MAX_CONNECTIONS_BYTES};
 use worker_proto::ids::{Slot, WorkerId};
@@ -15,17 +15,22 @@ use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, pair};
 
 #[test]
 fn a_worker_is_chosen_without_an_allocation() {
-    for workers in [1, 4, 1024] {
-        let mut rotation = Rotation::new(Box::new(RoundRobin::default()));
+    let all = StrategyName::ALL.into_iter();
+    for (name, workers) in all.flat_map(|name| [1, 4, 1024].map(|workers| (name, workers))) {
+        let mut rotation = Rotation::new(name.build(1));
         for slot in 0..workers {
             rotation.enter(WorkerId(u64::from(slot) + 1), Slot(slot));
+        }
+        // What a strategy remembers of each, it remembers from the first time on.
+        for _ in 0..2 * workers {
+            rotation.pick(&peer(1), &mut ());
         }
         let made = measure(|| {
             for _ in 0..ROUNDS {
                 assert!(rotation.pick(&peer(1), &mut ()).is_some());
             }
         });
-        assert_eq!(made.count_total, 0, "{workers} workers: {made:?}");
+        assert_eq!(made.count_total, 0, "{name}, {workers} workers: {made:?}");
     }
 }
 
