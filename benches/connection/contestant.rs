@@ -33,7 +33,7 @@ pub(crate) fn all() -> Vec<Contestant> {
         if flags.iter().all(|flag| has(flag)) {
             all.push(cluster(name, flags));
         } else {
-            eprintln!("left out, for rr-master does not know {flags:?}: {name}");
+            eprintln!("left out: {name}, for rr-master does not know {flags:?}");
         }
     }
     all.push(proxy());
@@ -93,13 +93,14 @@ fn has(flag: &str) -> bool {
 
 const WORKERS: usize = 4;
 
-const MODES: [(&str, &[&str]); 6] = [
+const MODES: [(&str, &[&str]); 7] = [
     ("hand-off", &[]),
-    ("hand-off, deferred", &["--defer-accept"]),
+    ("hand-off, every client wakes", &["--coalesce", "0s"]),
+    ("hand-off, deferred", &["--defer-accept", "1s"]),
     ("shared", &["--dispatch", "shared"]),
     (
         "shared, deferred",
-        &["--dispatch", "shared", "--defer-accept"],
+        &["--dispatch", "shared", "--defer-accept", "1s"],
     ),
     (
         "shared, all wake",

@@ -1,6 +1,6 @@
 //! What one short HTTP connection costs its client: connect, request, answer, end. A user learns
-//! from it what to pay for strict turns (hand-off beside shared), and that passing descriptors on is
-//! cheaper than passing bytes on (hand-off beside the proxy).
+//! from it what strict turns cost him (hand-off beside shared), and that descriptors are passed on for less
+//! than bytes (hand-off beside the proxy).
 //!
 //! ```text
 //! cargo build --release --examples && cargo bench --bench connection
@@ -89,7 +89,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 const CLIENTS: usize = 20;
 
 const WARM_UP: Duration = Duration::from_secs(1);
-const MEASUREMENT: Duration = Duration::from_secs(5);
+const MEASUREMENT: Duration = Duration::from_secs(4);
 
 criterion_group!(benches, connection);
 criterion_main!(benches);

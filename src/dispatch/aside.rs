@@ -19,6 +19,60 @@ pub enum Reason {
 /// Every reason why one member stands aside; none while it is in the ring.
 pub type Reasons = BTreeSet<Reason>;
 
+/// The same in the rotation's own books, in a byte: under load queues are full and have room again all
+/// the time, which is to cost no allocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    pub(super) fn insert(&mut self, reason: Reason) {
+        self.0 |= reason.bit();
+    }
+
+    pub(super) fn remove(&mut self, reason: Reason) {
+        self.0 &= !reason.bit();
+    }
+
+    pub(super) fn contains(self, reason: Reason) -> bool {
+        self.0 & reason.bit() != 0
+    }
+
+    /// The reason that tells most.
+    pub(super) fn first(self) -> Option<Reason> {
+        Reason::ALL
+            .into_iter()
+            .find(|&reason| self.contains(reason))
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self == Marks::default()
+    }
+
+    /// Whether this is the only reason.
+    pub(super) fn is_only(self, reason: Reason) -> bool {
+        self.0 == reason.bit()
+    }
+
+    pub(super) fn reasons(self) -> Reasons {
+        let all = Reason::ALL.into_iter();
+        all.filter(|&reason| self.contains(reason)).collect()
+    }
+}
+
+impl Reason {
+    /// In their order.
+    const ALL: [Reason; 4] = [
+        Reason::Stalled,
+        Reason::NoRoom,
+        Reason::AtLimit,
+        Reason::Saturated,
+    ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 /// How many turns were passed over, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 
-use super::aside::{Reason, Reasons, Skipped};
+use super::aside::{Marks, Reason, Reasons, Skipped};
 use super::strategy::{Gauge, Member, Strategy};
 
 /// The workers of one listener, and whose turn it is.
@@ -34,7 +34,7 @@ pub struct Rotation {
 struct Aside {
     member: Member,
     /// Never empty.
-    reasons: Reasons,
+    reasons: Marks,
 }
 
 impl Rotation {
@@ -78,10 +78,10 @@ impl Rotation {
     /// It stands aside until this reason, and every other that it may have, is gone.
     pub fn set_aside(&mut self, worker: WorkerId, reason: Reason) {
         if let Some(index) = position(&self.ring, worker) {
-            self.aside.push(Aside {
-                member: self.ring.remove(index),
-                reasons: Reasons::from([reason]),
-            });
+            let member = self.ring.remove(index);
+            let mut reasons = Marks::default();
+            reasons.insert(reason);
+            self.aside.push(Aside { member, reasons });
         } else if let Some(aside) = self.aside_mut(worker) {
             aside.reasons.insert(reason);
         }
@@ -92,7 +92,7 @@ impl Rotation {
         let Some(aside) = self.aside_mut(worker) else {
             return;
         };
-        aside.reasons.remove(&reason);
+        aside.reasons.remove(reason);
         if aside.reasons.is_empty() {
             let member = aside.member;
             self.aside.retain(|other| other.member.worker != worker);
@@ -107,14 +107,14 @@ impl Rotation {
             .aside
             .iter()
             .find(|aside| aside.member.worker == worker);
-        aside.map_or_else(Reasons::new, |aside| aside.reasons.clone())
+        aside.map_or_else(Reasons::new, |aside| aside.reasons.reasons())
     }
 
     /// Who stands aside for this reason.
     #[must_use]
     pub fn aside_for(&self, reason: Reason) -> Vec<WorkerId> {
         let aside = self.aside.iter();
-        let aside = aside.filter(|aside| aside.reasons.contains(&reason));
+        let aside = aside.filter(|aside| aside.reasons.contains(reason));
         aside.map(|aside| aside.member.worker).collect()
     }
 
@@ -235,24 +235,28 @@ impl Rotation {
 
     /// Counts a turn of each who stands aside between the pick before the latest and the latest.
     fn count_skipped(&mut self, before: Option<(Slot, WorkerId)>) {
-        let passed_over = |aside: &Aside| {
-            let lies_between = is_between(before, aside.member.key(), self.latest?);
-            let reason = aside.reasons.first().filter(|_| lies_between)?;
-            Some((aside.member.worker, *reason))
+        let Some(latest) = self.latest else {
+            return;
         };
-        let missed: Vec<_> = self.aside.iter().filter_map(passed_over).collect();
-        for (worker, reason) in missed {
-            self.miss(worker, reason, 1);
+        for index in 0..self.aside.len() {
+            let aside = &self.aside[index];
+            if !is_between(before, aside.member.key(), latest) {
+                continue;
+            }
+            if let Some(reason) = aside.reasons.first() {
+                self.miss(aside.member.worker, reason, 1);
+            }
         }
     }
 
     /// Whom to pick when the ring is empty: those who are nothing but stalled, if everybody is.
     fn last_resort(&self) -> Vec<Member> {
-        let is_stalled = |aside: &Aside| aside.reasons.contains(&Reason::Stalled);
+        let is_stalled = |aside: &Aside| aside.reasons.contains(Reason::Stalled);
         if !self.aside.iter().all(is_stalled) {
             return Vec::new();
         }
-        let only_stalled = self.aside.iter().filter(|aside| aside.reasons.len() == 1);
+        let only_stalled = self.aside.iter();
+        let only_stalled = only_stalled.filter(|aside| aside.reasons.is_only(Reason::Stalled));
         let mut members: Vec<Member> = only_stalled.map(|aside| aside.member).collect();
         members.sort();
         members

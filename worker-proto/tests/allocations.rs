@@ -39,10 +39,64 @@ fn a_poll_loop_serves_without_an_allocation() {
         let made = measure(|| {
             for _ in 0..ROUNDS {
                 opt_out(|| cluster.visit(max_batch.into()));
-                serve_what_is_there(&cluster.listener);
+                let served = serve_what_is_there(&cluster.listener);
+                assert_eq!(served, usize::from(max_batch));
             }
         });
         assert_eq!(made.count_total, 0, "{max_batch} in a packet: {made:?}");
+    }
+}
+
+/// The same with a packet at a time.
+#[test]
+fn a_batch_is_served_without_an_allocation() {
+    for max_batch in [1, 8, 64] {
+        let mut cluster = Cluster::new(listen(max_batch, true));
+        let mut accepted = Vec::new();
+        let mut round = |cluster: &mut Cluster| {
+            opt_out(|| cluster.visit(max_batch.into()));
+            let count = cluster.listener.accept_batch(&mut accepted).unwrap();
+            assert_eq!(count, usize::from(max_batch));
+            accepted.drain(..).for_each(answer);
+        };
+        (0..WARM_UP).for_each(|_| round(&mut cluster));
+        let made = measure(|| (0..ROUNDS).for_each(|_| round(&mut cluster)));
+        assert_eq!(made.count_total, 0, "{max_batch} in a packet: {made:?}");
+    }
+}
+
+/// With `--dispatch shared`, where the worker accepts itself, waiting for it or not.
+#[test]
+fn a_connection_of_a_lent_socket_is_served_without_an_allocation() {
+    for nonblocking in [false, true] {
+        let (master, worker) = FakeMaster::new();
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        master.lend("web", socket.into());
+        let listener = worker.listen_with("web", listen(1, nonblocking)).unwrap();
+        let round = || {
+            let mut clients = Vec::new();
+            opt_out(|| {
+                clients.push(TcpStream::connect(address).unwrap());
+                clients[0].write_all(b"?").unwrap();
+            });
+            if nonblocking {
+                // The end of its hand-shake may be on its way yet.
+                while serve_what_is_there(&listener) == 0 {}
+            } else {
+                serve(&listener, 1);
+            }
+            opt_out(|| clients.clear());
+        };
+        (0..WARM_UP).for_each(|_| round());
+        let made = measure(|| (0..ROUNDS).for_each(|_| round()));
+        let how = if nonblocking {
+            "a poll loop"
+        } else {
+            "waiting"
+        };
+        // The list of clients is the test's own, and empty.
+        assert_eq!(made.count_total, 0, "{how}: {made:?}");
     }
 }
 
@@ -126,19 +180,22 @@ fn serve(listener: &Listener, count: usize) {
     }
 }
 
-fn serve_what_is_there(listener: &Listener) {
-    loop {
+fn serve_what_is_there(listener: &Listener) -> usize {
+    for served in 0.. {
         match listener.accept() {
             Ok(connection) => answer(connection.expect("one that was sent")),
             Err(err) => {
                 assert_eq!(err.kind(), ErrorKind::WouldBlock);
-                return;
+                return served;
             }
         }
     }
+    unreachable!("somebody comes for ever")
 }
 
 fn answer(mut connection: Connection) {
+    // It has been asked, but the question may be on its way yet.
+    connection.set_nonblocking(false).unwrap();
     connection.read_exact(&mut [0; 1]).unwrap();
     connection.write_all(b"!").unwrap();
 }
