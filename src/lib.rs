@@ -32,6 +32,7 @@ pub use config::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
 pub use control::change::{Change, Recipients, ScaleTo, SignalNumber, Target};
 pub use control::denied::Denied;
 pub use control::event::ClusterEvent;
+pub use dispatch::StrategyName;
 pub use exit_code::ExitCode;
 pub use master::{EVENTS, Ended, Events, Handle, Master, StartError};
 pub use preflight::{PreflightError, PreloadError, SurroundingsError};

@@ -20,6 +20,7 @@ use crate::control::event::ClusterEvent;
 use crate::control::message::Message;
 use crate::control::outcome::Outcome;
 use crate::control::place;
+use crate::dispatch::StrategyName;
 use crate::exit_code::ExitCode;
 use crate::preflight::{self, PreflightError};
 use crate::reactor::acceptor::ListenerStatus;
@@ -268,6 +269,16 @@ impl Handle {
     pub fn resume(&self, listener: Option<&str>) -> Result<(), Denied> {
         let listener = listener.map(str::to_owned);
         self.change(Change::Resume(listener)).map(drop)
+    }
+
+    /// The workers of this listener, or of all that the master accepts for, are chosen so from now
+    /// on, until the next change, or a reload that changes it.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn choose_by(&self, strategy: StrategyName, listener: Option<&str>) -> Result<(), Denied> {
+        let listener = listener.map(str::to_owned);
+        self.change(Change::Choose { strategy, listener }).map(drop)
     }
 
     /// Gives every process that watches the key a new value of it; answers its version, which is the

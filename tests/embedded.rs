@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,7 +19,7 @@ use rr_master::dispatch::{Reasons, Skipped};
 use rr_master::supervisor::WorkerState;
 use rr_master::{
     Config, Counters, Ended, ExitCode, Handle, ListenerStatus, Master, Program, QueueCounters,
-    QueueStatus, StartError, Stop,
+    QueueStatus, StartError, Stop, StrategyName,
 };
 use worker_proto::frame::DispatchMode;
 use worker_proto::ids::{Generation, Role, Slot, WorkerId};
@@ -66,12 +66,14 @@ fn the_status_shows_the_workers_and_what_became_of_connections() {
             ..QueueCounters::default()
         },
         unread: 0,
+        weight: NonZeroU32::MIN,
         aside: Reasons::new(),
     };
     let expected = ListenerStatus {
         name: "127.0.0.1:0".to_owned(),
         address: address.to_string().parse().unwrap(),
         mode: DispatchMode::HandOff,
+        strategy: StrategyName::RoundRobin,
         counters: Counters {
             accepted: 30,
             handed_off: 30,

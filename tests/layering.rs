@@ -14,12 +14,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("values", &[]),
     ("supervisor", &["exit_code"]),
     ("relay", &["supervisor"]),
-    ("config", &["jobs", "supervisor"]),
+    ("config", &["dispatch", "jobs", "supervisor"]),
     ("sys", &["config", "supervisor"]),
     ("preflight", &["config", "jobs", "sys"]),
     (
         "control",
-        &["jobs", "printable", "supervisor", "sys", "values"],
+        &[
+            "dispatch",
+            "jobs",
+            "printable",
+            "supervisor",
+            "sys",
+            "values",
+        ],
     ),
     (
         "reactor",
@@ -43,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "config",
             "control",
+            "dispatch",
             "exit_code",
             "preflight",
             "reactor",
@@ -51,7 +59,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "values",
         ],
     ),
-    ("ctl", &["control", "printable", "supervisor", "values"]),
+    (
+        "ctl",
+        &["control", "dispatch", "printable", "supervisor", "values"],
+    ),
     ("hello_http", &[]),
     (
         "cli",

@@ -11,6 +11,7 @@ mod preload;
 mod process;
 mod readiness;
 mod renewal;
+mod strategy;
 mod values;
 mod watch;
 
@@ -39,6 +40,7 @@ use self::preload::PreloadArgs;
 use self::process::ProcessArgs;
 use self::readiness::ReadinessArgs;
 use self::renewal::Renewal;
+use self::strategy::StrategyArgs;
 use self::values::ValueArgs;
 use self::watch::WatchArgs;
 use super::banner::Running;
@@ -100,8 +102,7 @@ pub(super) struct Args {
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. 8080=3000, or 127.0.0.1:8080=3000: a program that asks for its port 3000 gets 8080.
     /// Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP, dispatch=MODE,
-    /// defer-accept=TIME. Sockets passed
-    /// by systemd are taken without being named here
+    /// defer-accept=TIME, strategy=NAME. Sockets passed by systemd are taken without being named here
     #[arg(
         short,
         long,
@@ -121,6 +122,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     dispatch: DispatchArgs,
+
+    #[command(flatten)]
+    strategy: StrategyArgs,
 
     /// How many connections may wait in one worker's accept queue. A worker whose queue is full is
     /// skipped; when all are, clients wait in the listen backlog
@@ -332,6 +336,7 @@ impl Args {
         };
         self.dispatch.apply(&mut config);
         self.gathering.apply(&mut config);
+        self.strategy.apply(&mut config);
         config.window = self.window;
         config.overflow = self.overflow()?;
         config.connection_limits = ConnectionLimits {

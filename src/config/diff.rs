@@ -18,6 +18,7 @@ use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
 use super::program::Program;
 use super::rollout::Recycling;
+use super::strategy::{self, StrategyName};
 use super::surroundings::{Account, Environment, Privileges, Stream, Surroundings};
 use super::watch::Watch;
 use super::{Config, ConnectionLimits, OnDemand, Overflow, Refusal};
@@ -59,6 +60,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         listeners,
         on_demand,
         dispatch,
+        strategy,
+        weights,
         window,
         overflow,
         coalesce,
@@ -90,10 +93,20 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff.programs((program, agents), (&new.program, &new.agents));
     diff.now("workers", workers, &new.workers, u32::to_string);
     diff.restart("spare", spare, &new.spare, u32::to_string);
-    diff.restart("listen", listeners, &new.listeners, listeners_text);
+    let followed = strategy::followed(listeners, &new.listeners);
+    diff.restart("listen", &followed, &new.listeners, listeners_text);
     diff.restart("allow-listen", on_demand, &new.on_demand, allowed_text);
     diff.restart("bind-retry", bind_retry, &new.bind_retry, time);
     diff.dispatch(*dispatch, new.dispatch);
+    diff.now(
+        "strategy",
+        &strategies_text(*strategy, listeners),
+        &strategies_text(new.strategy, &followed),
+        String::clone,
+    );
+    diff.now("weights", weights, &new.weights, |weights| {
+        list(weights.iter().map(|weight| weight.to_string()))
+    });
     diff.restart("window", window, &new.window, u32::to_string);
     diff.overflow(*overflow, new.overflow);
     diff.now("coalesce", coalesce, &new.coalesce, time);
@@ -552,6 +565,7 @@ fn listener(spec: &ListenerSpec) -> String {
         owner,
         dispatch,
         defer_accept,
+        strategy,
         stands_for,
         ..
     } = spec;
@@ -572,11 +586,19 @@ fn listener(spec: &ListenerSpec) -> String {
         }),
         dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
         defer_accept.map(|time| format!("defer-accept={}", deferral(time))),
+        strategy.map(|strategy| format!("strategy={strategy}")),
     ];
     options
         .into_iter()
         .flatten()
         .fold(text, |text, option| format!("{text},{option}"))
+}
+
+/// Of every listener that says nothing else, then of those that do.
+fn strategies_text(strategy: StrategyName, listeners: &[ListenerSpec]) -> String {
+    let of_its_own = |spec: &ListenerSpec| Some(format!("{}={}", spec.name(), spec.strategy?));
+    let others = listeners.iter().filter_map(of_its_own);
+    list([strategy.to_string()].into_iter().chain(others))
 }
 
 fn allowed_text(on_demand: &OnDemand) -> String {
@@ -618,12 +640,13 @@ fn answer_text(answer: &OnCrashLoop) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     use worker_proto::job::{JobSpec, Schedule};
 
     use super::*;
     use crate::config::dispatch::DispatchMode;
+    use crate::config::strategy::Weights;
     use crate::jobs::{Planned, Standing};
 
     #[test]
@@ -703,6 +726,21 @@ mod tests {
                 |c| c.dispatch.waking = Waking::All,
                 "exclusive: yes -> no",
                 RESTART,
+            ),
+            (
+                |c| c.strategy = StrategyName::Random,
+                "strategy: round-robin -> random",
+                NOW,
+            ),
+            (
+                |c| c.listeners[0].strategy = Some(StrategyName::Weighted),
+                "strategy: round-robin -> round-robin, 127.0.0.1:1=weighted",
+                NOW,
+            ),
+            (
+                |c| c.weights = Weights::new([3, 1].map(|it| NonZeroU32::new(it).unwrap())),
+                "weights: none -> 3, 1",
+                NOW,
             ),
             (|c| c.window = 7, "window: 32 -> 7", RESTART),
             (|c| c.coalesce = secs(7), "coalesce: 200us -> 7s", NOW),

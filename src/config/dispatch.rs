@@ -7,6 +7,7 @@ use worker_proto::address::Address;
 pub use worker_proto::frame::DispatchMode;
 
 use super::listener::{ListenerSpec, Source};
+use super::strategy::StrategyName;
 use super::{Config, ConnectionLimits, DEFAULT_STALL_TIMEOUT, DEFAULT_WINDOW, Overflow};
 
 /// How connections come to the workers.
@@ -53,6 +54,19 @@ pub enum Misfit {
         /// The listener's.
         name: String,
     },
+    /// Nobody chooses where workers help themselves.
+    #[error(
+        "listener {name}: a strategy needs a master that chooses, and with dispatch {} the workers accept by themselves: leave ,strategy={strategy} out, or add ,dispatch=hand-off",
+        crate::config::dispatch::name(*mode)
+    )]
+    Strategy {
+        /// The listener's.
+        name: String,
+        /// The one it was to have.
+        strategy: StrategyName,
+        /// How its connections come.
+        mode: DispatchMode,
+    },
     /// A worker that has the socket accepts from it.
     #[error(
         "--spare needs a master that can keep connections from a worker, and with dispatch shared every worker accepts: leave it out, or use another --dispatch"
@@ -77,6 +91,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Misfit> {
         if config.mode_of(spec) == DispatchMode::ReusePort && !can_group(&spec.source) {
             return Err(Misfit::NoGroup { name: spec.name() });
         }
+        check_strategy(spec, config.mode_of(spec))?;
     }
     let of_listeners = config.listeners.iter().map(|spec| config.mode_of(spec));
     let mut modes: Vec<DispatchMode> = of_listeners.collect();
@@ -103,6 +118,12 @@ pub(crate) fn check(config: &Config) -> Result<(), Misfit> {
     if modes.contains(&DispatchMode::HandOff) {
         return Ok(());
     }
+    if config.strategy != StrategyName::default() {
+        return refuse("strategy");
+    }
+    if !config.weights.is_empty() {
+        return refuse("weights");
+    }
     if config.window != DEFAULT_WINDOW {
         return refuse("window");
     }
@@ -113,6 +134,17 @@ pub(crate) fn check(config: &Config) -> Result<(), Misfit> {
         return refuse("stall-timeout");
     }
     Ok(())
+}
+
+fn check_strategy(spec: &ListenerSpec, mode: DispatchMode) -> Result<(), Misfit> {
+    match (mode, spec.strategy) {
+        (DispatchMode::HandOff, _) | (_, None) => Ok(()),
+        (DispatchMode::Shared | DispatchMode::ReusePort, Some(strategy)) => Err(Misfit::Strategy {
+            name: spec.name(),
+            strategy,
+            mode,
+        }),
+    }
 }
 
 /// Whether there can be several sockets for it, of which the kernel chooses.
@@ -158,11 +190,12 @@ pub fn parse(text: &str) -> Result<DispatchMode, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     use super::*;
     use crate::config::Refusal;
     use crate::config::program::Program;
+    use crate::config::strategy::Weights;
 
     fn with(listener: &str, mode: &str, change: impl Fn(&mut Config)) -> String {
         let mut config = Config::new(Program::new("x")).listen(listener.parse().unwrap());
@@ -216,6 +249,24 @@ mod tests {
         let spare = |config: &mut Config| config.spare = 1;
         assert!(with("127.0.0.1:1", "shared", spare).starts_with("--spare needs"));
         assert_eq!(with("127.0.0.1:1", "reuseport", spare), "");
+    }
+
+    #[test]
+    fn a_strategy_goes_with_hand_off_only() {
+        let random = |config: &mut Config| config.strategy = StrategyName::Random;
+        let weights = |config: &mut Config| config.weights = Weights::new([NonZeroU32::MIN]);
+        assert_eq!(with("127.0.0.1:1,strategy=random", "hand-off", weights), "");
+        for mode in ["shared", "reuseport"] {
+            let own = "127.0.0.1:1,strategy=weighted,dispatch=hand-off";
+            assert_eq!(with(own, mode, random), "");
+            let said = with("web=127.0.0.1:1,strategy=weighted", mode, |_| {});
+            assert!(said.starts_with("listener web: a strategy needs"), "{said}");
+            assert!(said.contains(mode) && said.contains(",strategy=weighted"));
+            let said = with("127.0.0.1:1", mode, random);
+            assert!(said.starts_with("--strategy needs"), "{said}");
+            let said = with("127.0.0.1:1", mode, weights);
+            assert!(said.starts_with("--weights needs"), "{said}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A listener to be had at the start, as `--listen` writes it:
 //! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
-//! [,dispatch=hand-off|shared|reuseport][,defer-accept=TIME]`.
+//! [,dispatch=hand-off|shared|reuseport][,defer-accept=TIME][,strategy=NAME]`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +15,8 @@ use worker_proto::address::{Address, AddressError};
 use worker_proto::frame::DispatchMode;
 
 use super::dispatch;
+use super::strategy::StrategyName;
+use crate::dispatch::UnknownStrategy;
 
 /// A listener to be had at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct ListenerSpec {
     /// How long the kernel keeps clients that say nothing, if not as those of the others: zero, not at
     /// all. Whole seconds, TCP only.
     pub defer_accept: Option<Duration>,
+    /// How the master chooses among its workers, if not as for the others.
+    pub strategy: Option<StrategyName>,
     /// The port that a program without an own say in it asks for, and gets this listener.
     pub stands_for: Option<u16>,
 }
@@ -138,6 +142,7 @@ impl ListenerSpec {
             owner: None,
             dispatch: None,
             defer_accept: None,
+            strategy: None,
             stands_for: None,
         }
     }
@@ -196,9 +201,15 @@ impl ListenerSpec {
             "defer-accept" => {
                 self.defer_accept = Some(parse_deferral(value).map_err(|reason| refused(&reason))?);
             }
+            "strategy" => {
+                let strategy = value.parse();
+                let unknown = |err: UnknownStrategy| refused(&err.to_string());
+                self.strategy = Some(strategy.map_err(unknown)?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode, owner, dispatch and defer-accept",
+                    "unknown: there are backlog, v6only, mode, owner, dispatch, \
+                     defer-accept and strategy",
                 ));
             }
         }

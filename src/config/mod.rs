@@ -15,6 +15,7 @@ pub mod readiness;
 pub mod restart;
 pub mod rollout;
 pub mod service;
+pub mod strategy;
 pub mod surroundings;
 pub mod systemd;
 pub mod watch;
@@ -33,6 +34,7 @@ use crate::config::messages::MessageLimits;
 use crate::config::own_process::OwnProcess;
 use crate::config::program::Program;
 use crate::config::rollout::{DEFAULT_ROLLOUT, Recycling};
+use crate::config::strategy::{StrategyName, Weights};
 use crate::config::watch::Watch;
 use crate::jobs::Planned;
 use crate::supervisor::{Plan, Restart, RolloutPlan};
@@ -54,6 +56,10 @@ pub struct Config {
     pub on_demand: OnDemand,
     /// How connections come to the workers.
     pub dispatch: Dispatch,
+    /// How the master chooses among the workers, where a listener says nothing else.
+    pub strategy: StrategyName,
+    /// How much the worker of each slot weighs, unless it says so itself.
+    pub weights: Weights,
     /// How many connections may wait in one worker's accept queue, 1 to [`MAX_WINDOW`].
     pub window: u32,
     /// What happens to clients while no worker has room.
@@ -170,6 +176,8 @@ impl Config {
             listeners: Vec::new(),
             on_demand: OnDemand::Any,
             dispatch: Dispatch::default(),
+            strategy: StrategyName::default(),
+            weights: Weights::default(),
             window: DEFAULT_WINDOW,
             overflow: Overflow::Wait,
             coalesce: DEFAULT_COALESCE,

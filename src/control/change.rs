@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer, de};
 use worker_proto::ids::{Role, Slot};
 
 use super::message::Message;
+use crate::dispatch::StrategyName;
 use crate::supervisor::Stop;
 
 /// What is to be different.
@@ -40,6 +41,14 @@ pub enum Change {
     Pause(Option<String>),
     /// It accepts again.
     Resume(Option<String>),
+    /// Another way to choose the next worker, for all listeners that the master accepts for, or for
+    /// this one.
+    Choose {
+        /// From now on.
+        strategy: StrategyName,
+        /// By its name.
+        listener: Option<String>,
+    },
     /// A job is run although it is not due.
     RunJob(String),
     /// What is logged from now on.
@@ -220,6 +229,14 @@ impl fmt::Display for Change {
             Change::Pause(Some(listener)) => write!(f, "pause {listener:?}"),
             Change::Resume(None) => f.write_str("resume"),
             Change::Resume(Some(listener)) => write!(f, "resume {listener:?}"),
+            Change::Choose {
+                strategy,
+                listener: None,
+            } => write!(f, "strategy {strategy}"),
+            Change::Choose {
+                strategy,
+                listener: Some(listener),
+            } => write!(f, "strategy {strategy} for {listener:?}"),
             Change::RunJob(job) => write!(f, "run job {job:?}"),
             Change::LogLevel(level) => write!(f, "log level {}", level.as_str().to_lowercase()),
             Change::ReopenLogs => f.write_str("reopen logs"),

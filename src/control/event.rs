@@ -19,6 +19,7 @@
 //! | `reload-refused` | one that did not begin: `reason` |
 //! | `scale-start`, `scale-done` | more workers, or fewer |
 //! | `paused`, `resumed` | of one listener |
+//! | `strategy` | the workers of one listener are chosen otherwise: `listener`, `from`, `to` |
 //! | `pushed`, `adopted` | a value has a new version: `key`, `version`, `bytes`, `from`; all who watch it have taken it over |
 //! | `leader` | who leads: `led`, `term`, `worker`, which is null if nobody does |
 //! | `logs-reopened` | log files were moved away: `processes` were told, and the master's own if it has one (`log_file`) |

@@ -53,6 +53,11 @@ pub(crate) enum Outcome {
     Resumed {
         listeners: Vec<String>,
     },
+    /// Of these listeners it was another.
+    StrategyChanged {
+        strategy: String,
+        changed: Vec<Rechosen>,
+    },
     Levelled {
         level: String,
     },
@@ -100,6 +105,13 @@ pub(crate) enum Outcome {
     },
 }
 
+/// A listener that had another strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Rechosen {
+    pub(crate) listener: String,
+    pub(crate) from: String,
+}
+
 /// What a process answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Reply {
@@ -144,6 +156,16 @@ impl fmt::Display for Outcome {
             Outcome::Signalled { processes } => write!(f, "{processes} processes signalled"),
             Outcome::Paused { listeners } => write!(f, "paused: {}", listed(listeners)),
             Outcome::Resumed { listeners } => write!(f, "resumed: {}", listed(listeners)),
+            Outcome::StrategyChanged { strategy, changed } if changed.is_empty() => {
+                write!(f, "the strategy is {strategy} already")
+            }
+            Outcome::StrategyChanged { strategy, changed } => {
+                let changed = changed.iter();
+                let changed: Vec<String> = changed
+                    .map(|Rechosen { listener, from }| format!("{listener}: {from} -> {strategy}"))
+                    .collect();
+                f.write_str(&changed.join(", "))
+            }
             Outcome::Checked { changes } if changes.is_empty() => {
                 f.write_str("the configuration is right, and nothing has changed")
             }

@@ -15,6 +15,7 @@ use super::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_lev
 use super::event::ClusterEvent;
 use super::message::{Addressee, Content, Message};
 use super::push::{self, Piece};
+use crate::dispatch::UnknownStrategy;
 use crate::printable;
 use crate::supervisor::Stop;
 
@@ -199,6 +200,11 @@ enum Wire {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<String>,
     },
+    Strategy {
+        strategy: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listener: Option<String>,
+    },
     LogLevel {
         level: String,
     },
@@ -235,6 +241,7 @@ pub const COMMANDS: &[&str] = &[
     "signal",
     "pause",
     "resume",
+    "strategy",
     "log-level",
     "logs-reopen",
     "send",
@@ -284,6 +291,7 @@ fn decode_with(line: &[u8], id: &mut Option<u64>) -> Result<Request, String> {
 fn names(change: &Change) -> Option<&str> {
     match change {
         Change::Pause(listener) | Change::Resume(listener) => listener.as_deref(),
+        Change::Choose { listener, .. } => listener.as_deref(),
         Change::RunJob(name) => Some(name),
         Change::Restart(target)
         | Change::Drain(target)
@@ -394,6 +402,12 @@ impl TryFrom<Wire> for Command {
             Wire::Signal { to, signal } => (Change::Signal { to, signal }, false),
             Wire::Pause { listener } => (Change::Pause(listener), false),
             Wire::Resume { listener } => (Change::Resume(listener), false),
+            Wire::Strategy { strategy, listener } => {
+                let strategy = strategy
+                    .parse()
+                    .map_err(|err: UnknownStrategy| err.to_string())?;
+                (Change::Choose { strategy, listener }, false)
+            }
             Wire::LogLevel { level } => (Change::LogLevel(parse_level(&level)?), false),
             Wire::LogsReopen {} => (Change::ReopenLogs, false),
             Wire::Send {
@@ -448,6 +462,10 @@ impl From<&Command> for Wire {
             Change::Signal { to, signal } => Wire::Signal { to, signal },
             Change::Pause(listener) => Wire::Pause { listener },
             Change::Resume(listener) => Wire::Resume { listener },
+            Change::Choose { strategy, listener } => Wire::Strategy {
+                strategy: strategy.to_string(),
+                listener,
+            },
             Change::RunJob(name) => Wire::JobRun { name, wait },
             Change::LogLevel(level) => Wire::LogLevel {
                 level: level.as_str().to_lowercase(),
@@ -502,6 +520,8 @@ mod tests {
             r#"{"command":"kill","id":4,"slot":"worker:3"}"#,
             r#"{"command":"pause","id":5}"#,
             r#"{"command":"log-level","id":6,"level":"debug"}"#,
+            r#"{"command":"strategy","id":9,"strategy":"random"}"#,
+            r#"{"command":"strategy","id":9,"strategy":"source-hash","listener":"web"}"#,
             r#"{"command":"stop","fast":true,"id":7,"wait":true}"#,
             r#"{"command":"logs-reopen","id":8}"#,
         ] {
@@ -552,6 +572,10 @@ mod tests {
             (
                 r#"{"id":1,"command":"log-level","level":"loud"}"#,
                 "error, warn, info",
+            ),
+            (
+                r#"{"id":1,"command":"strategy","strategy":"randon"}"#,
+                "did you mean \"random\"? There are round-robin,",
             ),
         ] {
             let message = refusal(line);

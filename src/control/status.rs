@@ -94,6 +94,9 @@ pub struct Load {
     pub active: Option<u64>,
     /// Requests, if the program counts them.
     pub requests: Option<u64>,
+    /// How large its share is, for a strategy that weighs.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// Why it gets nothing for now: `stalled`, `no-room`, `at-limit`, `saturated`.
     pub aside: Vec<String>,
 }
@@ -109,6 +112,9 @@ pub struct Listener {
     /// the master knows nothing of most of them.
     #[serde(default = "hand_off")]
     pub mode: String,
+    /// How the master chooses the next worker; `None` where workers accept themselves.
+    #[serde(default)]
+    pub strategy: Option<String>,
     /// Whether the master accepts nothing, since an operator wants it so.
     pub paused: bool,
     /// Accepted, and waiting in the master.
@@ -131,11 +137,17 @@ pub struct Listener {
     pub refused: u64,
     /// Failed before they were accepted.
     pub aborted: u64,
-    /// Turns of workers that were passed over.
+    /// Turns that workers missed: those they were chosen for and could not take, and with
+    /// `round-robin` those that were passed over while they stood aside. With another strategy
+    /// nobody has turns that could be passed over.
     pub skipped: u64,
     /// From a readable socket to a sent descriptor.
     #[serde(default)]
     pub handoff_delay: HandoffDelay,
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn hand_off() -> String {

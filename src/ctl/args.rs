@@ -10,6 +10,7 @@ use super::push::PushArgs;
 use crate::control::change::{Change, Recipients, ScaleTo, SignalNumber, Target, parse_level};
 use crate::control::message::{Addressee, Content, Message};
 use crate::control::protocol::{Command, When};
+use crate::dispatch::StrategyName;
 use crate::supervisor::Stop;
 
 /// See and change a running rr-master.
@@ -102,6 +103,15 @@ pub(super) enum Action {
     },
     /// Accept again
     Resume {
+        /// One listener, by its name; all if not given
+        listener: Option<String>,
+    },
+    /// Show how the next worker is chosen, or choose otherwise: round-robin, least-connections,
+    /// power-of-two-choices, weighted, source-hash, idle-first, random
+    Strategy {
+        /// From now on, until the next change or a reload that changes it
+        #[arg(value_name = "NAME")]
+        strategy: Option<StrategyName>,
         /// One listener, by its name; all if not given
         listener: Option<String>,
     },
@@ -212,6 +222,14 @@ impl Action {
             }
             Action::Pause { listener } => (Change::Pause(listener.clone()), false),
             Action::Resume { listener } => (Change::Resume(listener.clone()), false),
+            Action::Strategy { strategy: None, .. } => return Some(Command::Status),
+            Action::Strategy {
+                strategy: Some(strategy),
+                listener,
+            } => {
+                let (strategy, listener) = (*strategy, listener.clone());
+                (Change::Choose { strategy, listener }, false)
+            }
             Action::LogLevel { level } => (Change::LogLevel(*level), false),
             Action::Logs(Logs::Reopen) => (Change::ReopenLogs, false),
             Action::Send {
@@ -258,12 +276,17 @@ impl Action {
             | Action::Signal { .. }
             | Action::Pause { .. }
             | Action::Resume { .. }
+            | Action::Strategy { .. }
             | Action::Events { .. }
             | Action::Values
             | Action::Config(_)
             | Action::Logs(_)
             | Action::LogLevel { .. } => "; it may still happen: see rr-ctl status",
         }
+    }
+
+    pub(super) fn is_strategy(&self) -> bool {
+        matches!(self, Action::Strategy { .. })
     }
 
     pub(super) fn is_watch(&self) -> bool {

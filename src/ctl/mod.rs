@@ -8,6 +8,7 @@ mod find;
 mod jobs;
 mod push;
 mod screen;
+mod strategies;
 mod table;
 mod values;
 mod watch;
@@ -99,7 +100,10 @@ fn run(args: &Args) -> Result<(), Quiet> {
         command @ Command::Status => {
             let id = client.ask(command)?;
             let value = await_answer(&mut client, id, args.patience(), |_| Ok(()))?;
-            show_status(args, value, &mut screen)
+            match args.action.is_strategy() {
+                true => show_strategies(args, value, &mut screen),
+                false => show_status(args, value, &mut screen),
+            }
         }
         command @ Command::JobList => {
             let id = client.ask(command)?;
@@ -246,6 +250,18 @@ fn show_status(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Qui
     }
     let text = table::status(&cluster(value)?, screen.width(), screen.palette());
     screen.line(text.trim_end())
+}
+
+fn show_strategies(args: &Args, value: Value, screen: &mut Screen) -> Result<(), Quiet> {
+    let listeners = cluster(value)?.listeners;
+    if args.json {
+        return screen.json(&strategies::json(&listeners));
+    }
+    screen.line(&strategies::shown(
+        &listeners,
+        screen.width(),
+        screen.palette(),
+    ))
 }
 
 fn show_jobs(args: &Args, mut value: Value, screen: &mut Screen) -> Result<(), Quiet> {

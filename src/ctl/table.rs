@@ -143,6 +143,13 @@ fn worker_columns() -> Vec<Column<Worker>> {
         column("UNREAD", Right, 8, |it| {
             or_dash(it.load.as_ref().and_then(|it| it.unread))
         }),
+        column("WEIGHT", Right, 11, |it| {
+            let weight = it.load.as_ref().map(|it| it.weight).filter(|it| *it != 1);
+            weight
+                .map(|it| it.to_string())
+                .unwrap_or_default()
+                .into_plain()
+        }),
         column("ASIDE", Left, 6, |it| {
             let aside = it.load.as_ref().map(|it| it.aside.join(" "));
             (aside.unwrap_or_default(), Tone::Bad)
@@ -158,6 +165,9 @@ fn listener_columns() -> Vec<Column<Listener>> {
         }),
         column("ADDRESS", Left, 2, |it| printable(&it.address).into_plain()),
         column("MODE", Left, 7, |it| printable(&it.mode).into_plain()),
+        column("STRATEGY", Left, 4, |it| {
+            printable(it.strategy.as_deref().unwrap_or_default()).into_plain()
+        }),
         column("STATE", Left, 0, |it| match it.paused {
             true => ("paused".to_owned(), Tone::Changing),
             false => ("open".to_owned(), Tone::Good),
@@ -324,6 +334,7 @@ mod tests {
                 received: Some(11),
                 active: Some(2),
                 requests: Some(0),
+                weight: 1,
                 aside: Vec::new(),
             }),
         };

@@ -51,6 +51,12 @@ impl Rotation {
         }
     }
 
+    /// From now on this strategy chooses. Members, their reasons and what was counted stay.
+    pub fn change(&mut self, strategy: Box<dyn Strategy>) {
+        self.strategy = strategy;
+        self.latest = None;
+    }
+
     /// It may receive connections, and can take them. Nothing changes if it is a member already.
     pub fn enter(&mut self, worker: WorkerId, slot: Slot) {
         if !self.contains(worker) {
@@ -121,6 +127,23 @@ impl Rotation {
         }
     }
 
+    /// The share of everybody.
+    pub fn weigh_all(&mut self, weight: impl Fn(WorkerId, Slot) -> NonZeroU32) {
+        let aside = self.aside.iter_mut().map(|aside| &mut aside.member);
+        for member in self.ring.iter_mut().chain(aside) {
+            member.weight = weight(member.worker, member.slot);
+        }
+    }
+
+    /// Its share; 1 for one that is no member.
+    #[must_use]
+    pub fn weight(&self, worker: WorkerId) -> NonZeroU32 {
+        let aside = self.aside.iter().map(|aside| &aside.member);
+        let mut members = self.ring.iter().chain(aside);
+        let member = members.find(|member| member.worker == worker);
+        member.map_or(NonZeroU32::MIN, |member| member.weight)
+    }
+
     /// Whose turn it is; `None` if nobody can take a connection. The turn is taken, whether or
     /// not the connection then is.
     ///
@@ -134,7 +157,7 @@ impl Rotation {
         let ring = std::mem::take(&mut self.ring);
         let picked = self.choose(&ring, peer, gauge);
         self.ring = ring;
-        if !self.aside.is_empty() {
+        if !self.aside.is_empty() && self.strategy.goes_in_order() {
             self.count_skipped(latest);
         }
         picked
@@ -158,7 +181,8 @@ impl Rotation {
         self.skipped_in_all.add(reason, turns);
     }
 
-    /// The turns that a member missed.
+    /// The turns that a member missed: those it was picked for and could not take, and, of a
+    /// strategy that goes in order, those that were passed over while it stood aside.
     #[must_use]
     pub fn skipped(&self, worker: WorkerId) -> Skipped {
         self.skipped.get(&worker).copied().unwrap_or_default()

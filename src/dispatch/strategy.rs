@@ -17,9 +17,19 @@ pub trait Strategy: Send + fmt::Debug {
     /// chooses nobody. `gauge` says what each has to do, now: asking costs, so only of those is
     /// asked that matter.
     fn choose(&mut self, members: &[Member], peer: &Address, gauge: &mut dyn Gauge) -> usize;
+
+    /// Whether everybody has a turn in order, so that one who stands aside misses its turns. With
+    /// any other strategy nobody has turns that could be missed.
+    fn goes_in_order(&self) -> bool {
+        false
+    }
 }
 
 /// Knows how much a worker has to do.
+///
+/// Of a program that does not say what it has finished nothing is known: it counts as having
+/// nothing to do, so a strategy that goes by loads treats all such programs alike, and prefers
+/// them to others.
 pub trait Gauge {
     /// Now; nothing for a worker of whom nothing is known.
     fn load(&mut self, worker: WorkerId) -> Load;

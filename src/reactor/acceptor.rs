@@ -3,6 +3,8 @@
 //! Declared listeners are there from the start. Others are bound when a worker asks, if the policy
 //! allows, and shared by every worker that asks for the same address.
 
+mod choice;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +16,7 @@ use worker_proto::address::Address;
 use worker_proto::frame::{Attach, DeclaredListener, DispatchMode, InheritedOption, Listen};
 use worker_proto::ids::{ListenerId, Role, Slot, WorkerId};
 
+use self::choice::Choice;
 use super::counters::Counters;
 use super::delay::HandoffDelay;
 use super::queue::{AcceptQueue, Taker};
@@ -22,6 +25,7 @@ use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
 use crate::config::dispatch::Dispatch;
 use crate::config::listener::{ListenerSpec, Source};
+use crate::config::strategy::StrategyName;
 use crate::sys::applicant::Applicant;
 use crate::sys::describe;
 use crate::sys::listening::{BindError, Keeping, ListeningSocket};
@@ -37,6 +41,7 @@ pub(crate) struct Acceptor {
     /// How many connections one accept queue holds.
     window: u32,
     rules: Rules,
+    choice: Choice,
     next: ListenerId,
     /// The ports that programs ask for where they get another listener.
     aliases: BTreeMap<ListenerId, u16>,
@@ -149,6 +154,8 @@ pub struct ListenerStatus {
     /// How its connections come to the workers. Unless by hand-off the master sees only those that
     /// waited in a socket that had lost its worker.
     pub mode: DispatchMode,
+    /// How the master chooses among its workers, if it is by hand-off.
+    pub strategy: StrategyName,
     /// What happened to its connections.
     pub counters: Counters,
     /// Accepted, and waiting in the master for a worker with room.
@@ -169,6 +176,7 @@ impl Acceptor {
             dispatch,
             window,
             rules,
+            choice: Choice::default(),
             next: ListenerId(0),
             aliases: BTreeMap::new(),
             queues: 0,
@@ -195,6 +203,9 @@ impl Acceptor {
         let id = self.add(spec.name(), mode, Tenure::Declared, socket);
         let deferral = spec.deferring(self.dispatch.defer_accept).defer_accept;
         self.defer_accept(id, deferral.unwrap_or_default());
+        if let (Some(strategy), Some(serving)) = (spec.strategy, self.serving.get_mut(&id)) {
+            serving.choose_by(strategy);
+        }
         if let Some(port) = spec.stands_for {
             self.aliases.insert(id, port);
         }
@@ -328,6 +339,7 @@ impl Acceptor {
     pub(crate) fn enter(&mut self, worker: WorkerId, slot: Slot, now: Instant) {
         for serving in self.serving.values_mut() {
             serving.enter(worker, slot, now);
+            serving.weigh(worker, self.choice.weight(worker, slot));
         }
     }
 
@@ -347,6 +359,7 @@ impl Acceptor {
 
     /// The worker is gone: takes its queues away; what is in them is dispatched again.
     pub(crate) fn retire(&mut self, worker: WorkerId, slot: Slot, turn: &mut Turn<'_>) {
+        self.choice.forget(worker);
         for serving in self.serving.values_mut() {
             if serving.retire(worker, turn) {
                 serving.await_claim(slot);
@@ -497,6 +510,7 @@ impl Acceptor {
                 name: serving.name().to_owned(),
                 address: serving.address().clone(),
                 mode: serving.mode(),
+                strategy: serving.strategy(),
                 counters: serving.counters(),
                 held: serving.held() as u64,
                 handoff_delay: serving.handoff_delay(now),
@@ -523,6 +537,9 @@ impl Acceptor {
         let mut serving = Serving::new(id, name, mode, self.rules, tenure, socket);
         if self.is_paused {
             serving.pause_admission();
+        }
+        if !serving.lends() {
+            serving.choose_by(self.choice.strategy);
         }
         self.serving.insert(id, serving);
         id

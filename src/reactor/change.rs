@@ -124,6 +124,9 @@ impl Reactor {
                 self.announce_listeners("resumed", &listeners);
                 Ok(at_once(Outcome::Resumed { listeners }))
             }
+            Change::Choose { strategy, listener } => {
+                self.choose_by(*strategy, listener.as_deref()).map(at_once)
+            }
             Change::Send(message) => self.send_for_operator(now, message, when),
             Change::RunJob(name) => self.run_job(now, name),
             Change::LogLevel(level) => {
@@ -325,7 +328,7 @@ fn at_once(outcome: Outcome) -> (Outcome, Option<Goal>) {
     (outcome, None)
 }
 
-fn listed(names: impl Iterator<Item = String>) -> String {
+pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() {
         "none".to_owned()

@@ -6,6 +6,7 @@
 pub(crate) mod acceptor;
 mod attachment;
 mod change;
+mod choice;
 mod clock;
 mod closer;
 pub(crate) mod command;
@@ -241,7 +242,8 @@ impl Reactor {
             config.dispatch,
             config.window,
             rules,
-        );
+        )
+        .choosing_as(&config);
         for (spec, socket) in config.listeners.iter().zip(sockets) {
             acceptor.declare(spec, config.mode_of(spec), socket);
         }

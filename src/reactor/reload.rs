@@ -20,6 +20,7 @@ use super::{Reactor, clock};
 use crate::config::Config;
 use crate::config::diff::{Change, Takes, diff};
 use crate::config::own_process::DEFAULT_LOG_LEVEL;
+use crate::config::strategy::followed;
 use crate::control::denied::Denied;
 use crate::control::event::Fact;
 use crate::supervisor::{Notice, Refused, RollbackCause, Stage};
@@ -353,7 +354,7 @@ impl Reactor {
         config.own_process.log_level = log_level;
         config.own_process.document = document;
         config.control.clone_from(&old.control);
-        config.listeners.clone_from(&old.listeners);
+        config.listeners = followed(&old.listeners, &config.listeners);
         config.on_demand.clone_from(&old.on_demand);
         config.window = old.window;
         config.spare = old.spare;
@@ -364,6 +365,7 @@ impl Reactor {
         let is_other_data = config.data_files != old.data_files;
         // Who was scaled by hand stays so, unless the configuration wants another number now.
         let workers = (config.workers != old.workers).then_some(workers);
+        self.acceptor.choose_as(old, &config);
         self.config = config;
         self.loads.limit(self.config.connection_limits);
         self.acceptor.adopt(Rules::of(&self.config));

@@ -138,6 +138,8 @@ impl Reactor {
             "agents": config.agents.iter().map(command_line).collect::<Vec<_>>(),
             "listen": listeners,
             "dispatch": dispatch::name(config.dispatch.mode),
+            "strategy": config.strategy.as_str(),
+            "weights": config.weights.iter().collect::<Vec<_>>(),
             "window": config.window,
             "max-connections": config.connection_limits.total,
             "max-connections-per-worker": config.connection_limits.per_worker,
@@ -164,6 +166,7 @@ fn report_load(load: &WorkerLoad, queues: Option<&Vec<&QueueStatus>>) -> Load {
         received: load.score.map(|score| score.received),
         active: load.score.map(|score| score.open()),
         requests: load.score.map(|score| score.requests),
+        weight: queues().map(|queue| queue.weight.get()).max().unwrap_or(1),
         aside: aside
             .into_iter()
             .map(name_of_reason)
@@ -179,6 +182,7 @@ fn report_listener(listener: &ListenerStatus) -> Listener {
         name: listener.name.clone(),
         address: listener.address.to_string(),
         mode: dispatch::name(listener.mode).to_owned(),
+        strategy: (listener.mode == DispatchMode::HandOff).then(|| listener.strategy.to_string()),
         paused: listener.is_paused,
         held: listener.held,
         accepted: (listener.mode == DispatchMode::HandOff).then_some(counters.accepted),

@@ -138,6 +138,7 @@ impl Reactor {
             }
             ToMaster::ReopenLogs => self.note_wish_to_reopen_logs(worker),
             ToMaster::Attach(attach) => self.attach(worker, &attach, now),
+            ToMaster::Weight { weight } => self.weigh(worker, weight),
             ToMaster::Inherit { listener, options } => {
                 self.acceptor.inherit(worker, listener, &options);
             }

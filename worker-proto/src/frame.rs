@@ -121,6 +121,12 @@ pub enum ToMaster {
         /// What was set on it.
         options: Vec<InheritedOption>,
     },
+    /// Wants so large a share of the connections, where the master weighs: a worker of weight 3 gets
+    /// three times what one of weight 1 gets. The master makes it 1 to 1000.
+    Weight {
+        /// From now on.
+        weight: u32,
+    },
 }
 
 /// What the master sends on a control channel.

@@ -134,6 +134,7 @@ fn to_master() -> Vec<ToMaster> {
             listener: ListenerId(2),
             options: vec![InheritedOption::DeferAccept(5)],
         },
+        ToMaster::Weight { weight: 1000 },
     ]
 }
 
@@ -175,6 +176,8 @@ fn bytes_to_master(frame: &ToMaster) -> &'static str {
             "17 03 fb6712 02 7272 fb6712 01 61 00 01 00 00 02 00 01 08 01 09 fba001"
         }
         ToMaster::Inherit { .. } => "18 02 01 09 05",
+        // 1000 = 0x03e8.
+        ToMaster::Weight { .. } => "19 fbe803",
     }
 }
 
@@ -611,6 +614,7 @@ fn any_to_master() -> impl Strategy<Value = ToMaster> {
                 options,
             }
         }),
+        any::<u32>().prop_map(|weight| ToMaster::Weight { weight }),
     ]
 }
 

@@ -534,7 +534,7 @@ fn sample(setting: &Setting, plain: &Settings) -> String {
 }
 
 /// Of each form that values have.
-const SAMPLES: [&str; 17] = [
+const SAMPLES: [&str; 18] = [
     "QUIT",
     "7",
     "7s",
@@ -552,6 +552,7 @@ const SAMPLES: [&str; 17] = [
     "null",
     "name=\"seven\"",
     "delay=7s",
+    "random",
 ];
 
 fn settings(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Settings, String> {

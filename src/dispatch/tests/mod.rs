@@ -8,6 +8,7 @@ use worker_proto::ids::{Slot, WorkerId};
 use super::*;
 
 mod fairness;
+mod strategies;
 
 pub(super) fn w(id: u64) -> WorkerId {
     WorkerId(id)

@@ -5,6 +5,7 @@
 //! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
 //! packet at a time, when `held` is empty and somebody has room.
 
+mod choice;
 mod closing;
 mod handoff;
 mod interest;
@@ -14,6 +15,7 @@ mod reclaim;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ use super::load::Loads;
 use super::queue::AcceptQueue;
 use crate::config::Config;
 use crate::config::Overflow;
-use crate::dispatch::{Coalescing, Reason, Reasons, Rotation, RoundRobin};
+use crate::dispatch::{Coalescing, Reason, Reasons, Rotation, StrategyName};
 use crate::sys::closing::Closing;
 use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
 
@@ -62,6 +64,7 @@ pub(crate) struct Serving {
     interest: Interested,
     coalescing: Coalescing,
     rotation: Rotation,
+    strategy: StrategyName,
     queues: HashMap<WorkerId, AcceptQueue>,
     /// Queues that lost their worker, with what it left unread.
     retired: VecDeque<Retired>,
@@ -152,6 +155,8 @@ pub struct QueueStatus {
     pub counters: QueueCounters,
     /// How many packets its worker has not received.
     pub unread: u64,
+    /// What its worker weighs, for a strategy that weighs.
+    pub weight: NonZeroU32,
     /// Why its worker gets nothing for now; empty if it does.
     pub aside: Reasons,
 }
@@ -201,7 +206,8 @@ impl Serving {
             paused_until: None,
             interest: Interested::No,
             coalescing: Coalescing::new(rules.coalesce),
-            rotation: Rotation::new(Box::new(RoundRobin::default())),
+            rotation: Rotation::new(StrategyName::default().build(0)),
+            strategy: StrategyName::default(),
             queues: HashMap::new(),
             retired: VecDeque::new(),
             short: Vec::new(),
@@ -258,6 +264,7 @@ impl Serving {
                 ..queue.counters()
             },
             unread: queue.unread(),
+            weight: self.rotation.weight(worker),
             aside: self.rotation.reasons(worker),
         });
         let mut status: Vec<_> = status.collect();

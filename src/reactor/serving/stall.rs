@@ -333,6 +333,10 @@ impl Serving {
 
     /// A worker in the rotation for which nothing waits; one that has stalled and may be tried if
     /// there is no other.
+    ///
+    /// It is chosen before the packet is read that it gets, which may have several clients: their
+    /// addresses decide nothing here, so with `source-hash` they may come to another slot than their
+    /// next connections do.
     fn suited(&mut self, turn: &mut Turn<'_>) -> Option<WorkerId> {
         loop {
             let (queues, stalled) = (&self.queues, &self.stalled);

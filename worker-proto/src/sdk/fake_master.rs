@@ -510,6 +510,7 @@ impl Desk {
             | ToMaster::Adopted { .. }
             | ToMaster::UnregisterJob { .. }
             | ToMaster::JobDone { .. }
+            | ToMaster::Weight { .. }
             // Not said by programs that use the SDK.
             | ToMaster::Attach(_)
             | ToMaster::Inherit { .. } => {}

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::process::{self, ExitCode};
@@ -316,6 +317,24 @@ impl Worker {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// From now on this worker is to get so large a share of the connections, where the master's
+    /// strategy is one that weighs (`weighted`, `source-hash`): one of weight 3 gets three times what
+    /// one of weight 1 gets. The master makes it at most 1000; it goes before what `--weights` says,
+    /// until this process is gone. May be called before [`ready`](Self::ready), and again later.
+    /// Without a master there is nobody to share with.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the master is gone, `TimedOut` when it takes nothing.
+    pub fn set_weight(&self, weight: NonZeroU32) -> io::Result<()> {
+        let weight = weight.get();
+        match &self.membership {
+            Membership::Cluster(control) => {
+                control.send(&ToMaster::Weight { weight }).map_err(io_error)
+            }
+            Membership::Alone(_) => Ok(()),
         }
     }
 
