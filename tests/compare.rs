@@ -41,6 +41,15 @@ fn everybody_answers_alike_and_nobody_fails() {
     }
 }
 
+/// What process clusters are taught with.
+#[test]
+fn one_process_its_threads_and_a_cluster_are_compared() {
+    let ended = run(&["--quick", "--burn=50"]);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let out = text(&ended.stdout);
+    assert!(out.contains("process, threads, processes"), "{out}");
+}
+
 #[test]
 fn every_round_is_in_the_csv() {
     let directory = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ def svg(results):
         left = NAMES + number * (PANEL + MARGIN)
         parts += panel(results, load, base, scale, left, height - BOTTOM)
     said = results.conditions
-    parts.append(text(12, height - 10, f"{said['date']}, {said['machine']}, {said['rounds']} rounds", 11))
+    parts.append(text(12, height - 10, f"{said['date']}, {said['machine']}; rounds: {said['rounds']}", 11))
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -84,6 +84,10 @@ def floor(name, title, *flags):
     return Contestant(name, title, lambda stage: [(stage.server(stage.address, *flags), {})], servers=1)
 
 
+def threads(stage):
+    return [(stage.server(stage.address, "--threads", str(stage.workers)), {})]
+
+
 def node(kind, stage, **more):
     return {"KIND": kind, "HOST": HOST, "PORT": str(stage.port), "PAD": str(stage.pad), **more}
 
@@ -190,12 +194,12 @@ CONTESTANTS = {it.name: it for it in [
     Contestant("gunicorn", "gunicorn, sync", gunicorn, needs=["gunicorn"]),
     Contestant("uwsgi", "uWSGI", uwsgi, never_keeps=True, needs=["uwsgi"]),
     Contestant("puma", "puma cluster", puma, needs=["puma"]),
-    Contestant("haproxy", "HAProxy, 4 processes", haproxy, fronts=("haproxy",), needs=["haproxy"]),
+    Contestant("haproxy", "HAProxy, processes", haproxy, fronts=("haproxy",), needs=["haproxy"]),
 ]}
 
 # What process clusters are taught with.
 LESSON = {it.name: it for it in [
     floor("process", "one process"),
-    floor("threads", "one process, 4 threads", "--threads", "4"),
-    ours("processes", "rr-master, 4 processes"),
+    Contestant("threads", "one process, threads", threads, servers=1),
+    ours("processes", "rr-master, processes"),
 ]}

@@ -64,11 +64,12 @@ def tables(results):
 def conditions(results):
     said = results.conditions
     burn = f", a handler that runs {said['burn_us']} µs" if said["burn_us"] else ""
-    return (
-        f"{said['date']}, {said['machine']}: medians of {said['rounds']} rounds of {said['connections']:,} connections "
-        f"with ab and {said['seconds']} s with wrk, {said['workers']} workers{burn}. "
-        f"{', '.join(f'{name} {version}' for name, version in said['versions'].items())}."
+    measured = (
+        f"{said['date']}, {said['machine']}: medians of rounds ({said['rounds']}) of {said['loads']}, "
+        f"{said['workers']} workers{burn}."
     )
+    versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
+    return f"{measured} {versions}." if versions else measured
 
 
 def table(results, load):

@@ -9,6 +9,9 @@ from comparison.processes import Trouble
 
 LOADED_WITHIN_SECONDS = 300
 
+# Of wrk with an answer: as long as ab's own. A machine that stands still is no failure of a server.
+PATIENCE = "30s"
+
 
 @dataclass
 class Load:
@@ -56,7 +59,7 @@ def ab(address, clients, connections):
 
 
 def wrk(address, clients, seconds):
-    said = generate(["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", f"http://{address}/"])
+    said = generate(["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", PATIENCE, "--latency", f"http://{address}/"])
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
     strangers = number(r"Non-2xx or 3xx responses: (\d+)", said) or 0
     return {

@@ -23,6 +23,8 @@ class Results:
         self.conditions = {
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "loads": " and ".join(amounts(loads, args)),
             "rounds": args.rounds,
             "connections": args.connections,
             "seconds": args.seconds,
@@ -74,6 +76,14 @@ def machine():
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
     return f"{len(os.sched_getaffinity(0))} CPUs ({model}), Linux {platform.release()}"
+
+
+def amounts(loads, args):
+    """How much of which load a round has."""
+    if not all(load.keeps for load in loads):
+        yield f"{args.connections:,} connections of ab"
+    if any(load.keeps for load in loads):
+        yield f"{args.seconds} s of wrk"
 
 
 def versions(contestants, args):

@@ -27,11 +27,10 @@ def show(results):
         print(f"\n{bold(load.title)}")
         for line in aligned(rows(results, load)):
             print(line)
-    conditions = results.conditions
-    print(
-        f"\nmedians of {conditions['rounds']} rounds, {conditions['connections']:,} connections of ab and "
-        f"{conditions['seconds']} s of wrk,\n{conditions['workers']} workers; {conditions['machine']}"
-    )
+    said = results.conditions
+    print(f"\nmedians of rounds ({said['rounds']}) of {said['loads']}, {said['workers']} workers\n{said['machine']}")
+    if said["burn_us"]:
+        print(f"a handler that runs {said['burn_us']} µs; {said['cpus']} CPUs can do at most {said['cpus']} times what one does")
 
 
 def rows(results, load):
@@ -68,8 +67,7 @@ def aligned(table):
 
 def summary(results):
     """Of a quick run: who took part, and nothing that looks like a measurement."""
-    names = ", ".join(results.contestants)
-    return f"{len(results.contestants)} contestants answered alike in {len(results.loads)} loads: {names}"
+    return f"all answered alike: {', '.join(results.contestants)}; loads: {', '.join(results.loads)}"
 
 
 def bold(text):
