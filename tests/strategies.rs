@@ -129,7 +129,6 @@ fn source_hash_keeps_a_client_at_its_slot() {
 
     let killed = cluster.worker(1);
     kill(killed.pid(), Signal::SIGKILL).unwrap();
-    cluster.await_text("slot=1 gen=1 pid=");
     await_condition("its replacement", || {
         let restarted = &status(&control)["workers"][1];
         restarted["state"] == "serving" && restarted["worker"] != killed.id
@@ -160,7 +159,7 @@ fn source_hash_keeps_a_client_at_its_slot() {
 fn random_leaves_nobody_out() {
     let (_cluster, address) = Cluster::test_workers(3, &["--strategy=random"]);
     let counts = count(address, 120);
-    // Each is left with fewer than 15 once in many thousand runs.
+    // One of them gets fewer once in a hundred thousand runs.
     assert!(
         counts.len() == 3 && counts.values().all(|&it| it > 15),
         "{counts:?}"
