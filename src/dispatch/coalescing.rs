@@ -126,6 +126,12 @@ impl Coalescing {
         }
     }
 
+    /// Whether the backlog is looked at from time to time.
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        matches!(self.state, State::Gathering { .. })
+    }
+
     /// When the backlog is to be looked at again if it was seen empty now; `None`: as soon as
     /// somebody comes.
     #[must_use]
@@ -209,7 +215,7 @@ mod tests {
                 Some(at) => (at - now, gathered),
                 None => (Duration::from_secs_f64(1.0 / rate), rate),
             };
-            if coalescing.look_again_at(now).is_some() {
+            if coalescing.gathers() {
                 gathering += wait;
             }
             now += wait;

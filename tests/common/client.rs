@@ -82,6 +82,11 @@ pub fn ask<S: Read + Write>(mut stream: S, path: &str) -> io::Result<Asked<S>> {
 }
 
 impl<S: Read> Asked<S> {
+    /// Of a request that was written by hand.
+    pub fn of(stream: S) -> Self {
+        Asked(BufReader::new(stream))
+    }
+
     pub fn answer(mut self) -> io::Result<Response> {
         read_response(&mut self.0)
     }

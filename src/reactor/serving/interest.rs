@@ -82,7 +82,13 @@ impl Serving {
     /// Ends a turn in which somebody may have waited, and so many did: how it learns of the next.
     pub(super) fn await_next(&mut self, accepted: u64, turn: &Turn<'_>) {
         let now = clock::now();
+        let gathered_before = self.coalescing.gathers();
         self.coalescing.note(now, accepted);
+        match (gathered_before, self.coalescing.gathers()) {
+            (false, true) => log::debug!("{}: many clients come: they are gathered", self.name),
+            (true, false) => log::debug!("{}: clients are not gathered any more", self.name),
+            (false, false) | (true, true) => {}
+        }
         if self.interest.is_readable() {
             return;
         }

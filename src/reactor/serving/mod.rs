@@ -5,9 +5,9 @@
 //! and nothing new is accepted while anything is held. A queue that lost its worker is emptied a
 //! packet at a time, when `held` is empty and somebody has room.
 
-mod choice;
 #[cfg(test)]
 mod allocations;
+mod choice;
 mod closing;
 mod handoff;
 mod interest;
