@@ -10,7 +10,7 @@ use std::time::Duration;
 use rr_master::supervisor::{Refused, RolloutPlan, WorkerState};
 use rr_master::{
     Config, Content, Denied, EVENTS, Ended, ExitCode, Handle, Master, Program, Recipients,
-    ReloadOutcome, ScaleTo, Stop, Target,
+    ReloadOutcome, ScaleTo, Stop, StrategyName, Target,
 };
 use worker_proto::ids::{Generation, Role, Slot};
 use worker_proto::message::ContentType;
@@ -51,6 +51,22 @@ fn a_handle_reloads_scales_and_restarts() {
     let replaced = await_event("replaced");
     assert_eq!(replaced.fact.fields["worker"], before);
     assert_ne!(cluster.id(0), before);
+    assert_eq!(cluster.stop(), ExitCode::Clean);
+}
+
+#[test]
+fn a_handle_chooses_the_strategy() {
+    let cluster = Embedded::start(2);
+    let handle = &cluster.handle;
+    let strategy = || handle.status().unwrap().listeners[0].strategy;
+    assert_eq!(strategy(), StrategyName::RoundRobin);
+    handle.choose_by(StrategyName::SourceHash, None).unwrap();
+    assert_eq!(strategy(), StrategyName::SourceHash);
+    let slots = [(); 6].map(|()| get(cluster.address, "/").unwrap().server().slot);
+    assert_eq!(slots, [slots[0]; 6]);
+    let denied = handle.choose_by(StrategyName::Random, Some("nowhere"));
+    assert!(matches!(denied, Err(Denied::NoSuchListener { .. })));
+    assert_eq!(strategy(), StrategyName::SourceHash);
     assert_eq!(cluster.stop(), ExitCode::Clean);
 }
 

@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) workers: Vec<u32>,
 
+    /// Leave out larger clusters, which take longest
+    #[arg(long, value_name = "N", conflicts_with = "workers")]
+    pub(crate) max_workers: Option<u32>,
+
     /// How much there is to do, in percent of what all workers can do; may be repeated
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) utilisation: Vec<u32>,

@@ -2,6 +2,7 @@
 
 mod control;
 mod dispatch;
+mod gathering;
 mod host;
 mod jobs;
 mod leftovers;
@@ -30,6 +31,7 @@ use worker_proto::address::Address;
 use self::configuration::ConfigurationArgs;
 use self::control::Control;
 use self::dispatch::DispatchArgs;
+use self::gathering::GatheringArgs;
 pub(super) use self::host::HostArgs;
 use self::jobs::JobArgs;
 use self::leftovers::LeftoverArgs;
@@ -100,7 +102,8 @@ pub(super) struct Args {
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. 8080=3000, or 127.0.0.1:8080=3000: a program that asks for its port 3000 gets 8080.
     /// Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP, dispatch=MODE,
-    /// strategy=NAME. Sockets passed by systemd are taken without being named here
+    /// strategy=NAME, defer-accept=TIME. Sockets passed by systemd are taken without being named
+    /// here
     #[arg(
         short,
         long,
@@ -204,6 +207,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     preload: PreloadArgs,
+
+    #[command(flatten)]
+    gathering: GatheringArgs,
 
     #[command(flatten)]
     readiness: ReadinessArgs,
@@ -331,6 +337,7 @@ impl Args {
         };
         self.dispatch.apply(&mut config);
         self.strategy.apply(&mut config);
+        self.gathering.apply(&mut config);
         config.window = self.window;
         config.overflow = self.overflow()?;
         config.connection_limits = ConnectionLimits {

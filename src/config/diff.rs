@@ -13,7 +13,7 @@ use super::control::ControlSocket;
 use super::data_file::DataFile;
 use super::dispatch::{self, Dispatch, Waking};
 use super::farewell::{Farewell, StopSignal};
-use super::listener::{ListenerSpec, Owner};
+use super::listener::{ListenerSpec, Owner, deferral};
 use super::messages::MessageLimits;
 use super::own_process::OwnProcess;
 use super::program::Program;
@@ -64,6 +64,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         weights,
         window,
         overflow,
+        coalesce,
         connection_limits,
         stall_timeout,
         bind_retry,
@@ -108,6 +109,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     });
     diff.restart("window", window, &new.window, u32::to_string);
     diff.overflow(*overflow, new.overflow);
+    diff.now("coalesce", coalesce, &new.coalesce, time);
     diff.connection_limits(*connection_limits, new.connection_limits);
     diff.now("stall-timeout", stall_timeout, &new.stall_timeout, or_never);
     diff.now("ready-timeout", ready_timeout, &new.ready_timeout, time);
@@ -372,7 +374,14 @@ impl Diff {
     }
 
     fn dispatch(&mut self, old: Dispatch, new: Dispatch) {
-        let Dispatch { mode, waking } = old;
+        let Dispatch {
+            mode,
+            waking,
+            defer_accept,
+        } = old;
+        self.restart("defer-accept", &defer_accept, &new.defer_accept, |time| {
+            deferral(*time)
+        });
         self.restart("dispatch", &mode, &new.mode, |mode| {
             dispatch::name(*mode).to_owned()
         });
@@ -556,6 +565,7 @@ fn listener(spec: &ListenerSpec) -> String {
         owner,
         dispatch,
         strategy,
+        defer_accept,
         stands_for,
         ..
     } = spec;
@@ -576,6 +586,7 @@ fn listener(spec: &ListenerSpec) -> String {
         }),
         dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
         strategy.map(|strategy| format!("strategy={strategy}")),
+        defer_accept.map(|time| format!("defer-accept={}", deferral(time))),
     ];
     options
         .into_iter()
@@ -732,6 +743,12 @@ mod tests {
                 NOW,
             ),
             (|c| c.window = 7, "window: 32 -> 7", RESTART),
+            (|c| c.coalesce = secs(7), "coalesce: 200us -> 7s", NOW),
+            (
+                |c| c.dispatch.defer_accept = secs(7),
+                "defer-accept: no -> 7s",
+                RESTART,
+            ),
             (
                 |c| c.overflow = refuse(1),
                 "overflow: wait -> close after 1s",

@@ -1,5 +1,7 @@
 //! Dispatch: how connections come to the workers, and what does not go with which way. Data only.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use worker_proto::address::Address;
 pub use worker_proto::frame::DispatchMode;
@@ -15,6 +17,9 @@ pub struct Dispatch {
     pub mode: DispatchMode,
     /// Who wakes for a connection of a shared listener.
     pub waking: Waking,
+    /// How long the kernel keeps TCP clients that say nothing, of every listener that says nothing
+    /// else; zero: not at all.
+    pub defer_accept: Duration,
 }
 
 /// Who wakes for a connection of a shared listener, among workers that are written with
@@ -33,6 +38,7 @@ impl Default for Dispatch {
         Dispatch {
             mode: DispatchMode::HandOff,
             waking: Waking::One,
+            defer_accept: Duration::ZERO,
         }
     }
 }
@@ -185,7 +191,6 @@ pub fn parse(text: &str) -> Result<DispatchMode, String> {
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU32, NonZeroU64};
-    use std::time::Duration;
 
     use super::*;
     use crate::config::Refusal;

@@ -1,12 +1,13 @@
 //! A listener to be had at the start, as `--listen` writes it:
 //! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
-//! [,dispatch=hand-off|shared|reuseport][,strategy=NAME]`.
+//! [,dispatch=hand-off|shared|reuseport][,strategy=NAME][,defer-accept=TIME]`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use nix::unistd::{Group, User};
 use thiserror::Error;
@@ -36,6 +37,9 @@ pub struct ListenerSpec {
     pub dispatch: Option<DispatchMode>,
     /// How the master chooses among its workers, if not as for the others.
     pub strategy: Option<StrategyName>,
+    /// How long the kernel keeps clients that say nothing, if not as those of the others: zero, not at
+    /// all. Whole seconds, TCP only.
+    pub defer_accept: Option<Duration>,
     /// The port that a program without an own say in it asks for, and gets this listener.
     pub stands_for: Option<u16>,
 }
@@ -118,6 +122,16 @@ impl ListenerSpec {
         self.name.clone()
     }
 
+    /// The same listener; how long it keeps clients that say nothing, unless it says otherwise itself.
+    #[must_use]
+    pub fn deferring(&self, time: Duration) -> Self {
+        let mut spec = self.clone();
+        if dispatch::can_group(&self.source) {
+            spec.defer_accept.get_or_insert(time);
+        }
+        spec
+    }
+
     fn new(name: String, source: Source) -> Self {
         ListenerSpec {
             name,
@@ -128,6 +142,7 @@ impl ListenerSpec {
             owner: None,
             dispatch: None,
             strategy: None,
+            defer_accept: None,
             stands_for: None,
         }
     }
@@ -185,9 +200,15 @@ impl ListenerSpec {
                 let unknown = |err: UnknownStrategy| refused(&err.to_string());
                 self.strategy = Some(strategy.map_err(unknown)?);
             }
+            "defer-accept" if !dispatch::can_group(&self.source) => {
+                return Err(refused("only a TCP address that this master binds has it"));
+            }
+            "defer-accept" => {
+                self.defer_accept = Some(parse_deferral(value).map_err(|reason| refused(&reason))?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode, owner, dispatch and strategy",
+                    "unknown: there are backlog, v6only, mode, owner, dispatch, strategy and defer-accept",
                 ));
             }
         }
@@ -261,6 +282,36 @@ fn any_interface() -> IpAddr {
     }
 }
 
+/// How long the kernel keeps a client that says nothing: whole seconds, as it counts them itself,
+/// see `TCP_DEFER_ACCEPT` in `tcp(7)`.
+///
+/// # Errors
+/// What else to write.
+pub fn parse_deferral(text: &str) -> Result<Duration, String> {
+    let wanted = "write no, or a time from 1s to 1h in whole seconds";
+    match text {
+        "no" => return Ok(Duration::ZERO),
+        "yes" => return Ok(SHORTEST_DEFERRAL),
+        _ => {}
+    }
+    let time = humantime::parse_duration(text).map_err(|err| format!("{err}: {wanted}"))?;
+    let is_whole = time.subsec_nanos() == 0;
+    if is_whole && (SHORTEST_DEFERRAL..=LONGEST_DEFERRAL).contains(&time) {
+        Ok(time)
+    } else {
+        Err(wanted.to_owned())
+    }
+}
+
+/// As [`parse_deferral`] reads it.
+#[must_use]
+pub fn deferral(time: Duration) -> String {
+    match time {
+        Duration::ZERO => "no".to_owned(),
+        time => humantime::format_duration(time).to_string(),
+    }
+}
+
 fn parse_owner(text: &str) -> Result<Owner, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let uid = match (user, user.parse::<u32>()) {
@@ -284,6 +335,9 @@ fn parse_owner(text: &str) -> Result<Owner, String> {
         _ => Ok(Owner { uid, gid }),
     }
 }
+
+const SHORTEST_DEFERRAL: Duration = Duration::from_secs(1);
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +363,13 @@ mod tests {
 
         let spec: ListenerSpec = "127.0.0.1:1,dispatch=shared".parse().unwrap();
         assert_eq!(spec.dispatch, Some(DispatchMode::Shared));
+        for (text, seconds) in [("=2s", 2), ("", 1), ("=no", 0)] {
+            let spec = format!("127.0.0.1:1,defer-accept{text}");
+            let spec: ListenerSpec = spec.parse().unwrap();
+            assert_eq!(spec.defer_accept, Some(Duration::from_secs(seconds)));
+            let spec = spec.deferring(Duration::from_secs(7));
+            assert_eq!(spec.defer_accept, Some(Duration::from_secs(seconds)));
+        }
         let spec: ListenerSpec = "127.0.0.1:8080=3000,backlog=9".parse().unwrap();
         assert_eq!((spec.stands_for, spec.backlog), (Some(3000), Some(9)));
         let spec: ListenerSpec = "8080=3000".parse().unwrap();
@@ -337,6 +398,9 @@ mod tests {
             ("unix:/x,owner=no-such-user-here", "there is no user"),
             ("unix:/x,owner=", "write USER"),
             ("127.0.0.1:80,dispatch=fair", "there are hand-off"),
+            ("127.0.0.1:80,defer-accept=200ms", "from 1s to 1h"),
+            ("127.0.0.1:80,defer-accept=soon", "from 1s to 1h"),
+            ("unix:/x,defer-accept", "only a TCP address"),
             ("127.0.0.1:80,speed=9", "unknown"),
         ] {
             let err = text.parse::<ListenerSpec>().unwrap_err().to_string();

@@ -64,6 +64,9 @@ pub struct Config {
     pub window: u32,
     /// What happens to clients while no worker has room.
     pub overflow: Overflow,
+    /// How long a client may wait in the backlog for others to come, while many come; zero: not at
+    /// all.
+    pub coalesce: Duration,
     /// How many connections there may be at a time.
     pub connection_limits: ConnectionLimits,
     /// How long a worker may leave what waits in its queue unread before others get it, at least
@@ -177,6 +180,7 @@ impl Config {
             weights: Weights::default(),
             window: DEFAULT_WINDOW,
             overflow: Overflow::Wait,
+            coalesce: DEFAULT_COALESCE,
             connection_limits: ConnectionLimits::default(),
             stall_timeout: Some(DEFAULT_STALL_TIMEOUT),
             bind_retry: Duration::ZERO,
@@ -260,6 +264,9 @@ pub const MAX_WINDOW: u32 = 256;
 /// change from 4 upwards (ab, 20 and 200 clients, 4 workers), so this is room enough; a worker that
 /// hangs delays no more clients than this.
 pub const DEFAULT_WINDOW: u32 = 32;
+
+/// Far less than clients notice, and enough for several of them to come.
+pub const DEFAULT_COALESCE: Duration = Duration::from_micros(200);
 
 /// The shortest `stall_timeout`: a worker may wait longer than less for its turn on a busy CPU.
 pub const LEAST_STALL_TIMEOUT: Duration = Duration::from_millis(20);

@@ -3,6 +3,7 @@
 //! Pure. It sees worker ids, slots, loads and peer addresses, never a descriptor.
 
 pub use self::aside::{Reason, Reasons, Skipped};
+pub use self::coalescing::Coalescing;
 pub use self::rotation::Rotation;
 pub use self::stall::{Sight, Stall, Verdict, Work};
 pub use self::strategies::{
@@ -13,6 +14,7 @@ pub use self::strategy::{Gauge, Load, Member, Strategy};
 pub use self::watch::{Pace, Watch};
 
 mod aside;
+mod coalescing;
 mod rotation;
 mod stall;
 mod strategies;

@@ -8,7 +8,7 @@ mod choice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::Registry;
@@ -23,6 +23,7 @@ use super::queue::{AcceptQueue, Taker};
 use super::serving::{QueueStatus, Rules, Serving, Tenure, Turn};
 use super::token::LAST_LISTENER;
 use crate::config::OnDemand;
+use crate::config::dispatch::Dispatch;
 use crate::config::listener::{ListenerSpec, Source};
 use crate::config::strategy::StrategyName;
 use crate::sys::applicant::Applicant;
@@ -36,7 +37,7 @@ pub(crate) struct Acceptor {
     serving: BTreeMap<ListenerId, Serving>,
     on_demand: OnDemand,
     /// How connections of listeners come that are bound on demand.
-    mode: DispatchMode,
+    dispatch: Dispatch,
     /// How many connections one accept queue holds.
     window: u32,
     rules: Rules,
@@ -168,11 +169,11 @@ pub struct ListenerStatus {
 }
 
 impl Acceptor {
-    pub(crate) fn new(on_demand: OnDemand, mode: DispatchMode, window: u32, rules: Rules) -> Self {
+    pub(crate) fn new(on_demand: OnDemand, dispatch: Dispatch, window: u32, rules: Rules) -> Self {
         Acceptor {
             serving: BTreeMap::new(),
             on_demand,
-            mode,
+            dispatch,
             window,
             rules,
             choice: Choice::default(),
@@ -203,6 +204,8 @@ impl Acceptor {
         if let (Some(strategy), Some(serving)) = (spec.strategy, self.serving.get_mut(&id)) {
             serving.choose_by(strategy);
         }
+        let deferral = spec.deferring(self.dispatch.defer_accept).defer_accept;
+        self.defer_accept(id, deferral.unwrap_or_default());
         if let Some(port) = spec.stands_for {
             self.aliases.insert(id, port);
         }
@@ -424,6 +427,8 @@ impl Acceptor {
         for serving in self.serving.values_mut() {
             serving.turn(turn);
         }
+        // What was handed off for other reasons than a client who came.
+        turn.closing.close();
     }
 
     /// Lets clients of this listener wait in the backlog, or of all of them; answers whose names they
@@ -540,6 +545,16 @@ impl Acceptor {
         id
     }
 
+    /// Has the kernel keep clients that say nothing for so long.
+    fn defer_accept(&mut self, id: ListenerId, time: Duration) {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let serving = self.serving.get_mut(&id);
+        let takes_it = |it: &&mut Serving| seconds > 0 && it.address().inet().is_some();
+        if let Some(serving) = serving.filter(takes_it) {
+            serving.pass_on(&[InheritedOption::DeferAccept(seconds)]);
+        }
+    }
+
     /// By name, by the address as it was asked for, or by the address really bound.
     fn find(&self, target: &str) -> Option<ListenerId> {
         let by_name = self
@@ -615,7 +630,7 @@ impl Acceptor {
                 "this master has bound a million listeners: restart it",
             ));
         }
-        let mode = match self.mode {
+        let mode = match self.dispatch.mode {
             // One that cannot be had as a group is better handed off than not had.
             DispatchMode::ReusePort if address.inet().is_none() => DispatchMode::HandOff,
             mode @ (DispatchMode::HandOff | DispatchMode::Shared | DispatchMode::ReusePort) => mode,
@@ -634,14 +649,16 @@ impl Acceptor {
             socket.address(),
             asker.worker
         );
-        Ok(self.add(
+        let id = self.add(
             target.clone(),
             mode,
             Tenure::OnDemand {
                 awaited: BTreeSet::new(),
             },
             socket,
-        ))
+        );
+        self.defer_accept(id, self.dispatch.defer_accept);
+        Ok(id)
     }
 
     /// Programs remove the path that they are about to bind: the socket of others is bound to it once

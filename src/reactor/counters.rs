@@ -23,7 +23,8 @@ pub struct Counters {
     pub refused: Refused,
     /// Failed before they were accepted: not part of `accepted`.
     pub aborted: u64,
-    /// Turns of workers that were passed over, by reason.
+    /// Turns that workers missed, by reason. Those that were passed over while a worker stood aside
+    /// are counted only with a strategy that goes in order, `round-robin`.
     pub skipped: Skipped,
 }
 
@@ -51,6 +52,6 @@ pub struct QueueCounters {
     pub handed_off: u64,
     /// Taken back out of it, unread.
     pub reclaimed: u64,
-    /// Its worker's turns that were passed over, by reason.
+    /// The turns that its worker missed, by reason; see [`Counters::skipped`].
     pub skipped: Skipped,
 }

@@ -101,7 +101,9 @@ use crate::leadership::Leadership;
 use crate::relay::Relay;
 use crate::supervisor::Signal::Kill;
 use crate::supervisor::{Disconnect, Event, Stage, Supervisor, Symptom, WorkerState};
+use crate::sys::brief;
 use crate::sys::cgroup::Cgroup;
+use crate::sys::closing::Closing;
 use crate::sys::describe;
 use crate::sys::limits::NofileLimit;
 use crate::sys::listening::ListeningSocket;
@@ -116,6 +118,7 @@ macro_rules! turn {
             now: $now,
             registry: $reactor.poll.registry(),
             scratch: &mut $reactor.scratch,
+            closing: &mut $reactor.closing,
             inbox: &mut $reactor.inbox,
             loads: &mut $reactor.loads,
             findings: &mut $reactor.findings,
@@ -187,6 +190,7 @@ pub(crate) struct Reactor {
     wakeup: Wakeup,
     inbox: Inbox,
     scratch: Vec<u8>,
+    closing: Closing,
     progress: Progress,
     started: Instant,
     chronicle: Chronicle,
@@ -235,7 +239,7 @@ impl Reactor {
         }
         let mut acceptor = Acceptor::new(
             config.on_demand.clone(),
-            config.dispatch.mode,
+            config.dispatch,
             config.window,
             rules,
         )
@@ -295,6 +299,7 @@ impl Reactor {
             wakeup: Wakeup::new(clock::now()),
             inbox: Inbox::new(),
             scratch: Vec::new(),
+            closing: Closing::default(),
             progress: Progress::Running,
             started: clock::now(),
             chronicle: Chronicle::default(),
@@ -348,7 +353,7 @@ impl Reactor {
             }
             let timeout = self.timeout();
             let asked = clock::now();
-            match self.poll.poll(&mut events, timeout) {
+            match self.wait(&mut events, timeout) {
                 Err(err) if err.kind() != io::ErrorKind::Interrupted => return Err(err),
                 Ok(()) | Err(_) => {}
             }
@@ -366,6 +371,21 @@ impl Reactor {
             self.serve_operators(now);
             self.reap_orphans();
         }
+    }
+
+    /// Waits for something to happen. A very short time is waited for exactly: `epoll_wait(2)` counts in
+    /// milliseconds.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let brief = timeout.filter(|it| !it.is_zero() && *it < BRIEF);
+        let timeout = match brief {
+            None => timeout,
+            Some(brief) if brief::happens_within(&self.poll, brief)? => Some(Duration::ZERO),
+            Some(_) => {
+                events.clear();
+                return Ok(());
+            }
+        };
+        self.poll.poll(events, timeout)
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -656,6 +676,9 @@ const EXPECTANT: usize = 1024;
 
 /// How many frames a dead process may have left: more than fit into a socket's buffer.
 const LAST_WORDS: usize = 4096;
+
+/// Less than that is waited for exactly.
+const BRIEF: Duration = Duration::from_millis(5);
 
 /// Keeps the arithmetic of the poll away from its limits.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);

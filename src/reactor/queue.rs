@@ -21,6 +21,7 @@ use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, ReceiveError, Send
 
 use super::counters::QueueCounters;
 use crate::dispatch::{Pace, Watch};
+use crate::sys::closing::Closing;
 use crate::sys::listening::Accepted;
 use crate::sys::window::Window;
 
@@ -116,9 +117,13 @@ impl AcceptQueue {
 
     /// Hands off the packet being built; answers how many connections that were.
     ///
-    /// The master's copies are closed at once: else the client would not see the worker's FIN.
+    /// The master's copies are to be closed soon: else the client would not see the worker's FIN.
     /// After an error nothing was handed off: see [`take_pending`](Self::take_pending).
-    pub(crate) fn flush(&mut self, scratch: &mut Vec<u8>) -> Result<usize, SendError> {
+    pub(crate) fn flush(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        closing: &mut Closing,
+    ) -> Result<usize, SendError> {
         let count = self.pending.len();
         let Some(first) = self.pending.first() else {
             return Ok(0);
@@ -133,7 +138,9 @@ impl AcceptQueue {
         self.sender
             .send_with(&self.frame, &descriptors[..count], Wait::Never, scratch)?;
         self.frame.sequence += 1;
-        self.pending.clear();
+        for connection in self.pending.drain(..) {
+            closing.add(connection.stream);
+        }
         self.counters.handed_off += count as u64;
         Ok(count)
     }
@@ -145,6 +152,7 @@ impl AcceptQueue {
         &mut self,
         connections: Vec<Accepted>,
         scratch: &mut Vec<u8>,
+        closing: &mut Closing,
     ) -> (usize, Result<(), SendError>) {
         let mut count = 0;
         let mut rest = connections.into_iter().peekable();
@@ -152,7 +160,7 @@ impl AcceptQueue {
             if !self.push(connection) && rest.peek().is_some() {
                 continue;
             }
-            match self.flush(scratch) {
+            match self.flush(scratch, closing) {
                 Ok(flushed) => count += flushed,
                 Err(err) => {
                     self.pending.extend(rest);

@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod gate;
 #[path = "../../src/sys/lease.rs"]
 pub mod lease;
+pub mod listening;
 pub mod load;
 pub mod log;
 pub mod manager;
@@ -60,9 +61,14 @@ pub fn rr_master() -> PathBuf {
 /// An example of this package, built by the same cargo run as the tests.
 pub fn example(name: &str) -> PathBuf {
     let path = rr_master().parent().unwrap().join("examples").join(name);
+    let profile = if cfg!(debug_assertions) {
+        ""
+    } else {
+        " --release"
+    };
     assert!(
         path.exists(),
-        "{} is not built: cargo build --examples",
+        "{} is not built: cargo build{profile} --examples",
         path.display()
     );
     path

@@ -3,11 +3,12 @@
 //! What arrives is never trusted: a length that the bytes do not bear out costs 1 MiB at most, and
 //! bytes left over after a frame are an error, so that every byte sequence has at most one reading.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::frame::OneConnection;
+use crate::address::Address;
+use crate::frame::{MAX_BATCH, OneConnection};
 
 /// The largest frame in bytes. A larger one is refused by both sides.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
@@ -75,6 +76,47 @@ pub fn decode_one_connection(bytes: &[u8]) -> Option<OneConnection<'_>> {
     let ((sequence, peers, peer), _) =
         bincode::serde::borrow_decode_from_slice::<(u64, u64, _), _>(bytes, CONFIG).ok()?;
     (peers == 1).then_some(OneConnection { sequence, peer })
+}
+
+/// Reads exactly one [`Connections`](crate::frame::Connections) frame, its peers into `peers`, which is
+/// cleared first; answers with its number. Allocates nothing for Internet addresses that `peers` has
+/// room for.
+///
+/// # Errors
+/// When the bytes are not exactly one such frame.
+pub fn decode_connections(bytes: &[u8], peers: &mut Vec<Address>) -> Result<u64, DecodeError> {
+    peers.clear();
+    let mut rest = bytes;
+    let sequence: u64 = decode_next(&mut rest)?;
+    // A list is its length, then its elements.
+    let count: u64 = decode_next(&mut rest)?;
+    if count > u64::from(MAX_BATCH) {
+        return Err(DecodeError::Malformed {
+            len: bytes.len(),
+            source: bincode::error::DecodeError::LimitExceeded,
+        });
+    }
+    for _ in 0..count {
+        peers.push(decode_next(&mut rest)?);
+    }
+    let _padding: &[u8] = decode_next(&mut rest)?;
+    match rest.len() {
+        0 => Ok(sequence),
+        excess => Err(DecodeError::Trailing { excess }),
+    }
+}
+
+/// Reads one value, and goes on behind it.
+fn decode_next<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, DecodeError> {
+    let (value, used) =
+        bincode::serde::borrow_decode_from_slice(bytes, CONFIG).map_err(|source| {
+            DecodeError::Malformed {
+                len: bytes.len(),
+                source,
+            }
+        })?;
+    *bytes = &bytes[used..];
+    Ok(value)
 }
 
 /// Reads exactly one frame.

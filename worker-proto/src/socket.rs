@@ -12,9 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::address::Address;
 use crate::codec::{self, DecodeError, EncodeError, MAX_FRAME_BYTES};
 use crate::frame::{Connections, FromMaster, ToMaster};
-use crate::scm::{self, Wait};
+use crate::scm::{self, Packet, Wait};
 
 /// The master's end of a control channel.
 pub type MasterChannel = FrameSocket<FromMaster, ToMaster>;
@@ -162,6 +163,16 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
     /// # Errors
     /// See [`ReceiveError`]. After a violation the inbox holds whatever descriptors came.
     pub fn receive(&self, inbox: &mut Inbox, wait: Wait) -> Result<Received<In>, ReceiveError> {
+        let packet = self.receive_packet(inbox, wait)?;
+        let frame = codec::decode(&inbox.buffer[..packet.len]).map_err(Violation::from)?;
+        Ok(Received {
+            frame,
+            sender_pid: packet.sender_pid,
+        })
+    }
+
+    /// Receives one whole packet.
+    fn receive_packet(&self, inbox: &mut Inbox, wait: Wait) -> Result<Packet, ReceiveError> {
         inbox.descriptors.clear();
         let packet = after_reset(|| {
             scm::receive(
@@ -180,11 +191,7 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
         if packet.descriptors_lost {
             return Err(Violation::DescriptorsLost.into());
         }
-        let frame = codec::decode(&inbox.buffer[..packet.len]).map_err(Violation::from)?;
-        Ok(Received {
-            frame,
-            sender_pid: packet.sender_pid,
-        })
+        Ok(packet)
     }
 
     /// Waits for the next packet and leaves it where it is; answers with its frame if this process
@@ -208,6 +215,30 @@ impl<Out: Serialize, In: DeserializeOwned> FrameSocket<Out, In> {
             return Ok(None);
         }
         Ok(codec::decode(&inbox.buffer[..peeked.len]).ok())
+    }
+}
+
+impl QueueReceiver {
+    /// As [`receive`](Self::receive), with the addresses of the clients in `peers`, which is reused:
+    /// receives without allocating. As many descriptors are in `inbox.descriptors`.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]. After a violation the inbox holds whatever descriptors came.
+    pub fn receive_connections(
+        &self,
+        inbox: &mut Inbox,
+        peers: &mut Vec<Address>,
+        wait: Wait,
+    ) -> Result<u64, ReceiveError> {
+        let packet = self.receive_packet(inbox, wait)?;
+        let bytes = &inbox.buffer[..packet.len];
+        let sequence = codec::decode_connections(bytes, peers).map_err(Violation::from)?;
+        let (expected, found) = (peers.len(), inbox.descriptors.len());
+        if expected == found {
+            Ok(sequence)
+        } else {
+            Err(Violation::Descriptors { expected, found }.into())
+        }
     }
 }
 
@@ -309,9 +340,7 @@ fn classify_send(err: io::Error) -> SendError {
 
 /// Receives what a reset hides: of a peer that closed with something unread in its queue the kernel
 /// says so first and once, and only then gives what it had sent before, see unix(7).
-fn after_reset(
-    mut receive: impl FnMut() -> io::Result<scm::Packet>,
-) -> Result<scm::Packet, ReceiveError> {
+fn after_reset(mut receive: impl FnMut() -> io::Result<Packet>) -> Result<Packet, ReceiveError> {
     match receive() {
         Err(err) if err.raw_os_error() == Some(libc::ECONNRESET) => receive(),
         received => received,

@@ -59,6 +59,7 @@ impl DispatchArgs {
                 YesOrNo::Yes => Waking::One,
                 YesOrNo::No => Waking::All,
             },
+            ..config.dispatch
         };
     }
 }

@@ -534,10 +534,11 @@ fn sample(setting: &Setting, plain: &Settings) -> String {
 }
 
 /// Of each form that values have.
-const SAMPLES: [&str; 17] = [
+const SAMPLES: [&str; 18] = [
     "QUIT",
     "7",
     "7s",
+    "7ms",
     "70%",
     "7MiB",
     "1s..7s",

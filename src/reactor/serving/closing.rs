@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Admission, Interested, Serving, Turn};
+use super::interest::Interested;
+use super::{Admission, Serving, Turn};
 use crate::sys::listening::{ListeningSocket, Stragglers};
 
 /// How long an empty backlog is no sign that everybody was served.
@@ -128,6 +129,7 @@ mod tests {
     use crate::reactor::clock;
     use crate::reactor::load::Loads;
     use crate::reactor::serving::{Rules, Tenure};
+    use crate::sys;
     use crate::sys::listening::Keeping;
 
     /// A listener without workers: whoever is accepted is held.
@@ -145,6 +147,7 @@ mod tests {
                 overflow: Overflow::Wait,
                 stall_timeout: None,
                 hang_timeout: None,
+                coalesce: Duration::ZERO,
             };
             let name = bind.to_owned();
             Closing {
@@ -171,6 +174,7 @@ mod tests {
                 now: self.start + passed,
                 registry: self.poll.registry(),
                 scratch: &mut Vec::new(),
+                closing: &mut sys::closing::Closing::default(),
                 inbox: &mut Inbox::new(),
                 loads: &mut Loads::new(ConnectionLimits::default()),
                 findings: &mut Vec::new(),

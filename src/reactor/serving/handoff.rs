@@ -103,6 +103,7 @@ impl Serving {
         while let Some(&worker) = self.unflushed.last() {
             self.flush(worker, turn);
         }
+        turn.closing.close();
     }
 
     /// Sends the worker's packet; what cannot be sent is held again.
@@ -111,7 +112,7 @@ impl Serving {
         let Some(queue) = self.queues.get_mut(&worker) else {
             return;
         };
-        match queue.flush(turn.scratch) {
+        match queue.flush(turn.scratch, turn.closing) {
             Ok(count) => {
                 self.counters.handed_off += count as u64;
                 self.delays.note_sent(count as u64, turn.now, clock::now());

@@ -580,10 +580,11 @@ impl Serving {
     }
 }
 
-/// `EPOLLHUP` is always reported, see `epoll_ctl(2)`; priority data a listening socket never has.
+/// `EPOLLHUP` is always reported, see `epoll_ctl(2)`; writable a listening socket never is. Clients
+/// wake those who want to hear of something readable or urgent, and so not the master.
 fn watch(socket: &ListeningSocket, token: Source, registry: &Registry) -> bool {
     let mut source = SourceFd(&socket.as_raw_fd());
-    match registry.register(&mut source, token.into(), Interest::PRIORITY) {
+    match registry.register(&mut source, token.into(), Interest::WRITABLE) {
         Ok(()) => true,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => true,
         Err(err) => {

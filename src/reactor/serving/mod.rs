@@ -8,6 +8,7 @@
 mod choice;
 mod closing;
 mod handoff;
+mod interest;
 mod lending;
 mod overflow;
 mod reclaim;
@@ -18,8 +19,8 @@ use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use mio::Registry;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
 use worker_proto::address::Address;
 use worker_proto::bind::PROBE_NAME;
 use worker_proto::frame::DispatchMode;
@@ -27,6 +28,7 @@ use worker_proto::ids::{ListenerId, Slot, WorkerId};
 use worker_proto::socket::Inbox;
 
 use self::closing::Grace;
+use self::interest::Interested;
 use self::lending::Lending;
 use self::overflow::Room;
 use self::reclaim::{Retired, Short};
@@ -36,10 +38,10 @@ use super::counters::{Counters, QueueCounters};
 use super::delay::{Delays, HandoffDelay};
 use super::load::Loads;
 use super::queue::AcceptQueue;
-use super::token::Source;
 use crate::config::Config;
 use crate::config::Overflow;
-use crate::dispatch::{Reason, Reasons, Rotation, StrategyName};
+use crate::dispatch::{Coalescing, Reason, Reasons, Rotation, StrategyName};
+use crate::sys::closing::Closing;
 use crate::sys::listening::{AcceptError, Accepted, ListeningSocket};
 
 /// A listener, and everything that is on its way from it.
@@ -60,6 +62,7 @@ pub(crate) struct Serving {
     /// Out of descriptors or memory: nothing is accepted or handed off until then.
     paused_until: Option<Instant>,
     interest: Interested,
+    coalescing: Coalescing,
     rotation: Rotation,
     strategy: StrategyName,
     queues: HashMap<WorkerId, AcceptQueue>,
@@ -89,6 +92,8 @@ pub(crate) struct Rules {
     pub(crate) overflow: Overflow,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) hang_timeout: Option<Duration>,
+    /// How long a client may wait for others, when many come.
+    pub(crate) coalesce: Duration,
 }
 
 impl Rules {
@@ -97,6 +102,7 @@ impl Rules {
             overflow: config.overflow,
             stall_timeout: config.stall_timeout,
             hang_timeout: config.hang_timeout,
+            coalesce: config.coalesce,
         }
     }
 }
@@ -140,17 +146,6 @@ enum Admission {
     Closing(Grace),
 }
 
-/// What the poll was asked to report about the socket, and what it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Interested {
-    /// Not registered: every new client would wake the master for nothing.
-    No,
-    Yes {
-        /// There may be more to accept: readiness is reported once per change (`epoll(7)`).
-        readable: bool,
-    },
-}
-
 /// One accept queue, as `Handle::status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
@@ -173,6 +168,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) registry: &'a Registry,
     /// For encoding.
     pub(crate) scratch: &'a mut Vec<u8>,
+    /// What was handed off.
+    pub(crate) closing: &'a mut Closing,
     /// For reclaiming.
     pub(crate) inbox: &'a mut Inbox,
     pub(crate) loads: &'a mut Loads,
@@ -184,6 +181,7 @@ impl Serving {
     /// From now on these rules hold.
     pub(crate) fn adopt(&mut self, rules: Rules) {
         self.rules = rules;
+        self.coalescing.adopt(rules.coalesce);
     }
 
     pub(crate) fn new(
@@ -207,6 +205,7 @@ impl Serving {
             room: Room::Expected,
             paused_until: None,
             interest: Interested::No,
+            coalescing: Coalescing::new(rules.coalesce),
             rotation: Rotation::new(StrategyName::default().build(0)),
             strategy: StrategyName::default(),
             queues: HashMap::new(),
@@ -392,6 +391,7 @@ impl Serving {
             self.overflow_deadline(),
             self.grace_deadline(),
             self.lending_deadline(),
+            self.look_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -400,7 +400,7 @@ impl Serving {
 
     /// Whether a turn would do something at once.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.can_accept() && matches!(self.interest, Interested::Yes { readable: true })
+        self.can_accept() && self.interest.is_readable()
     }
 
     /// Hands off what is held, then accepts and hands off what waits, within the budget.
@@ -411,6 +411,9 @@ impl Serving {
         self.look(turn);
         self.rescue(turn);
         self.end_grace(turn.now);
+        self.look_if_due(turn.now);
+        let looks = self.interest.is_readable();
+        let accepted_before = self.counters.accepted;
         let mut budget = ACCEPT_BUDGET;
         self.look_at_sockets(&mut budget, turn);
         loop {
@@ -425,7 +428,7 @@ impl Serving {
             self.update_interest(turn);
             let accepted = self.accept(&mut budget, turn);
             self.flush_all(turn);
-            if self.interest != (Interested::Yes { readable: true }) {
+            if !self.interest.is_readable() {
                 self.delays.note_empty();
             }
             let goes_on = if self.held.is_empty() {
@@ -436,6 +439,9 @@ impl Serving {
             if !accepted && !goes_on {
                 break;
             }
+        }
+        if looks {
+            self.await_next(self.counters.accepted - accepted_before, turn);
         }
         self.update_room(turn);
         self.update_interest(turn);
@@ -538,7 +544,7 @@ impl Serving {
                     }
                 }
                 Err(AcceptError::Empty) => {
-                    self.interest = Interested::Yes { readable: false };
+                    self.note_nobody_waits();
                     self.note_empty(turn);
                 }
                 Err(AcceptError::Aborted(err)) => {
@@ -590,35 +596,6 @@ impl Serving {
                 (Admission::Open, Room::Expected | Room::Lacking { .. }) => false,
                 (Admission::Paused, _) => false,
             }
-    }
-
-    /// The socket is watched exactly while something would be done about a client.
-    fn update_interest(&mut self, turn: &Turn<'_>) {
-        match (self.interest, self.can_accept() && self.held.is_empty()) {
-            (Interested::No, true) => {
-                let socket = self.socket.as_ref().expect("can accept");
-                let token = Source::Listener(self.id).into();
-                match turn.registry.register(
-                    &mut SourceFd(&socket.as_raw_fd()),
-                    token,
-                    Interest::READABLE,
-                ) {
-                    // Somebody may have come while nobody looked.
-                    Ok(()) => self.interest = Interested::Yes { readable: true },
-                    // Nothing will say that somebody comes: try again.
-                    Err(err) => self.pause(turn.now, &AcceptError::Exhausted(err)),
-                }
-            }
-            (Interested::Yes { .. }, false) => self.deregister(turn.registry),
-            (Interested::No, false) | (Interested::Yes { .. }, true) => {}
-        }
-    }
-
-    fn deregister(&mut self, registry: &Registry) {
-        if let (Interested::Yes { .. }, Some(socket)) = (self.interest, &self.socket) {
-            let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
-        }
-        self.interest = Interested::No;
     }
 }
 

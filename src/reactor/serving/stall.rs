@@ -315,7 +315,7 @@ impl Serving {
             turn.loads.give(to);
         }
         let first = queue.sent();
-        let (count, handed) = queue.hand_over(connections, turn.scratch);
+        let (count, handed) = queue.hand_over(connections, turn.scratch, turn.closing);
         // To a stalled worker it went only to see whether that goes on.
         if from == to || !self.stalled.contains_key(&to) {
             queue.keep_from(first);

@@ -1,20 +1,48 @@
 //! The bytes that every request gets.
 
-/// When the client wants no other, and when it may ask again. Both of one length.
-pub(crate) const LAST: &[u8] = b"HTTP/1.1 200 OK\r\n\
-    Server: bench\r\n\
-    Content-Type: text/plain\r\n\
-    Content-Length: 14\r\n\
-    Connection: close     \r\n\
-    \r\n\
-    Hello, world!\n";
-pub(crate) const MORE: &[u8] = b"HTTP/1.1 200 OK\r\n\
-    Server: bench\r\n\
-    Content-Type: text/plain\r\n\
-    Content-Length: 14\r\n\
-    Connection: keep-alive\r\n\
-    \r\n\
-    Hello, world!\n";
+/// One answer for who wants no other, and one for who may ask again. Both of one length.
+pub(crate) struct Answer {
+    last: Vec<u8>,
+    more: Vec<u8>,
+}
+
+impl Answer {
+    /// With a header as long as is asked for, so that servers whose headers differ can be made to
+    /// send as many bytes as each other; none for 0.
+    pub(crate) fn padded(pad: usize) -> Self {
+        Answer {
+            last: write("close     ", pad),
+            more: write("keep-alive", pad),
+        }
+    }
+
+    pub(crate) fn last(&self) -> &[u8] {
+        &self.last
+    }
+
+    pub(crate) fn more(&self) -> &[u8] {
+        &self.more
+    }
+}
+
+fn write(connection: &str, pad: usize) -> Vec<u8> {
+    let padding = match pad {
+        0 => String::new(),
+        _ => format!("X-Pad: {}\r\n", "x".repeat(pad)),
+    };
+    format!(
+        "HTTP/1.1 200 OK\r\n\
+         Server: bench\r\n\
+         Content-Type: text/plain\r\n\
+         Content-Length: {}\r\n\
+         Connection: {connection}\r\n\
+         {padding}\
+         \r\n\
+         {BODY}",
+        BODY.len(),
+    )
+    .into_bytes()
+}
 
 /// What becomes of a connection after what was read.
 pub(crate) enum Request {
@@ -49,3 +77,5 @@ impl Request {
         }
     }
 }
+
+const BODY: &str = "Hello, world!\n";

@@ -1,21 +1,25 @@
 //! What the command line says.
 
 use std::env::args;
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use worker_proto::address::Address;
 
 use super::burn::Burn;
 
 /// Flags and address.
 pub(crate) struct Options {
     /// Where it listens by itself; `None` for a worker.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<Address>,
     pub(crate) threads: u32,
     pub(crate) burn: Burn,
     /// How many connections a worker takes in a packet.
     pub(crate) batch: u8,
     pub(crate) defer_accept: bool,
+    /// How many bytes are added to an answer.
+    pub(crate) pad: usize,
+    /// A thread for each connection of a worker, instead of one loop for all.
+    pub(crate) pool: bool,
 }
 
 impl Options {
@@ -26,6 +30,8 @@ impl Options {
             burn: Burn::default(),
             batch: 8,
             defer_accept: false,
+            pad: 0,
+            pool: false,
         };
         let mut args = args().skip(1);
         while let Some(arg) = args.next() {
@@ -35,6 +41,8 @@ impl Options {
                 "--burn" => options.burn = Burn::of_micros(value()?.parse().context("--burn")?),
                 "--batch" => options.batch = value()?.parse().context("--batch")?,
                 "--defer-accept" => options.defer_accept = true,
+                "--pad" => options.pad = value()?.parse().context("--pad")?,
+                "--pool" => options.pool = true,
                 flag if flag.starts_with('-') => bail!("there is no {flag}"),
                 address => options.address = Some(address.parse().context("ADDRESS")?),
             }

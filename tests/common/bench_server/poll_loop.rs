@@ -7,16 +7,17 @@ use anyhow::{Result, bail};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::answer::{LAST, MORE, Request};
+use super::answer::{Answer, Request};
 use super::burn::Burn;
 use super::source::{Client, Source};
 
 /// One thread's connections.
-pub(crate) struct PollLoop {
+pub(crate) struct PollLoop<'a> {
     epoll: Epoll,
     source: Source,
     /// Those that have something to say yet, by the number of their descriptor.
     waiting: Vec<Option<Client>>,
+    answer: &'a Answer,
     burn: Burn,
 }
 
@@ -26,14 +27,15 @@ enum Fate {
     Waits,
 }
 
-impl PollLoop {
-    pub(crate) fn new(source: Source, burn: Burn) -> Result<Self> {
+impl<'a> PollLoop<'a> {
+    pub(crate) fn new(source: Source, answer: &'a Answer, burn: Burn) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&source, EpollEvent::new(EpollFlags::EPOLLIN, SOURCE))?;
         Ok(PollLoop {
             epoll,
             source,
             waiting: Vec::new(),
+            answer,
             burn,
         })
     }
@@ -113,8 +115,8 @@ impl PollLoop {
         };
         let (bytes, fate) = match request {
             Request::Partial => return Fate::Over,
-            Request::Last => (LAST, Fate::Over),
-            Request::KeepAlive => (MORE, Fate::Waits),
+            Request::Last => (self.answer.last(), Fate::Over),
+            Request::KeepAlive => (self.answer.more(), Fate::Waits),
         };
         self.burn.run();
         // A client that is gone is no news.

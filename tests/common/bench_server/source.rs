@@ -1,56 +1,89 @@
 //! Where connections come from: a socket of one's own, or the master.
 
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use anyhow::Result;
-use mio::net::{TcpListener, TcpStream};
+use anyhow::{Context, Result, ensure};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use nix::errno::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{SockRef, Socket, Type};
+use worker_proto::address::Address;
+use worker_proto::bind::{SocketFile, socket_address};
 use worker_proto::{Connection, Listener};
 
 /// Connections to come.
+#[expect(clippy::large_enum_variant, reason = "a thread has one")]
 pub(crate) enum Source {
-    Own(TcpListener),
+    Tcp(TcpListener),
+    Unix(UnixListener),
     Cluster(Listener),
 }
 
 /// One that has come.
 pub(crate) enum Client {
-    Own(TcpStream),
+    Tcp(TcpStream),
+    Unix(UnixStream),
     Cluster(Connection),
 }
 
 impl Source {
-    pub(crate) fn bind(address: SocketAddr, deferred: bool) -> Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking(),
-            None,
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
+    pub(crate) fn bind(address: &Address, deferred: bool) -> Result<Self> {
+        let name = socket_address(address)?;
+        let socket = Socket::new(name.domain(), Type::STREAM.nonblocking(), None)?;
+        if let Address::Path(path) = address {
+            let file = SocketFile::bind(&socket, Path::new(OsStr::from_bytes(path)));
+            // It stays: a signal ends this program. The next one takes it over.
+            mem::forget(file.with_context(|| format!("bind {address}"))?);
+        } else {
+            socket.set_reuse_address(true)?;
+            let bound = socket.bind(&name);
+            bound.with_context(|| format!("bind {address}"))?;
+        }
         socket.listen(BACKLOG)?;
+        if name.is_unix() {
+            ensure!(!deferred, "--defer-accept is for TCP, not for {address}");
+            return Ok(Source::Unix(UnixListener::from_std(socket.into())));
+        }
         if deferred {
             defer_accept(&socket)?;
         }
-        Ok(Source::Own(TcpListener::from_std(socket.into())))
+        Ok(Source::Tcp(TcpListener::from_std(socket.into())))
+    }
+
+    /// Where it listens, really.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self {
+            Source::Cluster(listener) => Ok(listener.address().clone()),
+            Source::Tcp(_) | Source::Unix(_) => {
+                Ok(Address::from(&SockRef::from(self).local_addr()?))
+            }
+        }
     }
 
     /// The same socket, for another thread.
     pub(crate) fn share(&self) -> io::Result<Self> {
-        let Source::Own(listener) = self else {
-            return Err(ErrorKind::Unsupported.into());
-        };
-        let copy = SockRef::from(listener).try_clone()?;
-        Ok(Source::Own(TcpListener::from_std(copy.into())))
+        match self {
+            Source::Tcp(listener) => {
+                let copy = SockRef::from(listener).try_clone()?;
+                Ok(Source::Tcp(TcpListener::from_std(copy.into())))
+            }
+            Source::Unix(listener) => {
+                let copy = SockRef::from(listener).try_clone()?;
+                Ok(Source::Unix(UnixListener::from_std(copy.into())))
+            }
+            Source::Cluster(_) => Err(ErrorKind::Unsupported.into()),
+        }
     }
 
     /// The next one; `None` when there will be no more, `WouldBlock` when there is none now.
     pub(crate) fn accept(&self) -> io::Result<Option<Client>> {
         match self {
-            Source::Own(listener) => Ok(Some(Client::Own(listener.accept()?.0))),
+            Source::Tcp(listener) => Ok(Some(Client::Tcp(listener.accept()?.0))),
+            Source::Unix(listener) => Ok(Some(Client::Unix(listener.accept()?.0))),
             Source::Cluster(listener) => Ok(listener.accept()?.map(Client::Cluster)),
         }
     }
@@ -59,7 +92,8 @@ impl Source {
 impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Source::Own(listener) => listener.as_fd(),
+            Source::Tcp(listener) => listener.as_fd(),
+            Source::Unix(listener) => listener.as_fd(),
             Source::Cluster(listener) => listener.as_fd(),
         }
     }
@@ -68,14 +102,16 @@ impl AsFd for Source {
 impl Client {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Client::Own(stream) => stream.read(buffer),
+            Client::Tcp(stream) => stream.read(buffer),
+            Client::Unix(stream) => stream.read(buffer),
             Client::Cluster(connection) => connection.read(buffer),
         }
     }
 
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Client::Own(stream) => stream.write_all(bytes),
+            Client::Tcp(stream) => stream.write_all(bytes),
+            Client::Unix(stream) => stream.write_all(bytes),
             Client::Cluster(connection) => connection.write_all(bytes),
         }
     }
@@ -84,7 +120,8 @@ impl Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Client::Own(stream) => stream.as_fd(),
+            Client::Tcp(stream) => stream.as_fd(),
+            Client::Unix(stream) => stream.as_fd(),
             Client::Cluster(connection) => connection.as_fd(),
         }
     }
@@ -93,7 +130,7 @@ impl AsFd for Client {
 /// Who connects and says nothing does not wake the server, `TCP_DEFER_ACCEPT` in tcp(7).
 #[expect(unsafe_code, reason = "no crate here has this option")]
 fn defer_accept(socket: &Socket) -> io::Result<()> {
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    let size = size_of::<libc::c_int>().try_into().expect("a few bytes");
     // SAFETY: the option's value is an int, which outlives the call, on an open socket.
     let set = unsafe {
         libc::setsockopt(

@@ -9,6 +9,7 @@
 //! | `/held` | says `/held begun`; answers when the client has sent a byte more |
 //! | `/beside` | says `/beside begun`; at a byte something panics in another thread; answers at the next |
 //! | `/retire/TEXT`, `/report/TEXT` | retires, reports; answers |
+//! | `/weight/N` | wants to weigh so much; answers |
 //! | `/env/NAME` | answers the variable's value, or nothing |
 //! | `/fds` | answers how many descriptors are open |
 //! | `/cwd` | answers the working directory |
@@ -129,6 +130,11 @@ fn perform(worker: &Worker, path: &str) -> String {
         }
         "report" => {
             worker.report(argument);
+            String::new()
+        }
+        "weight" => {
+            let weight = argument.parse().expect("a number above 0");
+            worker.set_weight(weight).expect("tell the master");
             String::new()
         }
         "env" => std::env::var(argument).unwrap_or_default(),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -148,6 +148,45 @@ impl Listener {
         match &self.porch {
             Some(porch) => porch.accept(&self.source),
             None => self.source.accept(),
+        }
+    }
+
+    /// Accepts what one call to the kernel gives, which is one packet's connections, and appends them;
+    /// answers how many they are. 0, as of a read: there will be no more.
+    ///
+    /// It is for a poll loop that hears again while there is more, as `epoll(7)` and `poll(2)` do it
+    /// unless they are asked for changes only: [`accept`](Self::accept) has to be called until it finds
+    /// nothing, which is a system call for nothing. How many come together is the listener's
+    /// [`max_batch`](crate::frame::ListenOptions::max_batch); unless they come in packets it is one.
+    ///
+    /// ```
+    /// # let (master, worker) = worker_proto::FakeMaster::new();
+    /// use worker_proto::frame::ListenOptions;
+    ///
+    /// let options = ListenOptions { nonblocking: true, max_batch: 8, ..ListenOptions::default() };
+    /// let listener = worker.listen_with("127.0.0.1:8000", options)?;
+    /// # let _client = master.connect("127.0.0.1:8000");
+    /// let mut connections = Vec::new();
+    /// // When epoll says that the listener is readable:
+    /// listener.accept_batch(&mut connections)?;
+    /// for connection in connections.drain(..) {
+    ///     // Read it at once; tell epoll of it if that finds nothing.
+    /// #   drop(connection);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`accept`](Self::accept).
+    pub fn accept_batch(&self, connections: &mut Vec<Connection>) -> io::Result<usize> {
+        match (&self.porch, &self.source) {
+            (None, Source::Queue(queue)) => queue.accept_batch(connections),
+            (Some(_), _) | (None, Source::Lent(_) | Source::Socket(_)) => {
+                let accepted = self.accept()?;
+                let count = usize::from(accepted.is_some());
+                connections.extend(accepted);
+                Ok(count)
+            }
         }
     }
 
@@ -409,6 +448,8 @@ pub(super) struct AcceptQueue {
 /// What is on its way from packet to program.
 struct Intake {
     inbox: Inbox,
+    /// The clients of the packet that is being received.
+    peers: Vec<Address>,
     received: VecDeque<Connection>,
     /// Descriptors ran out and nothing has arrived since: it is in the log already.
     short: bool,
@@ -440,6 +481,7 @@ impl AcceptQueue {
             wait,
             intake: Mutex::new(Intake {
                 inbox: Inbox::with_room(MAX_CONNECTIONS_BYTES),
+                peers: Vec::new(),
                 received: VecDeque::new(),
                 short: false,
                 refused: None,
@@ -452,19 +494,28 @@ impl AcceptQueue {
     }
 
     pub(super) fn accept(&self, wait: Wait) -> io::Result<Option<Connection>> {
+        Ok(self.intake(wait)?.received.pop_front())
+    }
+
+    fn accept_batch(&self, connections: &mut Vec<Connection>) -> io::Result<usize> {
+        let received = &mut self.intake(self.wait)?.received;
+        let count = received.len();
+        connections.extend(received.drain(..));
+        Ok(count)
+    }
+
+    /// What was received, a packet if nothing was; nothing if there will be no more.
+    fn intake(&self, wait: Wait) -> io::Result<MutexGuard<'_, Intake>> {
         // Held while waiting: several threads that accept take turns, as at a listening socket.
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(connection) = intake.received.pop_front() {
-                return Ok(Some(connection));
-            }
             // The process retires: what it has not received is for others.
-            if self.control.is_sated() {
-                return Ok(None);
+            if !intake.received.is_empty() || self.control.is_sated() {
+                return Ok(intake);
             }
             match self.receive(&mut intake, wait) {
                 Ok(()) => intake.short = false,
-                Err(ReceiveError::Closed) => return Ok(None),
+                Err(ReceiveError::Closed) => return Ok(intake),
                 Err(ReceiveError::Empty) => return Err(io::ErrorKind::WouldBlock.into()),
                 Err(ReceiveError::Io(err)) if is_shortage(&err) => {
                     if !intake.short {
@@ -512,13 +563,13 @@ impl AcceptQueue {
             let full = io::Error::from_raw_os_error(libc::EMFILE);
             return Err(ReceiveError::Io(full));
         }
-        let packet = self.receiver.receive(&mut intake.inbox, wait)?;
-        let peers = packet.frame.peers;
+        let (inbox, peers) = (&mut intake.inbox, &mut intake.peers);
+        self.receiver.receive_connections(inbox, peers, wait)?;
         intake.note_highest();
-        let descriptors = intake.inbox.take_descriptors(peers.len())?;
         let scorekeeper = self.control.scorekeeper();
-        scorekeeper.received(peers.len());
-        let connections = descriptors.into_iter().zip(peers);
+        scorekeeper.received(intake.peers.len());
+        let connections = intake.inbox.descriptors.drain(..);
+        let connections = connections.zip(intake.peers.drain(..));
         intake.received.extend(connections.map(|(fd, peer)| {
             Connection::accepted(fd, peer, InFlight::counted(scorekeeper.clone()))
         }));
