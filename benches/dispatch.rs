@@ -40,6 +40,32 @@ fn pick(c: &mut Criterion) {
     group.finish();
 }
 
+/// The same with loads that are at hand, in an array: what is left is the choice itself.
+fn pick_alone(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick, loads at hand");
+    group.throughput(Throughput::Elements(1));
+    let strategies = [
+        StrategyName::LeastConnections,
+        StrategyName::PowerOfTwoChoices,
+        StrategyName::IdleFirst,
+    ];
+    for workers in SIZES {
+        for strategy in strategies {
+            let mut rotation = rotation(strategy, workers);
+            let loads = (1..=u64::from(workers)).map(|worker| 1 + worker * 7 % 8);
+            let mut loads = Array(loads.collect());
+            group.bench_with_input(
+                BenchmarkId::new(strategy.as_str(), workers),
+                &(),
+                |b, ()| {
+                    b.iter(|| black_box(rotation.pick(black_box(&Address::Unnamed), &mut loads)));
+                },
+            );
+        }
+    }
+    group.finish();
+}
+
 /// All but one are full: they must not be looked at again for every connection.
 fn pick_last(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick, one has room");
@@ -135,10 +161,23 @@ impl Gauge for Pages {
     }
 }
 
+/// How many connections each worker has.
+struct Array(Vec<u64>);
+
+impl Gauge for Array {
+    fn load(&mut self, worker: WorkerId) -> Load {
+        let index = usize::try_from(worker.0 - 1).expect("a number of workers");
+        Load {
+            waiting: 0,
+            open: self.0[index],
+        }
+    }
+}
+
 /// How many connections each worker was given.
 const GIVEN: u64 = 1000;
 
 const SIZES: [u32; 4] = [1, 4, 64, 1024];
 
-criterion_group!(benches, pick, pick_last, look, churn);
+criterion_group!(benches, pick, pick_alone, pick_last, look, churn);
 criterion_main!(benches);

@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) workers: Vec<u32>,
 
+    /// Leave out larger clusters, which take longest
+    #[arg(long, value_name = "N", conflicts_with = "workers")]
+    pub(crate) max_workers: Option<u32>,
+
     /// How much there is to do, in percent of what all workers can do; may be repeated
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) utilisation: Vec<u32>,
@@ -44,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) servers: u32,
 
-    /// How many connections to measure, at least
+    /// How many connections to measure; before that others come until things have settled
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) connections: Option<u64>,
 
@@ -58,9 +62,9 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// How many connections are measured, at least.
+    /// How many connections are measured.
     pub(crate) fn connections(&self) -> u64 {
-        let usual = if self.quick { 10_000 } else { 1_000_000 };
+        let usual = if self.quick { 10_000 } else { 500_000 };
         self.connections.unwrap_or(usual)
     }
 }

@@ -128,7 +128,7 @@ fn by_scenario(
     } = canvas.plot;
     for (scenario, line) in Scenario::ALL.iter().zip(0..) {
         let middle = top + line * LINE + LINE / 2;
-        canvas.write(scenario.name, (left - 10, middle), 13, HPos::Right)?;
+        canvas.write(scenario.name, (left - 14, middle), 13, HPos::Right)?;
         canvas.line(
             &[(left, middle + LINE / 2), (right, middle + LINE / 2)],
             GRID,
@@ -177,5 +177,5 @@ const SIZES: Scale = Scale {
 };
 
 /// How high a scenario is, and how far apart its marks are, in pixels.
-const LINE: i32 = 84;
-const STEP: i32 = 11;
+const LINE: i32 = 104;
+const STEP: i32 = 14;

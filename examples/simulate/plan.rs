@@ -80,7 +80,8 @@ fn settings(args: &Args) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     for story in stories {
         for setting in story.settings(args) {
-            if !settings.contains(&setting) {
+            let is_left_out = args.max_workers.is_some_and(|max| setting.workers > max);
+            if !is_left_out && !settings.contains(&setting) {
                 settings.push(setting);
             }
         }

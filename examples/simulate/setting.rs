@@ -18,7 +18,7 @@ pub(crate) struct Setting {
     pub(crate) window: u64,
     /// How many things one worker does at a time.
     pub(crate) servers: u32,
-    /// How many connections are measured at least.
+    /// How many connections are measured.
     pub(crate) connections: u64,
 }
 
@@ -36,20 +36,20 @@ impl Setting {
         MEAN.div_f64(load)
     }
 
-    /// How many connections come before it is worth measuring: until what happens no longer depends
-    /// on how it began. For one queue that takes 1/(1-√ρ)² (see Kleinrock, "Queueing Systems", on
-    /// the relaxation time).
+    /// How many connections come before it is worth measuring: until what happens hardly depends on
+    /// how it began any more. For one queue that takes some times 1/(1-√ρ)² (see Kleinrock,
+    /// "Queueing Systems", on the relaxation time).
     pub(crate) fn warm_up(&self) -> u64 {
         let relaxation = (1.0 - self.load().min(0.97).sqrt()).powi(-2);
-        let settling = MEAN.mul_f64(3.0 * relaxation);
+        let settling = MEAN.mul_f64(2.0 * relaxation);
         let settling = settling.max(self.scenario.stays.settling());
         times(settling, self.gap())
     }
 
-    /// How many are measured: as many as asked for, and over as long a time as it took to settle.
+    /// How many are measured.
     pub(crate) fn measured(&self) -> u64 {
         match self.scenario.renewal {
-            Renewal::Never => self.connections.max(self.warm_up()),
+            Renewal::Never => self.connections,
             Renewal::First => times(Duration::from_secs(1), self.gap()),
         }
     }

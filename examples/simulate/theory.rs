@@ -43,14 +43,15 @@ fn assert_near(simulated: f64, known: f64, tolerance: f64) {
 
 #[test]
 fn one_worker_waits_as_pollaczek_and_khinchine_say() {
-    for (work, utilisation) in [
-        (Work::Constant, 80),
-        (Work::Exponential, 80),
-        (Work::HeavyTailed, 50),
+    for (work, utilisation, connections) in [
+        (Work::Constant, 80, 300_000),
+        (Work::Exponential, 80, 300_000),
+        // What is seldom takes long to be seen often enough.
+        (Work::HeavyTailed, 50, 1_000_000),
     ] {
         let mut setting = setting(1, utilisation);
         setting.scenario.work = work;
-        setting.connections = 1_000_000;
+        setting.connections = connections;
         let load = f64::from(utilisation) / 100.0;
         let known = load * work.second_moment() / (2.0 * (1.0 - load));
         let simulated = simulate(StrategyName::RoundRobin, setting);
@@ -144,6 +145,29 @@ fn weights_are_shares() {
 }
 
 #[test]
+fn of_twice_what_can_be_done_half_is_refused() {
+    let mut setting = setting(4, 200);
+    setting.window = 32;
+    let simulated = simulate(StrategyName::RoundRobin, setting);
+    assert_near(simulated.refused, 0.5, 0.02);
+    assert_near(simulated.busy, 1.0, 0.001);
+    assert!(simulated.held > 0.9, "{simulated:?}");
+}
+
+#[test]
+fn who_has_the_fewest_connections_is_flooded_with_them() {
+    let mut setting = setting(16, 80);
+    setting.scenario = scenario("renewed");
+    setting.window = 32;
+    let least = simulate(StrategyName::LeastConnections, setting);
+    let in_turn = simulate(StrategyName::RoundRobin, setting);
+    // Whom the successor replaced is among the workers of whom this is the mean.
+    assert_near(in_turn.connections_spread, 17.0 / 16.0, 0.01);
+    assert!(least.connections_spread > 3.0, "{least:?}");
+    assert!(least.saturated > 0.0, "{least:?}");
+}
+
+#[test]
 fn the_same_seed_brings_the_same_results() {
     let all = |seed| {
         let flags = "simulate --connections 1000 --workers 4 --utilisation 50";
@@ -156,4 +180,9 @@ fn the_same_seed_brings_the_same_results() {
     let csv = all(1);
     assert_eq!(csv, all(1));
     assert_ne!(csv, all(2));
+}
+
+fn scenario(name: &str) -> Scenario {
+    let mut all = Scenario::ALL.iter().copied();
+    all.find(|scenario| scenario.name == name).unwrap()
 }
