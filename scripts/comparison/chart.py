@@ -18,7 +18,7 @@ NAMES = 190
 PANEL = 250
 # For the figures at the ends of bars.
 MARGIN = 48
-TOP = 78
+TOP = 92
 BOTTOM = 46
 
 
@@ -33,7 +33,7 @@ def svg(results):
         f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="{INK}">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         text(12, 24, f"Server CPU for a request, as a multiple of {results.contestants[base].title}: less is better", 15),
-        *key(12, 42),
+        *key(12, 40),
         *rows(results),
     ]
     for number, load in enumerate(results.loads.values()):

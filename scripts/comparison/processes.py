@@ -32,10 +32,13 @@ def adopt_orphans():
 
 def start(command, log, env=None, cwd=None):
     """A program that does not outlive this script, whatever becomes of it."""
-    return subprocess.Popen(
-        command, env={**os.environ, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        start_new_session=True, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
-    )
+    try:
+        return subprocess.Popen(
+            command, env={**os.environ, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
+        )
+    except OSError as err:
+        raise Trouble(f"cannot start {command[0]}: {err.strerror}") from None
 
 
 class Tree:

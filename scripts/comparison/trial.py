@@ -57,7 +57,8 @@ class Trial:
         return found
 
     def measure(self, stage, load):
-        load.warm_up(stage.address, self.args)
+        if not self.args.quick:
+            load.warm_up(stage.address, self.args)
         self.settle()
         received, before = self.received(stage), Tree().cpu()
         found = load.run(stage.address, self.args)

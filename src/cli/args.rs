@@ -102,8 +102,7 @@ pub(super) struct Args {
     /// Listen on ADDRESS: 127.0.0.1:8000, [::]:8000, unix:/run/app.sock, unix:@name, fd:3; may be
     /// repeated. 8080=3000, or 127.0.0.1:8080=3000: a program that asks for its port 3000 gets 8080.
     /// Options: backlog=N, v6only=yes|no, mode=660, owner=USER:GROUP, dispatch=MODE,
-    /// strategy=NAME, defer-accept=TIME. Sockets passed by systemd are taken without being named
-    /// here
+    /// defer-accept=TIME, strategy=NAME. Sockets passed by systemd are taken without being named here
     #[arg(
         short,
         long,
@@ -336,8 +335,8 @@ impl Args {
             (_, allowed) => OnDemand::Only(allowed.to_vec()),
         };
         self.dispatch.apply(&mut config);
-        self.strategy.apply(&mut config);
         self.gathering.apply(&mut config);
+        self.strategy.apply(&mut config);
         config.window = self.window;
         config.overflow = self.overflow()?;
         config.connection_limits = ConnectionLimits {

@@ -564,8 +564,8 @@ fn listener(spec: &ListenerSpec) -> String {
         mode,
         owner,
         dispatch,
-        strategy,
         defer_accept,
+        strategy,
         stands_for,
         ..
     } = spec;
@@ -585,8 +585,8 @@ fn listener(spec: &ListenerSpec) -> String {
             format!("owner={uid}:{gid}")
         }),
         dispatch.map(|mode| format!("dispatch={}", dispatch::name(mode))),
-        strategy.map(|strategy| format!("strategy={strategy}")),
         defer_accept.map(|time| format!("defer-accept={}", deferral(time))),
+        strategy.map(|strategy| format!("strategy={strategy}")),
     ];
     options
         .into_iter()

@@ -1,6 +1,6 @@
 //! A listener to be had at the start, as `--listen` writes it:
 //! `[NAME=]ADDRESS[,backlog=N][,v6only=yes|no][,mode=660][,owner=USER[:GROUP]]
-//! [,dispatch=hand-off|shared|reuseport][,strategy=NAME][,defer-accept=TIME]`.
+//! [,dispatch=hand-off|shared|reuseport][,defer-accept=TIME][,strategy=NAME]`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,11 +35,11 @@ pub struct ListenerSpec {
     pub owner: Option<Owner>,
     /// How its connections come to the workers, if not as those of the others.
     pub dispatch: Option<DispatchMode>,
-    /// How the master chooses among its workers, if not as for the others.
-    pub strategy: Option<StrategyName>,
     /// How long the kernel keeps clients that say nothing, if not as those of the others: zero, not at
     /// all. Whole seconds, TCP only.
     pub defer_accept: Option<Duration>,
+    /// How the master chooses among its workers, if not as for the others.
+    pub strategy: Option<StrategyName>,
     /// The port that a program without an own say in it asks for, and gets this listener.
     pub stands_for: Option<u16>,
 }
@@ -141,8 +141,8 @@ impl ListenerSpec {
             mode: None,
             owner: None,
             dispatch: None,
-            strategy: None,
             defer_accept: None,
+            strategy: None,
             stands_for: None,
         }
     }
@@ -195,20 +195,21 @@ impl ListenerSpec {
             "dispatch" => {
                 self.dispatch = Some(dispatch::parse(value).map_err(|reason| refused(&reason))?);
             }
-            "strategy" => {
-                let strategy = value.parse();
-                let unknown = |err: UnknownStrategy| refused(&err.to_string());
-                self.strategy = Some(strategy.map_err(unknown)?);
-            }
             "defer-accept" if !dispatch::can_group(&self.source) => {
                 return Err(refused("only a TCP address that this master binds has it"));
             }
             "defer-accept" => {
                 self.defer_accept = Some(parse_deferral(value).map_err(|reason| refused(&reason))?);
             }
+            "strategy" => {
+                let strategy = value.parse();
+                let unknown = |err: UnknownStrategy| refused(&err.to_string());
+                self.strategy = Some(strategy.map_err(unknown)?);
+            }
             _ => {
                 return Err(refused(
-                    "unknown: there are backlog, v6only, mode, owner, dispatch, strategy and defer-accept",
+                    "unknown: there are backlog, v6only, mode, owner, dispatch, \
+                     defer-accept and strategy",
                 ));
             }
         }

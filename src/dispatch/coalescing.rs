@@ -169,7 +169,7 @@ fn interval(longest: Duration, rate: f64) -> Duration {
 const WORTH_WAITING_FOR: f64 = 3.0;
 
 /// More than so many at once save next to nothing.
-const ENOUGH: f64 = 16.0;
+const ENOUGH: f64 = 10.0;
 
 /// Over how long those who come are counted.
 const WINDOW: Duration = Duration::from_millis(10);
@@ -299,7 +299,7 @@ mod tests {
             coalescing.note(now, 100);
         }
         let at = coalescing.look_again_at(now).expect("a million a second");
-        assert_eq!(at - now, micros(16));
+        assert_eq!(at - now, micros(10));
     }
 
     const TEN_SECONDS: Duration = Duration::from_secs(10);

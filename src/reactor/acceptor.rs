@@ -201,11 +201,11 @@ impl Acceptor {
         socket: ListeningSocket,
     ) {
         let id = self.add(spec.name(), mode, Tenure::Declared, socket);
+        let deferral = spec.deferring(self.dispatch.defer_accept).defer_accept;
+        self.defer_accept(id, deferral.unwrap_or_default());
         if let (Some(strategy), Some(serving)) = (spec.strategy, self.serving.get_mut(&id)) {
             serving.choose_by(strategy);
         }
-        let deferral = spec.deferring(self.dispatch.defer_accept).defer_accept;
-        self.defer_accept(id, deferral.unwrap_or_default());
         if let Some(port) = spec.stands_for {
             self.aliases.insert(id, port);
         }

@@ -234,6 +234,21 @@ fn weighted_forgets_who_left_and_owes_newcomers_nothing() {
     );
 }
 
+/// Otherwise one that comes and goes would take the turns of those with little weight.
+#[test]
+fn weighted_remembers_who_stays_while_others_come_and_go() {
+    let mut script = Script::weighing(StrategyName::Weighted, &[3, 1]);
+    let mut choices = Vec::new();
+    for _ in 0..20 {
+        choices.extend(script.choices(2));
+        script.enter(member(2, 3, 1));
+        choices.extend(script.choices(1));
+        script.leave(3);
+    }
+    let counts = count(&choices);
+    assert!(counts[&2] >= 12, "{counts:?}");
+}
+
 #[test]
 fn weighted_follows_a_weight_that_changes() {
     let mut script = Script::weighing(StrategyName::Weighted, &[1, 1]);
@@ -260,6 +275,17 @@ fn idle_first_passes_over_who_has_not_received_what_it_was_given() {
     // It is free again, and goes to the end of the line.
     script.waiting([0, 0, 0]);
     assert_eq!(script.choices(4), [1, 2, 3, 1]);
+}
+
+#[test]
+fn idle_first_takes_the_place_from_who_is_busy_when_its_turn_might_come() {
+    let mut script = Script::new(StrategyName::IdleFirst, 3);
+    assert_eq!(script.choose(), 1);
+    // 2 would be next, and has to begin anew.
+    script.waiting([0, 1, 0]);
+    assert_eq!(script.choose(), 3);
+    script.waiting([0, 0, 0]);
+    assert_eq!(script.choices(3), [1, 2, 3]);
 }
 
 #[test]

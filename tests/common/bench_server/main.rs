@@ -71,7 +71,11 @@ fn main() -> Result<ExitCode> {
                 };
                 let listener = worker.listen_with(name, how)?;
                 worker.ready()?;
-                PollLoop::new(Source::Cluster(listener), &answer, options.burn)?.run()?;
+                let source = Source::Cluster {
+                    listener,
+                    batch: Vec::new(),
+                };
+                PollLoop::new(source, &answer, options.burn)?.run()?;
             }
             Ok(worker.leave())
         }

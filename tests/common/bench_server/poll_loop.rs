@@ -1,6 +1,7 @@
 //! The loop: accepts, reads, answers. One thread, nothing allocated for a connection.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Result, bail};
@@ -15,6 +16,8 @@ use super::source::{Client, Source};
 pub(crate) struct PollLoop<'a> {
     epoll: Epoll,
     source: Source,
+    /// Kept for its memory.
+    accepted: Vec<Client>,
     /// Those that have something to say yet, by the number of their descriptor.
     waiting: Vec<Option<Client>>,
     answer: &'a Answer,
@@ -34,6 +37,7 @@ impl<'a> PollLoop<'a> {
         Ok(PollLoop {
             epoll,
             source,
+            accepted: Vec::new(),
             waiting: Vec::new(),
             answer,
             burn,
@@ -64,14 +68,22 @@ impl<'a> PollLoop<'a> {
     /// Serves who has come; answers whether there will be more.
     fn accept(&mut self) -> Result<bool> {
         for _ in 0..ACCEPTS {
-            match self.source.accept() {
-                Ok(Some(client)) => self.begin(client)?,
-                Ok(None) => {
+            match self.source.accept(&mut self.accepted) {
+                Ok(()) if self.accepted.is_empty() => {
                     self.epoll.delete(&self.source)?;
                     return Ok(false);
                 }
+                Ok(()) => {}
                 Err(err) if err.kind() == ErrorKind::WouldBlock => break,
                 Err(err) => bail!("accept: {err}"),
+            }
+            let mut accepted = mem::take(&mut self.accepted);
+            for client in accepted.drain(..) {
+                self.begin(client)?;
+            }
+            self.accepted = accepted;
+            if !self.source.gives_one_at_a_time() {
+                break;
             }
         }
         Ok(true)
@@ -132,5 +144,5 @@ const SOURCE: u64 = u64::MAX;
 
 const EVENTS: usize = 64;
 
-/// How many connections are served before those are looked at that wait.
+/// How many connections are accepted before those are looked at that wait.
 const ACCEPTS: usize = 64;

@@ -20,7 +20,11 @@ use worker_proto::{Connection, Listener};
 pub(crate) enum Source {
     Tcp(TcpListener),
     Unix(UnixListener),
-    Cluster(Listener),
+    Cluster {
+        listener: Listener,
+        /// Kept for its memory.
+        batch: Vec<Connection>,
+    },
 }
 
 /// One that has come.
@@ -57,7 +61,7 @@ impl Source {
     /// Where it listens, really.
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
-            Source::Cluster(listener) => Ok(listener.address().clone()),
+            Source::Cluster { listener, .. } => Ok(listener.address().clone()),
             Source::Tcp(_) | Source::Unix(_) => {
                 Ok(Address::from(&SockRef::from(self).local_addr()?))
             }
@@ -75,16 +79,30 @@ impl Source {
                 let copy = SockRef::from(listener).try_clone()?;
                 Ok(Source::Unix(UnixListener::from_std(copy.into())))
             }
-            Source::Cluster(_) => Err(ErrorKind::Unsupported.into()),
+            Source::Cluster { .. } => Err(ErrorKind::Unsupported.into()),
         }
     }
 
-    /// The next one; `None` when there will be no more, `WouldBlock` when there is none now.
-    pub(crate) fn accept(&self) -> io::Result<Option<Client>> {
+    /// One of those who wait, or a packet of them; none when there will be no more, `WouldBlock` when there is
+    /// none now.
+    pub(crate) fn accept(&mut self, clients: &mut Vec<Client>) -> io::Result<()> {
         match self {
-            Source::Tcp(listener) => Ok(Some(Client::Tcp(listener.accept()?.0))),
-            Source::Unix(listener) => Ok(Some(Client::Unix(listener.accept()?.0))),
-            Source::Cluster(listener) => Ok(listener.accept()?.map(Client::Cluster)),
+            Source::Tcp(listener) => clients.push(Client::Tcp(listener.accept()?.0)),
+            Source::Unix(listener) => clients.push(Client::Unix(listener.accept()?.0)),
+            Source::Cluster { listener, batch } => {
+                listener.accept_batch(batch)?;
+                clients.extend(batch.drain(..).map(Client::Cluster));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is to be asked again until nobody waits: a queue gives all that are in a packet, and
+    /// says again that it has more.
+    pub(crate) fn gives_one_at_a_time(&self) -> bool {
+        match self {
+            Source::Tcp(_) | Source::Unix(_) => true,
+            Source::Cluster { .. } => false,
         }
     }
 }
@@ -94,7 +112,7 @@ impl AsFd for Source {
         match self {
             Source::Tcp(listener) => listener.as_fd(),
             Source::Unix(listener) => listener.as_fd(),
-            Source::Cluster(listener) => listener.as_fd(),
+            Source::Cluster { listener, .. } => listener.as_fd(),
         }
     }
 }

@@ -1,0 +1,35 @@
+//! What open connections take of the master: nothing.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{example, rr_master};
+
+/// `scripts/memory` with small counts; it checks the master's growth itself, and that all of them
+/// are counted again as closed.
+#[test]
+fn the_master_keeps_nothing_of_an_open_connection() {
+    let programs = rr_master();
+    // Says what to build, if it is not there.
+    example("hold");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/memory");
+    let measured = Command::new(script)
+        .args(["--quick", "--json", "--programs"])
+        .arg(programs.parent().unwrap())
+        .output()
+        .expect("run scripts/memory");
+    let said = String::from_utf8_lossy(&measured.stderr);
+    assert!(measured.status.success(), "{said}");
+    let found: serde_json::Value = serde_json::from_slice(&measured.stdout).expect("JSON");
+    let moments = found["poll_loop"].as_array().unwrap();
+    let open = moments.iter().map(|it| it["connections"].as_u64().unwrap());
+    assert_eq!(open.collect::<Vec<_>>(), [0, 500, 2500, 0].repeat(2));
+    // Of the SDK's own: the stream, its peer, and the mark that it is open.
+    assert!(
+        found["sdk"]["connection"].as_u64().unwrap() <= 64,
+        "{found}"
+    );
+    assert_eq!(found["sdk"]["heap_per_connection"], 0);
+}
