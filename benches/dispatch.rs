@@ -5,12 +5,12 @@
 //! Loads are read as the master reads them: from real scoreboard pages, one for each worker, found
 //! by worker id. No worker is ever without connections, so those that ask everybody ask everybody.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::os::fd::AsFd;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rr_master::dispatch::{Gauge, Load, Reason, Rotation, StrategyName};
+use rustc_hash::FxHashMap;
 use worker_proto::address::Address;
 use worker_proto::ids::{Slot, WorkerId};
 use worker_proto::scoreboard::Scoreboard;
@@ -134,7 +134,7 @@ fn peers() -> Vec<Address> {
 }
 
 /// A scoreboard for each worker, kept as `reactor::Loads` keeps them.
-struct Pages(BTreeMap<WorkerId, Scoreboard>);
+struct Pages(FxHashMap<WorkerId, Scoreboard>);
 
 impl Pages {
     /// Everybody has between one and eight connections.

@@ -23,7 +23,9 @@ fn clients_who_are_gathered_are_served_in_strict_turns() {
     cluster.find_text("many clients come: they are gathered");
     let status = status(&control);
     let workers = status["workers"].as_array().unwrap();
-    let given = workers.iter().map(|it| it["load"]["given"].as_u64().unwrap());
+    let given = workers
+        .iter()
+        .map(|it| it["load"]["given"].as_u64().unwrap());
     let given: Vec<u64> = given.collect();
     let (least, most) = (given.iter().min(), given.iter().max());
     assert!(most.unwrap() - least.unwrap() <= 1, "{given:?}");

@@ -4,10 +4,10 @@
 //! worker that has no scoreboard nothing is known but its descriptors: shortly before the master
 //! would have given it more than it can open, the kernel is asked.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use worker_proto::ids::WorkerId;
 use worker_proto::scoreboard::{Nonsense, Reading, Score, Scoreboard};
 
@@ -19,7 +19,8 @@ use crate::sys::headroom;
 #[derive(Debug)]
 pub(crate) struct Loads {
     limits: ConnectionLimits,
-    workers: BTreeMap<WorkerId, Load>,
+    /// Found several times for each connection.
+    workers: FxHashMap<WorkerId, Load>,
     /// Somebody is at a limit, and has been asked to say when a connection is closed. In case it
     /// does not: when to look again.
     recheck: Option<Instant>,
@@ -55,7 +56,7 @@ impl Loads {
     pub(crate) fn new(limits: ConnectionLimits) -> Self {
         Loads {
             limits,
-            workers: BTreeMap::new(),
+            workers: FxHashMap::default(),
             recheck: None,
             nonsense: Vec::new(),
         }
@@ -239,7 +240,7 @@ impl Loads {
     pub(crate) fn status(&mut self) -> Vec<WorkerLoad> {
         let nonsense = &mut self.nonsense;
         let workers = self.workers.iter_mut();
-        workers
+        let mut status: Vec<_> = workers
             .map(|(&worker, load)| {
                 load.look(nonsense, worker);
                 WorkerLoad {
@@ -248,7 +249,9 @@ impl Loads {
                     score: load.score,
                 }
             })
-            .collect()
+            .collect();
+        status.sort_unstable_by_key(|load| load.worker);
+        status
     }
 
     /// Who has written something impossible on its scoreboard.
