@@ -10,6 +10,7 @@ mod choice;
 mod clock;
 mod closer;
 pub(crate) mod command;
+mod contents;
 pub(crate) mod counters;
 mod data_files;
 pub(crate) mod delay;

@@ -19,6 +19,7 @@ use worker_proto::frame::{Connections, ListenOptions, MAX_BATCH};
 use worker_proto::scm::Wait;
 use worker_proto::socket::{Inbox, QueueReceiver, QueueSender, ReceiveError, SendError, pair};
 
+use super::contents::Contents;
 use super::counters::QueueCounters;
 use crate::dispatch::{Pace, Watch};
 use crate::sys::closing::Closing;
@@ -33,7 +34,12 @@ pub(crate) struct AcceptQueue {
     receiver: QueueReceiver,
     nonblocking: bool,
     max_batch: usize,
+    /// In packets.
     window: Window,
+    /// How many connections it holds.
+    connections: u64,
+    /// Of packets that may have several.
+    contents: Contents,
     watch: Watch,
     /// The packets that were moved here from a stalled worker: each is moved once at most.
     moved: VecDeque<u64>,
@@ -46,8 +52,8 @@ pub(crate) struct AcceptQueue {
 
 impl AcceptQueue {
     /// A queue that holds at most `window` connections from a listener at `address`, and the
-    /// descriptor to give to the worker. A packet is never split, so a window that is no multiple
-    /// of the worker's batch holds fewer.
+    /// descriptor to give to the worker. A packet has at most half of them, so that there is always
+    /// one to be received while another one comes.
     pub(crate) fn create(
         options: ListenOptions,
         window: u32,
@@ -55,10 +61,11 @@ impl AcceptQueue {
         taker: Taker,
     ) -> io::Result<(Self, OwnedFd)> {
         let (sender, receiver): (QueueSender, QueueReceiver) = pair()?;
-        let window = usize::try_from(window).unwrap_or(usize::MAX).max(1);
-        let max_batch = usize::from(options.max_batch.clamp(1, MAX_BATCH)).min(window);
+        let connections = usize::try_from(window).unwrap_or(usize::MAX).max(1);
+        let half = (connections / 2).max(1);
+        let max_batch = usize::from(options.max_batch.clamp(1, MAX_BATCH)).min(half);
         let largest = FRAME_BYTES + max_batch * peer_bytes(address);
-        let kept = Window::measure(window / max_batch, largest)?;
+        let kept = Window::measure(connections, largest)?;
         kept.apply(&sender)?;
         if let Taker::Program = taker {
             fill(&receiver)?;
@@ -72,6 +79,8 @@ impl AcceptQueue {
             nonblocking: options.nonblocking,
             max_batch,
             window: kept,
+            connections: connections as u64,
+            contents: Contents::with_room(if max_batch > 1 { connections } else { 0 }),
             watch: Watch::default(),
             moved: VecDeque::new(),
             counters: QueueCounters::default(),
@@ -129,6 +138,12 @@ impl AcceptQueue {
             return Ok(0);
         };
         let mut descriptors = [first.stream.as_fd(); MAX_BATCH as usize];
+        if self.max_batch > 1 && self.contents.connections() + count as u64 > self.connections {
+            self.contents.keep(self.unread());
+            if self.contents.connections() + count as u64 > self.connections {
+                return Err(SendError::Full);
+            }
+        }
         self.frame.peers.clear();
         for (place, connection) in descriptors.iter_mut().zip(&self.pending) {
             *place = connection.stream.as_fd();
@@ -138,6 +153,9 @@ impl AcceptQueue {
         self.sender
             .send_with(&self.frame, &descriptors[..count], Wait::Never, scratch)?;
         self.frame.sequence += 1;
+        if self.max_batch > 1 {
+            self.contents.add(count);
+        }
         for connection in self.pending.drain(..) {
             closing.add(connection.stream);
         }
@@ -237,8 +255,28 @@ impl AcceptQueue {
     }
 
     /// Whether another packet would fit in.
-    pub(crate) fn has_room(&self) -> bool {
-        self.unread() < self.window.packets()
+    pub(crate) fn has_room(&mut self) -> bool {
+        let unread = self.unread();
+        self.contents.keep(unread);
+        let connections = self.contents.connections();
+        unread < self.window.packets() && connections + self.max_batch as u64 <= self.connections
+    }
+
+    /// Has the kernel say when about three quarters of what is in it now were received. It would say
+    /// so at once of a queue that is full of large packets: it counts packets.
+    pub(crate) fn await_room(&self) -> io::Result<()> {
+        match self.max_batch {
+            1 => Ok(()),
+            _ => self.window.narrow(&self.sender, self.unread()),
+        }
+    }
+
+    /// There is room again.
+    pub(crate) fn note_room(&self) -> io::Result<()> {
+        match self.max_batch {
+            1 => Ok(()),
+            _ => self.window.apply(&self.sender),
+        }
     }
 
     /// What the looks have shown.
@@ -384,3 +422,87 @@ const NAME_BYTES: usize = 108;
 
 /// The longest encoding of what a `Connections` frame has beside its peers and its padding.
 const FRAME_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    const WINDOW: u32 = 32;
+
+    /// A queue whose worker takes 8 connections at a time.
+    fn queue() -> (AcceptQueue, QueueReceiver) {
+        let options = ListenOptions {
+            max_batch: 8,
+            ..ListenOptions::default()
+        };
+        let address = "127.0.0.1:0".parse().unwrap();
+        let made = AcceptQueue::create(options, WINDOW, &address, Taker::Worker);
+        let (queue, worker_end) = made.unwrap();
+        (queue, QueueReceiver::from(worker_end))
+    }
+
+    fn send(queue: &mut AcceptQueue, connections: usize) -> Result<usize, SendError> {
+        for _ in 0..connections {
+            queue.push(Accepted {
+                stream: File::open("/dev/null").unwrap().into(),
+                peer: "127.0.0.1:1".parse().unwrap(),
+                nonblocking: false,
+            });
+        }
+        let sent = queue.flush(&mut Vec::new(), &mut Closing::default());
+        queue.take_pending();
+        sent
+    }
+
+    fn receive(receiver: &QueueReceiver, packets: usize) {
+        let mut inbox = Inbox::new();
+        for _ in 0..packets {
+            receiver.receive(&mut inbox, Wait::Never).unwrap();
+        }
+    }
+
+    fn is_writable(queue: &AcceptQueue) -> bool {
+        let mut polled = [PollFd::new(queue.sender.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut polled, PollTimeout::ZERO).unwrap() > 0
+    }
+
+    #[test]
+    fn a_window_is_of_connections_however_they_are_packed() {
+        for size in [1, 2, 3, 8] {
+            let (mut queue, _receiver) = queue();
+            let fit = WINDOW as usize / size;
+            for _ in 0..fit {
+                assert_eq!(send(&mut queue, size).unwrap(), size);
+            }
+            assert!(
+                matches!(send(&mut queue, size), Err(SendError::Full)),
+                "{size}"
+            );
+            assert_eq!(queue.unread(), fit as u64);
+            assert!(!queue.has_room());
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_full_of_large_packets_becomes_writable_when_most_are_received() {
+        let (mut queue, receiver) = queue();
+        for _ in 0..4 {
+            send(&mut queue, 8).unwrap();
+        }
+        assert!(matches!(send(&mut queue, 1), Err(SendError::Full)));
+        assert!(is_writable(&queue), "the kernel counts packets");
+        queue.await_room().unwrap();
+        assert!(!is_writable(&queue));
+        receive(&receiver, 3);
+        assert!(is_writable(&queue));
+        queue.note_room().unwrap();
+        for _ in 0..3 {
+            send(&mut queue, 8).unwrap();
+        }
+        assert!(matches!(send(&mut queue, 1), Err(SendError::Full)));
+    }
+}

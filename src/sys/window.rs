@@ -72,6 +72,13 @@ impl Window {
         )?)
     }
 
+    /// Makes the kernel take a queue with so many packets in it for full.
+    pub(crate) fn narrow(self, sender: &impl AsFd, packets: u64) -> io::Result<()> {
+        let packets = usize::try_from(packets).map_err(io::Error::other)?;
+        let size = packets.saturating_mul(self.true_size).min(self.send_buffer);
+        Ok(setsockopt(sender, sockopt::SndBuf, &(size / 2))?)
+    }
+
     /// The size that every packet has to have, at least; 0 if any will do.
     pub(crate) fn packet_bytes(self) -> usize {
         self.packet_bytes

@@ -157,6 +157,9 @@ impl Serving {
             return;
         };
         let token = Source::Queue(worker, self.id).into();
+        if let Err(err) = queue.await_room() {
+            log::error!("{worker} {}: narrow its accept queue: {err}", self.name);
+        }
         let watched =
             turn.registry
                 .register(&mut SourceFd(&queue.as_raw_fd()), token, Interest::WRITABLE);

@@ -368,6 +368,9 @@ impl Serving {
     pub(crate) fn relieve(&mut self, worker: WorkerId, registry: &Registry) {
         if let Some(queue) = self.queues.get(&worker) {
             let _ = registry.deregister(&mut SourceFd(&queue.as_raw_fd()));
+            if let Err(err) = queue.note_room() {
+                log::error!("{worker} {}: widen its accept queue: {err}", self.name);
+            }
             self.rotation.restore(worker, Reason::Saturated);
         }
     }

@@ -68,7 +68,11 @@ impl Serving {
     /// there is any.
     fn relieve_partly(&mut self, turn: &mut Turn<'_>) {
         for worker in self.rotation.aside_for(Reason::Saturated) {
-            if self.queues.get(&worker).is_some_and(AcceptQueue::has_room) {
+            if self
+                .queues
+                .get_mut(&worker)
+                .is_some_and(AcceptQueue::has_room)
+            {
                 self.relieve(worker, turn.registry);
             }
         }
