@@ -206,9 +206,9 @@ fn a_worker_that_answers_pings_and_never_accepts_is_replaced() {
     assert_eq!(cluster.stop().code(), 0);
 }
 
-/// A packet is moved whole, but it may be more than its new worker takes at once or has room for.
+/// A packet is moved whole, but it may be more than its new worker takes at once.
 #[test]
-fn a_packet_larger_than_its_new_queue_is_served_to_the_last_connection() {
+fn a_packet_larger_than_its_new_worker_takes_is_served_to_the_last_connection() {
     let mut gate = Gate::new();
     let path = gate.path();
     let small = format!(
@@ -218,7 +218,7 @@ fn a_packet_larger_than_its_new_queue_is_served_to_the_last_connection() {
     let large = "steps listen:web,batch=8 ready park";
     let flags = [
         "--window",
-        "8",
+        "16",
         "--stall-timeout",
         "50ms",
         "--log-level",
