@@ -197,7 +197,8 @@ impl Loads {
             let workers = loads.workers.iter_mut();
             workers
                 .map(|(&worker, load)| open(load, nonsense, worker))
-                .sum::<u64>()
+                // Who accepts itself may claim any number.
+                .fold(0, u64::saturating_add)
         };
         let is_full = sum(self, |load, _, _| load.open()) >= limit.get()
             && sum(self, Load::look) >= limit.get()
@@ -340,11 +341,14 @@ const SPARE_DESCRIPTORS: u64 = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::fs::FileExt;
 
     use worker_proto::tally::Tally;
 
     use super::*;
+    use crate::reactor::clock;
 
     #[test]
     fn what_is_on_its_way_to_a_worker_that_also_accepts_counts() {
@@ -365,6 +369,26 @@ mod tests {
         assert_eq!(of(&mut loads, A), (0, 0));
     }
 
+    #[test]
+    fn workers_that_claim_any_number_are_full_and_no_more() {
+        let limits = ConnectionLimits {
+            total: NonZeroU64::new(7),
+            ..ConnectionLimits::default()
+        };
+        let mut loads = Loads::new(limits);
+        for worker in [A, B] {
+            let page = File::from(join(&mut loads, worker));
+            loads.let_accept(worker);
+            page.write_all_at(&1u32.to_ne_bytes(), STATE).unwrap();
+            page.write_all_at(&u64::MAX.to_ne_bytes(), RECEIVED)
+                .unwrap();
+        }
+        assert_eq!(loads.status().len(), 2, "seen");
+        assert!(loads.is_full(clock::now()));
+        loads.give(A);
+        assert_eq!(of(&mut loads, A), (1, u64::MAX));
+    }
+
     fn join(loads: &mut Loads, worker: WorkerId) -> OwnedFd {
         let (scoreboard, page) = Scoreboard::create().unwrap();
         loads.join(worker, std::process::id(), Some(scoreboard));
@@ -378,4 +402,9 @@ mod tests {
     }
 
     const A: WorkerId = WorkerId(1);
+    const B: WorkerId = WorkerId(2);
+
+    /// Where the fields are: see the scoreboard's own documentation.
+    const STATE: u64 = 8;
+    const RECEIVED: u64 = 64;
 }
