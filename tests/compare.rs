@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -64,7 +66,7 @@ fn every_round_is_in_the_csv() {
         path.to_str().unwrap(),
     ]);
     assert!(ended.status.success(), "{}", text(&ended.stderr));
-    let rounds = std::fs::read_to_string(path).unwrap();
+    let rounds = fs::read_to_string(path).unwrap();
     let mut found: Vec<_> = rounds.lines().skip(1).map(first_three).collect();
     found.sort();
     let mut expected = Vec::new();
@@ -107,6 +109,44 @@ fn a_missing_build_is_named() {
         err.contains("rr-master: cargo build") && err.contains(binaries),
         "{err}"
     );
+}
+
+/// What cannot be had is not left out of what was asked for by name.
+#[test]
+fn a_contestant_that_was_not_built_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let built = rr_master().parent().unwrap().to_owned();
+    example("bench_server");
+    fs::create_dir(directory.path().join("examples")).unwrap();
+    for program in ["rr-master", "rr-ctl", "examples/bench_server"] {
+        symlink(built.join(program), directory.path().join(program)).unwrap();
+    }
+    let binaries = directory.path().to_str().unwrap();
+    let ended = run(&["--quick", "--only=splice", "--binaries", binaries]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{err}");
+    assert!(err.contains("splice: there is no examples/splice_proxy"));
+}
+
+/// As when a peer dies under the load.
+#[test]
+fn a_load_that_nobody_answers_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let wrk = directory.path().join("wrk");
+    let says = "#!/bin/sh\necho '50% 0.00us 99% 0.00us 0 requests in 1.00s Requests/sec: 0.00'\n";
+    fs::write(&wrk, says).unwrap();
+    fs::set_permissions(&wrk, Permissions::from_mode(0o755)).unwrap();
+    let path = format!(
+        "{}:{}",
+        directory.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut script = compare(&["--quick", "--only=floor", "--loads=keep"]);
+    let ended = script.env("PATH", path).output().unwrap();
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{err}");
+    let told = "scripts/compare: floor: nobody was answered at keep";
+    assert!(err.contains(told) && !err.contains("Traceback"), "{err}");
 }
 
 #[test]

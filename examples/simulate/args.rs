@@ -33,7 +33,7 @@ pub(crate) struct Args {
     pub(crate) workers: Vec<u32>,
 
     /// Leave out larger clusters, which take longest
-    #[arg(long, value_name = "N", conflicts_with = "workers")]
+    #[arg(long, value_name = "N", conflicts_with = "workers", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_workers: Option<u32>,
 
     /// How much there is to do, in percent of what all workers can do; may be repeated

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,6 +21,7 @@ PR_SET_CHILD_SUBREAPER = 36
 # For what has to come to pass: a server to start, or to end.
 PATIENCE_SECONDS = 30
 LEAVE_WITHIN_SECONDS = 10
+KILLS = 5
 
 
 class Trouble(Exception):
@@ -102,11 +104,17 @@ def end(roots):
             root.send_signal(signal.SIGTERM)
     if gone_within(LEAVE_WITHIN_SECONDS):
         return []
-    tree = Tree()
-    for pid in tree.pids:
-        os.kill(pid, signal.SIGKILL)
-    gone_within(LEAVE_WITHIN_SECONDS)
-    return [tree.names[pid] for pid in tree.pids]
+    stayed = {}
+    for _ in range(KILLS):
+        tree = Tree()
+        stayed |= {pid: tree.names[pid] for pid in tree.pids}
+        for pid in tree.pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # Whoever was started meanwhile is not among them.
+        if gone_within(LEAVE_WITHIN_SECONDS / KILLS):
+            break
+    return list(stayed.values())
 
 
 def gone_within(seconds):

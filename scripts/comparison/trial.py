@@ -62,6 +62,8 @@ class Trial:
         self.settle()
         received, before = self.received(stage), Tree().cpu()
         found = load.run(stage.address, self.args)
+        if not found["requests"]:
+            raise Trouble(f"nobody was answered at {load.name}")
         # The last answers were sent: what follows them is theirs, too.
         self.settle()
         tree = Tree()
@@ -70,7 +72,9 @@ class Trial:
         found["cpu_us"] = sum(used.values()) * 1e6 / found["requests"]
         found["pss_mib"] = tree.pss() / 2**20
         if received:
-            shares = [after - before for before, after in zip(received, self.received(stage))]
+            shares = [after - before for before, after in zip(received, self.received(stage) or [])]
+            if len(shares) != self.args.workers or sum(shares) <= 0:
+                raise Trouble(f"rr-ctl does not say what each worker got at {load.name}")
             found["spread"] = max(shares) - min(shares)
         else:
             shares = [used[pid] for pid in tree.leaves if tree.names[pid] not in self.contestant.fronts]

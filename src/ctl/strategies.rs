@@ -30,6 +30,35 @@ pub(super) fn json(listeners: &[Listener]) -> Value {
 }
 
 fn strategy(listener: &Listener) -> String {
-    let none = || format!("none: the workers accept themselves ({})", listener.mode);
-    listener.strategy.clone().unwrap_or_else(none)
+    match (&listener.strategy, listener.mode.as_str()) {
+        (Some(strategy), _) => strategy.clone(),
+        (None, "hand-off") => "not told: this master is older than this rr-ctl".to_owned(),
+        (None, mode) => format!("none: the workers accept themselves ({mode})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::from_value;
+
+    use super::*;
+
+    /// A master that knew no strategies says nothing of them, and accepts nevertheless.
+    #[test]
+    fn a_listener_without_a_strategy_is_explained() {
+        let told = |more: Value| {
+            let mut fields = json!({
+                "name": "web", "address": "127.0.0.1:1", "paused": false, "held": 0, "accepted": 7,
+                "handed_off": 7, "reclaimed": 0, "moved": 0, "refused": 0, "aborted": 0, "skipped": 0,
+            });
+            let more = more.as_object().unwrap().clone();
+            fields.as_object_mut().unwrap().extend(more);
+            strategy(&from_value(fields).unwrap())
+        };
+        assert_eq!(told(json!({ "strategy": "random" })), "random");
+        let older = "not told: this master is older than this rr-ctl";
+        assert_eq!(told(json!({})), older);
+        let accept = "none: the workers accept themselves (shared)";
+        assert_eq!(told(json!({ "mode": "shared" })), accept);
+    }
 }

@@ -33,6 +33,9 @@ struct Load {
     pid: u32,
     /// On its way to the worker or with it, and not reclaimed, since it joined.
     given: u64,
+    /// Given, and as far as its counts show not received: at the most what is on its way, less when it
+    /// has accepted something itself meanwhile.
+    on_the_way: u64,
     scoreboard: Option<Scoreboard>,
     score: Option<Score>,
     /// It accepts itself: what it was given says nothing about what it has.
@@ -92,6 +95,7 @@ impl Loads {
         let load = Load {
             pid,
             given: 0,
+            on_the_way: 0,
             scoreboard,
             score: None,
             accepts: false,
@@ -116,6 +120,7 @@ impl Loads {
     pub(crate) fn give(&mut self, worker: WorkerId) {
         if let Some(load) = self.workers.get_mut(&worker) {
             load.given += 1;
+            load.on_the_way += 1;
             load.credit = load.credit.saturating_sub(1);
         }
     }
@@ -124,6 +129,7 @@ impl Loads {
     pub(crate) fn take_back(&mut self, worker: WorkerId, count: u64) {
         if let Some(load) = self.workers.get_mut(&worker) {
             load.given = load.given.saturating_sub(count);
+            load.on_the_way = load.on_the_way.saturating_sub(count);
         }
     }
 
@@ -192,7 +198,8 @@ impl Loads {
             let workers = loads.workers.iter_mut();
             workers
                 .map(|(&worker, load)| open(load, nonsense, worker))
-                .sum::<u64>()
+                // Who accepts itself may claim any number.
+                .fold(0, u64::saturating_add)
         };
         let is_full = sum(self, |load, _, _| load.open()) >= limit.get()
             && sum(self, Load::look) >= limit.get()
@@ -266,9 +273,8 @@ impl Gauge for Loads {
             return dispatch::Load::default();
         };
         let open = load.look(&mut self.nonsense, worker);
-        let received = load.score.map_or(load.given, |score| score.received);
         dispatch::Load {
-            waiting: load.given.saturating_sub(received),
+            waiting: load.waiting(),
             open,
         }
     }
@@ -279,19 +285,31 @@ impl Load {
     /// scoreboard.
     fn open(&self) -> u64 {
         let open = |score: Score| match self.accepts {
-            true => score.open(),
+            true => score.open().saturating_add(self.on_the_way),
             false => self.given.saturating_sub(score.finished),
         };
         self.score.map_or(0, open)
     }
 
-    /// The same, now.
+    /// How many it has not received, as of the last look; none that are known of, without a scoreboard.
+    fn waiting(&self) -> u64 {
+        let waiting = |score: Score| match self.accepts {
+            true => self.on_the_way,
+            false => self.given.saturating_sub(score.received),
+        };
+        self.score.map_or(0, waiting)
+    }
+
+    /// The same as `open`, now.
     fn look(&mut self, nonsense: &mut Vec<(WorkerId, Nonsense)>, worker: WorkerId) -> u64 {
         if let Some(scoreboard) = &mut self.scoreboard {
             let Reading {
                 score,
                 nonsense: what,
             } = scoreboard.read(if self.accepts { u64::MAX } else { self.given });
+            let received = |score: Option<Score>| score.map_or(0, |score| score.received);
+            let newly = received(score).saturating_sub(received(self.score));
+            self.on_the_way = self.on_the_way.saturating_sub(newly);
             self.score = score;
             nonsense.extend(what.map(|what| (worker, what)));
         }
@@ -323,3 +341,73 @@ const RECHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// What a worker without a scoreboard is left to open for itself.
 const SPARE_DESCRIPTORS: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::fs::FileExt;
+
+    use worker_proto::tally::Tally;
+
+    use super::*;
+    use crate::reactor::clock;
+
+    #[test]
+    fn what_is_on_its_way_to_a_worker_that_also_accepts_counts() {
+        let mut loads = Loads::new(ConnectionLimits::default());
+        let page = join(&mut loads, A);
+        let tally = Tally::attach(page.as_fd()).unwrap();
+        loads.let_accept(A);
+        tally.received(2);
+        assert_eq!(of(&mut loads, A), (0, 2), "it has accepted them itself");
+        (0..3).for_each(|_| loads.give(A));
+        assert_eq!(of(&mut loads, A), (3, 5));
+        tally.received(1);
+        assert_eq!(of(&mut loads, A), (2, 5));
+        loads.take_back(A, 1);
+        assert_eq!(of(&mut loads, A), (1, 4));
+        tally.received(1);
+        let _ = tally.finished(4);
+        assert_eq!(of(&mut loads, A), (0, 0));
+    }
+
+    #[test]
+    fn workers_that_claim_any_number_are_full_and_no_more() {
+        let limits = ConnectionLimits {
+            total: NonZeroU64::new(7),
+            ..ConnectionLimits::default()
+        };
+        let mut loads = Loads::new(limits);
+        for worker in [A, B] {
+            let page = File::from(join(&mut loads, worker));
+            loads.let_accept(worker);
+            page.write_all_at(&1u32.to_ne_bytes(), STATE).unwrap();
+            page.write_all_at(&u64::MAX.to_ne_bytes(), RECEIVED)
+                .unwrap();
+        }
+        assert_eq!(loads.status().len(), 2, "seen");
+        assert!(loads.is_full(clock::now()));
+        loads.give(A);
+        assert_eq!(of(&mut loads, A), (1, u64::MAX));
+    }
+
+    fn join(loads: &mut Loads, worker: WorkerId) -> OwnedFd {
+        let (scoreboard, page) = Scoreboard::create().unwrap();
+        loads.join(worker, std::process::id(), Some(scoreboard));
+        page
+    }
+
+    /// What waits for it, and what it has open.
+    fn of(loads: &mut Loads, worker: WorkerId) -> (u64, u64) {
+        let dispatch::Load { waiting, open } = Gauge::load(loads, worker);
+        (waiting, open)
+    }
+
+    const A: WorkerId = WorkerId(1);
+    const B: WorkerId = WorkerId(2);
+
+    /// Where the fields are: see the scoreboard's own documentation.
+    const STATE: u64 = 8;
+    const RECEIVED: u64 = 64;
+}
