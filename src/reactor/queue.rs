@@ -66,6 +66,7 @@ impl AcceptQueue {
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
         let worker_end = receiver.try_clone()?;
+        let packet_bytes = kept.packet_bytes();
         let queue = AcceptQueue {
             sender,
             receiver,
@@ -79,7 +80,8 @@ impl AcceptQueue {
             frame: Connections {
                 sequence: 0,
                 peers: Vec::with_capacity(max_batch),
-                padding: Vec::new(),
+                // A packet with one connection needs the most.
+                padding: Vec::with_capacity(packet_bytes),
             },
         };
         Ok((queue, worker_end.into()))
