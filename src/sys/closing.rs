@@ -1,12 +1,29 @@
 //! Descriptors that are closed together: those with successive numbers in one system call,
 //! `close_range(2)`, where the kernel has it (5.9).
+//!
+//! Closing them never waits. By then a worker may have let its connection linger (`SO_LINGER`,
+//! `socket(7)`) and closed it: whoever closes the last copy waits for the client.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 /// Descriptors to be closed.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
     descriptors: Vec<OwnedFd>,
+    habit: Habit,
+}
+
+/// What programs do with their connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Habit {
+    /// So far none was seen that lingers: looking at a few is enough, which costs next to nothing.
+    #[default]
+    Plain,
+    /// They linger: each is looked at.
+    Lingering,
 }
 
 impl Closing {
@@ -17,6 +34,7 @@ impl Closing {
 
     /// Now.
     pub(crate) fn close(&mut self) {
+        self.stop_lingering();
         // What was opened in a row is given in a row, but not to every caller.
         self.descriptors.sort_unstable_by_key(AsRawFd::as_raw_fd);
         while let Some(last) = self.descriptors.last().map(AsRawFd::as_raw_fd) {
@@ -34,6 +52,28 @@ impl Closing {
             }
         }
     }
+
+    /// Those that came first have been with their workers for longest, and with different ones.
+    fn stop_lingering(&mut self) {
+        if self.habit == Habit::Plain {
+            let few = 1 + self.descriptors.len() / FOR_ONE_LOOKED_AT;
+            if self.descriptors.iter().take(few).any(lingers) {
+                self.habit = Habit::Lingering;
+            }
+        }
+        if self.habit == Habit::Lingering {
+            for fd in self.descriptors.iter().filter(|fd| lingers(fd)) {
+                // What the worker has sent arrives all the same. Fails only for what is no socket.
+                let _ = SockRef::from(fd).set_linger(None);
+            }
+        }
+    }
+}
+
+/// Whether closing it may wait. With a time of zero it resets the connection, at once.
+fn lingers(fd: &OwnedFd) -> bool {
+    let time = SockRef::from(fd).linger().ok().flatten();
+    time.is_some_and(|time| time > Duration::ZERO)
 }
 
 /// Closes all of these descriptors, every one of which the caller owns; answers whether it did.
@@ -43,9 +83,15 @@ fn close_range(first: RawFd, last: RawFd) -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
 }
 
+const FOR_ONE_LOOKED_AT: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io::{self, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
 
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::unistd::dup2_raw;
@@ -81,4 +127,52 @@ mod tests {
         drop(others);
         closing.close();
     }
+
+    /// A connection that a worker has closed already, with more to send than its client reads.
+    fn lingering(client: &TcpStream, listener: &TcpListener) -> OwnedFd {
+        let (mut worker, peer) = listener.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        SockRef::from(&worker).set_linger(Some(MINUTE)).unwrap();
+        worker.set_nonblocking(true).unwrap();
+        while worker.write(&[0; 65_536]).is_ok() {}
+        worker.into()
+    }
+
+    #[test]
+    fn what_a_worker_lets_linger_is_closed_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = |_| TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let clients: Vec<TcpStream> = (0..3).map(connect).collect();
+        let mut closing = Closing::default();
+        for client in &clients {
+            closing.add(lingering(client, &listener));
+        }
+        let (done, closed) = mpsc::channel();
+        thread::spawn(move || {
+            closing.close();
+            let _ = done.send(());
+        });
+        closed.recv_timeout(MINUTE / 3).expect("it does not wait");
+    }
+
+    #[test]
+    fn a_connection_that_is_to_be_reset_is_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (worker, _) = listener.accept().unwrap();
+        SockRef::from(&worker)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        let mut closing = Closing {
+            habit: Habit::Lingering,
+            ..Closing::default()
+        };
+        closing.add(worker.into());
+        closing.close();
+        client.set_read_timeout(Some(MINUTE)).unwrap();
+        let end = client.read(&mut [0]).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
 }
