@@ -1,8 +1,9 @@
 //! Descriptors that are closed together: those with successive numbers in one system call,
 //! `close_range(2)`, where the kernel has it (5.9).
 //!
-//! Closing them never waits. By then a worker may have let its connection linger (`SO_LINGER`,
-//! `socket(7)`) and closed it: whoever closes the last copy waits for the client.
+//! Closing them should not wait. By then a worker may have let its connection linger (`SO_LINGER`,
+//! `socket(7)`) and closed it, and whoever closes the last copy waits for the client: so that is
+//! looked for first. A worker that does both between the look and the close is not noticed.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -17,13 +18,21 @@ pub(crate) struct Closing {
 }
 
 /// What programs do with their connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
-    /// So far none was seen that lingers: looking at a few is enough, which costs next to nothing.
-    #[default]
+    /// None lingers of the first so many, each of which is looked at.
+    Unknown { seen: usize },
+    /// None was seen that lingers: from now on it is enough to look at a few, which costs next to
+    /// nothing.
     Plain,
     /// They linger: each is looked at.
     Lingering,
+}
+
+impl Default for Habit {
+    fn default() -> Self {
+        Habit::Unknown { seen: 0 }
+    }
 }
 
 impl Closing {
@@ -53,21 +62,36 @@ impl Closing {
         }
     }
 
-    /// Those that came first have been with their workers for longest, and with different ones.
     fn stop_lingering(&mut self) {
-        if self.habit == Habit::Plain {
-            let few = 1 + self.descriptors.len() / FOR_ONE_LOOKED_AT;
-            if self.descriptors.iter().take(few).any(lingers) {
-                self.habit = Habit::Lingering;
-            }
-        }
-        if self.habit == Habit::Lingering {
-            for fd in self.descriptors.iter().filter(|fd| lingers(fd)) {
-                // What the worker has sent arrives all the same. Fails only for what is no socket.
-                let _ = SockRef::from(fd).set_linger(None);
-            }
+        let count = self.descriptors.len();
+        let few = match self.habit {
+            Habit::Unknown { .. } | Habit::Lingering => count,
+            // Those that came first have been with their workers for longest, and with different
+            // ones.
+            Habit::Plain => count.min(1 + count / FOR_ONE_LOOKED_AT),
+        };
+        let (looked_at, others) = self.descriptors.split_at(few);
+        if stop_lingering(looked_at) {
+            stop_lingering(others);
+            self.habit = Habit::Lingering;
+        } else if let Habit::Unknown { seen } = self.habit {
+            self.habit = match seen + count {
+                seen if seen < ENOUGH_TO_KNOW => Habit::Unknown { seen },
+                _ => Habit::Plain,
+            };
         }
     }
+}
+
+/// Sees to it that closing these does not wait; answers whether it might have.
+fn stop_lingering(descriptors: &[OwnedFd]) -> bool {
+    let mut any = false;
+    for fd in descriptors.iter().filter(|fd| lingers(fd)) {
+        // What the worker has sent arrives all the same. Fails only for what is no socket.
+        let _ = SockRef::from(fd).set_linger(None);
+        any = true;
+    }
+    any
 }
 
 /// Whether closing it may wait. With a time of zero it resets the connection, at once.
@@ -84,12 +108,14 @@ fn close_range(first: RawFd, last: RawFd) -> bool {
 }
 
 const FOR_ONE_LOOKED_AT: usize = 8;
+const ENOUGH_TO_KNOW: usize = 1000;
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::{self, Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
     use std::thread;
 
@@ -142,17 +168,32 @@ mod tests {
     fn what_a_worker_lets_linger_is_closed_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connect = |_| TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let clients: Vec<TcpStream> = (0..3).map(connect).collect();
-        let mut closing = Closing::default();
-        for client in &clients {
-            closing.add(lingering(client, &listener));
+        for habit in [Habit::default(), Habit::Plain, Habit::Lingering] {
+            let clients: Vec<TcpStream> = (0..3).map(connect).collect();
+            let descriptors = clients.iter().map(|client| lingering(client, &listener));
+            let mut closing = Closing {
+                descriptors: descriptors.collect(),
+                habit,
+            };
+            let (done, closed) = mpsc::channel();
+            thread::spawn(move || {
+                closing.close();
+                let _ = done.send(closing.habit);
+            });
+            let habit = closed.recv_timeout(MINUTE / 3).expect("it does not wait");
+            assert_eq!(habit, Habit::Lingering);
         }
-        let (done, closed) = mpsc::channel();
-        thread::spawn(move || {
+    }
+
+    #[test]
+    fn a_few_are_looked_at_when_none_of_many_lingers() {
+        let mut closing = Closing::default();
+        while closing.habit != Habit::Plain {
+            let (socket, _) = UnixStream::pair().unwrap();
+            closing.add(socket.into());
             closing.close();
-            let _ = done.send(());
-        });
-        closed.recv_timeout(MINUTE / 3).expect("it does not wait");
+            assert_ne!(closing.habit, Habit::Lingering);
+        }
     }
 
     #[test]
