@@ -3,13 +3,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use common::client::{Asked, connect, get};
-use common::operator::status;
+use common::client::{Asked, ask, connect, get};
+use common::operator::{done, status};
 use common::{Cluster, run_to_end};
+use nix::unistd::Pid;
 
 /// Nobody is lost or passed over for it, and a stop in the middle of it waits for nobody.
 #[test]
@@ -80,6 +83,37 @@ fn a_listener_may_have_its_own_deferral() {
     let refused = run_to_end(&["--coalesce", "1s", "/bin/true"]);
     assert_eq!(refused.code(), 2);
     assert!(refused.log.contains("at most 10ms"), "{}", refused.log);
+}
+
+/// What was handed off makes room for the next: nobody has to wait for the next attempt.
+#[test]
+fn clients_who_come_together_need_few_descriptors() {
+    const CLIENTS: usize = 40;
+    let (mut cluster, address) = Cluster::test_workers(4, &[]);
+    let control = cluster.control();
+    leave_descriptors(cluster.pid(), CLIENTS / 5);
+    done(&control, &["pause"]);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| ask(connect(address).unwrap(), "/").unwrap())
+        .collect();
+    done(&control, &["resume"]);
+    for asked in clients {
+        asked.answer().unwrap();
+    }
+    let ended = cluster.stop();
+    assert!(!ended.log.contains("out of resources"), "{}", ended.log);
+}
+
+/// From now on the process may open so many more.
+fn leave_descriptors(process: Pid, count: usize) {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let numbers = open.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let open: BTreeSet<usize> = numbers.collect();
+    let mut free = (0..).filter(|number| !open.contains(number));
+    let most = free.nth(count).unwrap();
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args([format!("--pid={process}"), format!("--nofile={most}:")]);
+    assert!(prlimit.status().expect("run prlimit").success());
 }
 
 fn ab(address: SocketAddr) -> String {

@@ -5,8 +5,9 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use worker_proto::address::Address;
 use worker_proto::codec::{self, DecodeError, MAX_FRAME_BYTES};
-use worker_proto::frame::{Connections, FromMaster, ToMaster};
+use worker_proto::frame::{Connections, FromMaster, MAX_BATCH, ToMaster};
 
 use super::allocation;
 
@@ -23,6 +24,18 @@ pub fn from_master(data: &[u8]) {
 /// A packet of an accept queue: the SDK reads it, and the master what it takes back.
 pub fn connections(data: &[u8]) {
     check::<Connections>(data);
+    // Whatever was in it before.
+    let mut peers = vec![Address::Unnamed; 3];
+    let (reused, peak) = allocation::peak_of(|| codec::decode_connections(data, &mut peers));
+    let most = UNPROVED_BYTES + EXPANSION * data.len();
+    assert!(peak <= most, "{peak} bytes held to read {}", data.len());
+    match (reused, codec::decode::<Connections>(data)) {
+        (Ok(sequence), Ok(frame)) => assert_eq!((sequence, peers), (frame.sequence, frame.peers)),
+        (Err(err), Err(_)) => assert!(!err.to_string().is_empty()),
+        // Nobody sends so many: there are no descriptors for them.
+        (Err(_), Ok(frame)) => assert!(frame.peers.len() > usize::from(MAX_BATCH), "{frame:?}"),
+        (Ok(sequence), Err(err)) => panic!("{sequence} is read from {data:?}: {err}"),
+    }
 }
 
 fn check<F: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) {

@@ -378,13 +378,12 @@ impl Reactor {
     /// milliseconds.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let brief = timeout.filter(|it| !it.is_zero() && *it < BRIEF);
+        // Those of the turn before are done with, also if this is interrupted.
+        events.clear();
         let timeout = match brief {
             None => timeout,
             Some(brief) if brief::happens_within(&self.poll, brief)? => Some(Duration::ZERO),
-            Some(_) => {
-                events.clear();
-                return Ok(());
-            }
+            Some(_) => return Ok(()),
         };
         self.poll.poll(events, timeout)
     }

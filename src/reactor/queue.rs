@@ -73,6 +73,7 @@ impl AcceptQueue {
         // The worker has nothing to say on this channel.
         receiver.shutdown(Shutdown::Write)?;
         let worker_end = receiver.try_clone()?;
+        let packet_bytes = kept.packet_bytes();
         let queue = AcceptQueue {
             sender,
             receiver,
@@ -88,7 +89,8 @@ impl AcceptQueue {
             frame: Connections {
                 sequence: 0,
                 peers: Vec::with_capacity(max_batch),
-                padding: Vec::new(),
+                // A packet with one connection needs the most.
+                padding: Vec::with_capacity(packet_bytes),
             },
         };
         Ok((queue, worker_end.into()))

@@ -86,13 +86,17 @@ pub fn decode_one_connection(bytes: &[u8]) -> Option<OneConnection<'_>> {
 /// When the bytes are not exactly one such frame.
 pub fn decode_connections(bytes: &[u8], peers: &mut Vec<Address>) -> Result<u64, DecodeError> {
     peers.clear();
+    let len = bytes.len();
+    if len > MAX_FRAME_BYTES {
+        return Err(DecodeError::Oversized { len });
+    }
     let mut rest = bytes;
     let sequence: u64 = decode_next(&mut rest)?;
     // A list is its length, then its elements.
     let count: u64 = decode_next(&mut rest)?;
     if count > u64::from(MAX_BATCH) {
         return Err(DecodeError::Malformed {
-            len: bytes.len(),
+            len,
             source: bincode::error::DecodeError::LimitExceeded,
         });
     }

@@ -467,6 +467,28 @@ fn an_oversized_frame_is_refused_also_where_its_numbers_are_longer_than_they_mus
 }
 
 #[test]
+fn oversized_connections_are_refused_also_where_their_addresses_are_reused() {
+    let frame = Connections {
+        sequence: 7,
+        peers: vec![Address::Unnamed],
+        padding: vec![0; MAX_FRAME_BYTES - 6],
+    };
+    let mut bytes = Vec::new();
+    codec::encode(&frame, &mut bytes).unwrap();
+    assert_eq!(bytes.len(), MAX_FRAME_BYTES);
+    let mut peers = Vec::new();
+    assert_eq!(codec::decode_connections(&bytes, &mut peers).unwrap(), 7);
+    let padding = u16::try_from(MAX_FRAME_BYTES - 5).unwrap();
+    bytes[4..6].copy_from_slice(&padding.to_le_bytes());
+    bytes.push(0);
+    let err = codec::decode_connections(&bytes, &mut peers).expect_err("a byte too many");
+    assert!(
+        matches!(err, DecodeError::Oversized { len: 65_537 }),
+        "{err}"
+    );
+}
+
+#[test]
 fn what_is_not_too_large_to_write_is_not_too_large_to_read() {
     let FromMaster::Welcome(welcome) = from_master().swap_remove(0) else {
         panic!("the first variant");

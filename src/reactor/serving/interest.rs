@@ -96,11 +96,20 @@ impl Serving {
         let is_open = self.admission == Admission::Open;
         let at = self.coalescing.look_again_at(now).filter(|_| is_open);
         match (self.interest, at) {
-            (Interested::Yes { .. } | Interested::Later { .. }, Some(at)) => {
+            // It was empty in this turn: nothing says when.
+            (Interested::Yes { .. }, Some(at)) => {
                 self.deregister(turn.registry);
-                self.interest = Interested::Later { empty: now, at };
+                let empty = turn.now;
+                self.interest = Interested::Later { empty, at };
             }
-            (Interested::Later { .. }, None) => self.interest = Interested::No,
+            // What was handed off since took a while: somebody may have come in it.
+            (Interested::Later { empty, .. }, Some(at)) => {
+                self.interest = Interested::Later { empty, at };
+            }
+            (Interested::Later { empty, .. }, None) => {
+                self.interest = Interested::No;
+                self.delays.note_readable(empty);
+            }
             (Interested::Yes { .. }, None) | (Interested::No | Interested::Due, _) => {}
         }
     }
@@ -144,4 +153,73 @@ impl Serving {
         }
         self.interest = Interested::No;
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::Poll;
+    use worker_proto::frame::DispatchMode;
+    use worker_proto::ids::ListenerId;
+    use worker_proto::socket::Inbox;
+
+    use super::*;
+    use crate::config::listener::ListenerSpec;
+    use crate::config::{ConnectionLimits, Overflow};
+    use crate::reactor::load::Loads;
+    use crate::reactor::serving::{Rules, Tenure};
+    use crate::sys::closing::Closing;
+    use crate::sys::listening::{Keeping, ListeningSocket};
+
+    /// A listener that has found nobody at `empty`, and then handed off those before.
+    fn found_empty(empty: Instant, gathers: bool) -> Serving {
+        let spec = ListenerSpec::bind("127.0.0.1:0".parse().unwrap());
+        let socket = ListeningSocket::open(&spec, Keeping::Own).unwrap();
+        let rules = Rules {
+            overflow: Overflow::Wait,
+            stall_timeout: None,
+            hang_timeout: None,
+            coalesce: LONGEST,
+        };
+        let (id, tenure) = (ListenerId(0), Tenure::Declared);
+        let name = spec.name();
+        let mut serving = Serving::new(id, name, DispatchMode::HandOff, rules, tenure, socket);
+        if gathers {
+            serving.coalescing.note(empty - LONGEST, 100);
+            serving.coalescing.note(empty, 100);
+        }
+        assert_eq!(serving.coalescing.gathers(), gathers);
+        serving.interest = Interested::Later { empty, at: empty };
+        let poll = Poll::new().unwrap();
+        let turn = Turn {
+            now: empty,
+            registry: poll.registry(),
+            scratch: &mut Vec::new(),
+            closing: &mut Closing::default(),
+            inbox: &mut Inbox::new(),
+            loads: &mut Loads::new(ConnectionLimits::default()),
+            findings: &mut Vec::new(),
+        };
+        serving.await_next(1, &turn);
+        serving
+    }
+
+    #[test]
+    fn who_comes_while_others_are_handed_off_has_waited_since_then() {
+        let empty = clock::now();
+        let gathering = found_empty(empty, true);
+        assert!(
+            matches!(gathering.interest, Interested::Later { empty: since, .. } if since == empty),
+            "{:?}",
+            gathering.interest
+        );
+        let mut prompt = found_empty(empty, false);
+        assert_eq!(prompt.interest, Interested::No);
+        let next_turn = empty + LONGEST;
+        prompt.delays.note_sent(1, next_turn, next_turn);
+        assert!(prompt.handoff_delay(next_turn).max >= LONGEST);
+    }
+
+    const LONGEST: Duration = Duration::from_millis(10);
 }

@@ -557,6 +557,8 @@ impl Serving {
                     self.counters.aborted += 1;
                     log::debug!("{}: {err}", self.name);
                 }
+                // What is about to be handed off, and closed here, may be what was lacking.
+                Err(AcceptError::Exhausted(_)) if any => break,
                 Err(err @ (AcceptError::Exhausted(_) | AcceptError::Broken(_))) => {
                     self.pause(turn.now, &err);
                 }
